@@ -1,0 +1,175 @@
+/**
+ * All that lies outside the pure core. A port says what its caller may rely on; what crosses one is plain data, so
+ * that a shard can move to another thread without a change above storage/. Adapters live in storage/, ops/ and rpc/;
+ * cli/ alone builds them. Every port has a contract suite in test/contract/, run on each of its adapters.
+ */
+import type { Bytes } from "./lib/bytes.ts";
+import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term, Timestamp } from "./model/ids.ts";
+
+// --- time -----------------------------------------------------------------------------------------------------
+
+export interface Clock {
+  /** Wall-clock milliseconds; may jump. For what is stored, never for durations. */
+  now(): Timestamp;
+  /** Milliseconds that never go back. For durations. */
+  monotonicMs(): number;
+  /** Calls `callback` once, after at least `ms`. The returned function cancels it. */
+  after(ms: number, callback: () => void): () => void;
+}
+
+// --- the log --------------------------------------------------------------------------------------------------
+
+/** One replica's log as found when the node's log was opened, or created. */
+export interface ReplicaLog {
+  readonly shard: ShardId;
+  readonly replicaId: ReplicaId;
+  /** Highest term that this replica has answered. Invariant: head.term <= promise. */
+  readonly promise: Term;
+  /** The last term that this replica has marked as led by itself; -1 = never. */
+  readonly led: Term;
+  /** The entry before the first one that may still be read: {-1, -1, 0} until the log is trimmed. */
+  readonly base: Head;
+  readonly head: Head;
+  /** Set when this replica's files are damaged: it must not serve, vote or be written (safety.md §7). */
+  readonly damage: Damage | undefined;
+}
+
+/** What is wrong with stored data, in words an operator can act on. */
+export interface Damage {
+  /** Path of the file, as configured. */
+  readonly file: string;
+  /** Where: `offset 17`, `row 42`, `byte 4096`. */
+  readonly where: string;
+  readonly what: string;
+}
+
+/**
+ * The node's one log: shared by all its shards, written by one writer that commits whatever arrived from any shard
+ * while the last fsync ran. The first I/O error ends the process (`onFault` of the adapter); a full disk refuses
+ * appends with RESOURCE_EXHAUSTED and recovers by itself.
+ */
+export interface Log {
+  /** All replicas that live here, damaged ones included. */
+  replicas(): readonly ReplicaLog[];
+  /** Mints a replica from nothing: durable once it resolves. Refused RESOURCE_CONFLICT when one lives there. */
+  create(shard: ShardId): Promise<ReplicaLog>;
+  /**
+   * Raises the promise: a barrier between two group commits. Appends accepted under a lower term, also those that
+   * wait, are dropped (their promise rejects RESOURCE_UNAVAILABLE). Answers the head as it then stands, durable.
+   * Refused INVALID_TERM when `term` is below the promise.
+   */
+  promise(shard: ShardId, term: Term): Promise<Head>;
+  /** Marks durably that this replica leads `term`, once: refused INVALID_STATUS when led already, INVALID_TERM when `term` is not the promise. */
+  markLed(shard: ShardId, term: Term): Promise<void>;
+  /**
+   * Appends the entry that follows the head. Resolves once it is durable; resolutions of one shard come in offset
+   * order. Rejects RESOURCE_EXHAUSTED (disk full: nothing was written), RESOURCE_UNAVAILABLE (fenced while waiting).
+   * The log copies `entry.value` before it returns.
+   */
+  append(shard: ShardId, entry: LogEntry): Promise<void>;
+  /** Entries from `fromInclusive` on, dense, up to LOG_READ_BYTES_MAX (at least one if there is one); every CRC checked. Throws DATA_LOSS on damage. */
+  read(shard: ShardId, fromInclusive: Offset): Promise<readonly LogEntry[]>;
+  /**
+   * Says up to where the shard's KV is in a synced checkpoint: entries up to `upToInclusive` may be trimmed once
+   * they are older than the retention.
+   */
+  release(shard: ShardId, upToInclusive: Offset): void;
+  /** Bytes on disk, commits and fsync times since start, for metrics. */
+  stats(): LogStats;
+  /** Refuses new appends, commits what waits, syncs the watermark, closes. */
+  close(): Promise<void>;
+}
+
+export interface LogStats {
+  readonly bytes: number;
+  readonly segments: number;
+  readonly entriesAppended: number;
+  readonly bytesAppended: number;
+  readonly commits: number;
+}
+
+// --- the key-value state of a shard ---------------------------------------------------------------------------
+
+/** What one entry leaves behind, stored with its changes. */
+export interface AppliedState {
+  /** Offset of the last applied entry; -1 = none. */
+  readonly offset: Offset;
+  /** Term of that entry. */
+  readonly term: Term;
+  /** Last version id given out; -1 = none. */
+  readonly versionId: number;
+}
+
+/** A range of keys in the shard's key order. An absent bound is open. */
+export interface KeyRange {
+  readonly from?: Bytes;
+  /** Default true. */
+  readonly fromInclusive?: boolean;
+  readonly to?: Bytes;
+  /** Default false. */
+  readonly toInclusive?: boolean;
+  readonly reverse?: boolean;
+}
+
+/**
+ * A place in a range. `key` and `row` are borrowed: they are valid until the next call of `next` and no longer than
+ * the current synchronous run.
+ */
+export interface Cursor {
+  /** Moves to the next record; false at the end. */
+  next(): boolean;
+  /** The raw key, as it was put. */
+  readonly key: Bytes;
+  readonly row: Bytes;
+}
+
+/** One applied offset, readable over several ticks. Release it, or it is cut after SNAPSHOT_PIN_MS_MAX: `next` then throws ABORTED. */
+export interface KeyValueSnapshot {
+  readonly applied: AppliedState;
+  cursor(range: KeyRange): Cursor;
+  release(): void;
+}
+
+/**
+ * The replicated state of one shard: raw keys in a key order, each with a row of bytes. Synchronous, so that apply
+ * runs to completion. All changes between two `commit`s become visible to a flush together, or not at all.
+ */
+export interface KeyValue {
+  readonly applied: AppliedState;
+  /** Records and the additive hash of all of them (the checksum feature), uncommitted changes included. */
+  readonly rowCount: number;
+  readonly stateHash: bigint;
+  /** The row, borrowed until the current synchronous run ends; a put or delete of the same key right after costs no second look-up. */
+  get(key: Bytes): Bytes | undefined;
+  /** Copies `key` and `row`. */
+  put(key: Bytes, row: Bytes): void;
+  /** Whether the key was there. */
+  delete(key: Bytes): boolean;
+  /** Ends one entry. Invariant: state.offset > applied.offset. May start a flush in the background. */
+  commit(state: AppliedState): void;
+  /** Undoes all puts and deletes since the last commit. */
+  rollback(): void;
+  /** Sorts, in slices that leave the event loop free, what is not yet in order: cursors opened in the tick in which it resolves are cheap. */
+  ordered(): Promise<void>;
+  /** Over the current state, uncommitted changes included; invalid after the next put, delete or await. */
+  cursor(range: KeyRange): Cursor;
+  snapshot(): Promise<KeyValueSnapshot>;
+  /** Resolves once everything applied when it was called is in a synced checkpoint. */
+  flush(): Promise<void>;
+  /** Flushes, then closes. */
+  close(): Promise<void>;
+}
+
+// --- telling the outside --------------------------------------------------------------------------------------
+
+/** Stable keys: component, namespace, shard, term, server, err. Never a key, a value or a token. */
+export type LogFields = Readonly<Record<string, unknown>>;
+
+export interface Logger {
+  debug(fields: LogFields, message: string): void;
+  info(fields: LogFields, message: string): void;
+  warn(fields: LogFields, message: string): void;
+  error(fields: LogFields, message: string): void;
+}
+
+export type { EntryId };
