@@ -149,6 +149,11 @@ export interface KeyValue {
   commit(state: AppliedState): void;
   /** Undoes all puts and deletes since the last commit. */
   rollback(): void;
+  /**
+   * Undefined while the tables have room; else a promise that resolves once a flush has made some. Await it before
+   * the next commit: one that comes anyway is taken, and memory grows.
+   */
+  room(): Promise<void> | undefined;
   /** Sorts, in slices that leave the event loop free, what is not yet in order: cursors opened in the tick in which it resolves are cheap. */
   ordered(): Promise<void>;
   /** Over the current state, uncommitted changes included; invalid after the next put, delete or await. */

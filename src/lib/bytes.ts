@@ -21,7 +21,7 @@ export function text(bytes: Bytes): string {
 
 /** Bytewise order: negative, zero or positive; a prefix sorts first. */
 export function compareBytes(a: Bytes, b: Bytes): number {
-  const length = a.length < b.length ? a.length : b.length;
+  const length = Math.min(a.length, b.length);
   for (let i = 0; i < length; i++) {
     const difference = a[i]! - b[i]!;
     if (difference !== 0) return difference;

@@ -69,3 +69,10 @@ export const CLIENT_BATCH_LINGER_MS = 5;
 export const CLIENT_BATCH_REQUESTS_MAX = 1000;
 export const CLIENT_BATCH_BYTES_MAX = 128 * KiB;
 export const CLIENT_REQUEST_TIMEOUT_MS = 30_000;
+
+// --- metrics --------------------------------------------------------------------------------------------------
+
+/** Oxia's latency buckets, in milliseconds, so that its dashboards keep working. */
+export const LATENCY_BUCKETS_MS: readonly number[] = [
+  0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000,
+];

@@ -1,0 +1,50 @@
+/**
+ * What of a request can be checked without the state, checked before it is logged: nothing that is logged can stop a
+ * shard (architecture.md, "Safer", 10 and 11). What depends on writes in flight is decided at apply.
+ */
+import { isInternal } from "../model/keys.ts";
+import { Refusal } from "../model/refusal.ts";
+import type { Put, Read, Write } from "../wire/requests.ts";
+
+/** KeyComparisonType on the wire. */
+export const COMPARISON = { EQUAL: 0, FLOOR: 1, CEILING: 2, LOWER: 3, HIGHER: 4 } as const;
+
+/** Throws INVALID_ARGUMENT, or UNIMPLEMENTED, for a write that must not be logged. */
+export function validateWrite(write: Write): void {
+  for (const put of write.puts) validatePut(put);
+  for (const { key } of write.deletes) if (isInternal(key)) throw internalKey();
+  for (const { startInclusive } of write.deleteRanges) if (isInternal(startInclusive)) throw internalKey();
+}
+
+function validatePut(put: Put): void {
+  if (isInternal(put.key)) throw internalKey();
+  if (put.sequenceKeyDeltas !== undefined) validateSequence(put);
+  if (put.secondaryIndexes !== undefined)
+    throw new Refusal("UNIMPLEMENTED", "secondary indexes are not served by this version");
+}
+
+function validateSequence(put: Put): void {
+  if (put.partitionKey === undefined) {
+    throw new Refusal("INVALID_ARGUMENT", "oxia: sequential key operation requires partition key");
+  }
+  if (put.sequenceKeyDeltas?.[0] === 0) {
+    throw new Refusal("INVALID_ARGUMENT", "oxia: sequential key operation requires first delta do be > 0");
+  }
+  throw new Refusal("UNIMPLEMENTED", "sequence keys are not served by this version");
+}
+
+/** Throws INVALID_ARGUMENT for a comparison type that does not exist. */
+export function validateRead(read: Read): void {
+  for (const get of read.gets) {
+    if (get.comparison > COMPARISON.HIGHER) {
+      throw new Refusal("INVALID_ARGUMENT", `comparison_type ${get.comparison | 0} does not exist`);
+    }
+    if (get.secondaryIndexName !== undefined) {
+      throw new Refusal("UNIMPLEMENTED", "secondary indexes are not served by this version");
+    }
+  }
+}
+
+function internalKey(): Refusal {
+  return new Refusal("INVALID_ARGUMENT", "keys under `__oxia/` are internal and cannot be written");
+}

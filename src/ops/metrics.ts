@@ -1,0 +1,76 @@
+/**
+ * Metrics in Prometheus' text form. Values live where they arise, as plain numbers and Histograms; a metric here is a
+ * function that reads them when it is scraped, so that nothing is paid on hot paths.
+ *
+ * Names are those that Oxia exposes (semantics.md §12), so that its dashboards keep working; ours begin with `varia_`.
+ */
+import { Registry } from "prom-client";
+import type { Histogram } from "../lib/histogram.ts";
+
+export type Labels = Readonly<Record<string, string | number>>;
+
+/** One time series at the moment of a scrape. */
+export interface Sample<T> {
+  readonly labels: Labels;
+  readonly value: T;
+}
+
+interface MetricValue {
+  readonly metricName: string;
+  readonly labels: Labels;
+  readonly value: number;
+}
+
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly contentType = this.#registry.contentType;
+
+  /** A value that only grows. `name` ends in `_total`. */
+  counter(name: string, help: string, read: () => readonly Sample<number>[]): void {
+    this.#register(name, help, "counter", () => plain(name, read()));
+  }
+
+  gauge(name: string, help: string, read: () => readonly Sample<number>[]): void {
+    this.#register(name, help, "gauge", () => plain(name, read()));
+  }
+
+  histogram(name: string, help: string, read: () => readonly Sample<Histogram>[]): void {
+    this.#register(name, help, "histogram", () =>
+      read().flatMap(({ labels, value }) => histogramValues(name, labels, value)),
+    );
+  }
+
+  /** The whole exposition. */
+  text(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  #register(name: string, help: string, type: "counter" | "gauge" | "histogram", values: () => MetricValue[]): void {
+    const metric = {
+      name,
+      get: () => Promise.resolve({ name, help, type, values: values(), aggregator: "sum" }),
+      reset: () => {},
+      collect: () => {},
+    };
+    // prom-client's own metrics keep their values themselves; the registry asks no more of one than `get`.
+    this.#registry.registerMetric(metric as never);
+  }
+}
+
+function plain(metricName: string, samples: readonly Sample<number>[]): MetricValue[] {
+  return samples.map(({ labels, value }) => ({ metricName, labels, value }));
+}
+
+function histogramValues(name: string, labels: Labels, histogram: Histogram): MetricValue[] {
+  let cumulative = 0;
+  const buckets = histogram.bounds.map((le, index) => {
+    cumulative += histogram.counts[index]!;
+    return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: cumulative };
+  });
+  return [
+    ...buckets,
+    { metricName: `${name}_bucket`, labels: { ...labels, le: "+Inf" }, value: histogram.count },
+    { metricName: `${name}_sum`, labels, value: histogram.sum },
+    { metricName: `${name}_count`, labels, value: histogram.count },
+  ];
+}

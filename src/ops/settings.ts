@@ -1,0 +1,149 @@
+/**
+ * Settings of a server: one table says of each its flag, its place in the YAML file, its default and how it is read;
+ * the environment variable follows from the flag (`--wal-dir` is VARIA_WAL_DIR). Precedence: flag, environment, file,
+ * default. Every resolved value knows where it came from.
+ *
+ * Source: semantics.md §10 and §11 (Oxia's flags and file fields, so that scripts and charts move over unchanged).
+ */
+import { parseBytes, parseDurationMs } from "../lib/units.ts";
+
+export type Origin = "flag" | "environment" | "file" | "default";
+
+export interface Setting<T> {
+  /** As commander wants it: `-p, --public-addr <host:port>`. */
+  readonly flags: string;
+  readonly description: string;
+  /** Where it stands in the file: `server.public.bindAddress`. */
+  readonly path: string;
+  readonly default: T;
+  /** Reads a flag's, a variable's or a file's text. Throws SettingError when it cannot be. */
+  readonly parse: (text: string) => T;
+  /** As it is shown in help; default: the default itself. */
+  readonly shown?: string;
+}
+
+export type SettingsTable = Readonly<Record<string, Setting<unknown>>>;
+export type Settings<Table extends SettingsTable> = {
+  readonly [Name in keyof Table]: Table[Name] extends Setting<infer T> ? T : never;
+};
+export interface Resolved<Table extends SettingsTable> {
+  readonly values: Settings<Table>;
+  readonly origins: { readonly [Name in keyof Table]: Origin };
+}
+
+/** A setting that cannot be used: says which one, where it was given, and what is wrong. */
+export class SettingError extends Error {
+  override readonly name = "SettingError";
+}
+
+/** The long flag without dashes: `public-addr`. */
+export function flagName(setting: Setting<unknown>): string {
+  const match = /--([a-z-]+)/.exec(setting.flags);
+  if (match === null) throw new SettingError(`setting without a long flag: ${setting.flags}`);
+  return match[1]!;
+}
+
+export function environmentName(setting: Setting<unknown>): string {
+  return `VARIA_${flagName(setting).toUpperCase().replaceAll("-", "_")}`;
+}
+
+/** Resolves every setting of the table. `flags` holds the text of the flags that were given, by table name. */
+export function resolveSettings<Table extends SettingsTable>(
+  table: Table,
+  sources: {
+    readonly flags: Readonly<Record<string, string | undefined>>;
+    readonly environment: Readonly<Record<string, string | undefined>>;
+    readonly file: unknown;
+  },
+): Resolved<Table> {
+  const values: Record<string, unknown> = {};
+  const origins: Record<string, Origin> = {};
+  for (const [name, setting] of Object.entries(table)) {
+    const candidates: [Origin, string, string | undefined][] = [
+      ["flag", `--${flagName(setting)}`, sources.flags[name]],
+      ["environment", environmentName(setting), sources.environment[environmentName(setting)]],
+      ["file", setting.path, atPath(sources.file, setting.path)],
+    ];
+    const given = candidates.find(([, , text]) => text !== undefined);
+    origins[name] = given?.[0] ?? "default";
+    values[name] = given === undefined ? setting.default : parseGiven(setting, given[1], given[2]!);
+  }
+  return { values, origins } as Resolved<Table>;
+}
+
+function parseGiven(setting: Setting<unknown>, where: string, text: string): unknown {
+  try {
+    return setting.parse(text);
+  } catch (cause) {
+    throw new SettingError(`${where}: ${(cause as Error).message}`, { cause });
+  }
+}
+
+/** The text of a scalar in a parsed YAML document; a mapping or list where a scalar belongs is an error. */
+function atPath(document: unknown, path: string): string | undefined {
+  let node = document;
+  for (const part of path.split(".")) {
+    if (node === null || typeof node !== "object") return undefined;
+    node = (node as Record<string, unknown>)[part];
+  }
+  if (node === undefined || node === null) return undefined;
+  if (typeof node === "object") throw new SettingError(`${path}: expected one value`);
+  return String(node);
+}
+
+// --- kinds of values ------------------------------------------------------------------------------------------
+
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+}
+
+export function address(text: string): Address {
+  const match = /^(\[[0-9A-Fa-f:.%]+\]|[^:[\]]*):(\d+)$/.exec(text);
+  const port = Number(match?.[2]);
+  if (match === null || port > 65_535) throw new SettingError(`"${text}" is not host:port`);
+  const host = match[1]!.replace(/^\[|\]$/g, "");
+  return { host: host === "" ? "0.0.0.0" : host, port };
+}
+
+export function durationMs(text: string): number {
+  const value = parseDurationMs(text);
+  if (value === undefined) throw new SettingError(`"${text}" is not a duration such as 1h, 90s or 500ms`);
+  return value;
+}
+
+export function bytes(text: string): number {
+  const value = parseBytes(text);
+  if (value === undefined) throw new SettingError(`"${text}" is not a size such as 512MiB or 64m`);
+  return value;
+}
+
+export function boolean(text: string): boolean {
+  if (/^(true|1|yes|on|t)$/i.test(text)) return true;
+  if (/^(false|0|no|off|f)$/i.test(text)) return false;
+  throw new SettingError(`"${text}" is neither true nor false`);
+}
+
+/** A whole number from `min` to `max`, both inclusive. */
+export function integer(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < min || value > max) {
+      throw new SettingError(`"${text}" is not a whole number from ${min} to ${max}`);
+    }
+    return value;
+  };
+}
+
+export function oneOf<const T extends string>(...choices: readonly T[]): (text: string) => T {
+  return (text) => {
+    const choice = choices.find((candidate) => candidate === text.toLowerCase());
+    if (choice === undefined) throw new SettingError(`"${text}" is not one of ${choices.join(", ")}`);
+    return choice;
+  };
+}
+
+export function path(text: string): string {
+  if (text === "") throw new SettingError("the path is empty");
+  return text;
+}

@@ -1,0 +1,247 @@
+/**
+ * The Oxia client API: decodes requests, finds the shard's leader, hands over, encodes answers. Hot calls are decoded
+ * by wire/; the shard's write path and database/read.ts do the work.
+ *
+ * Checks come in this order (semantics.md §6): shard present, authority well formed, leader here.
+ *
+ * Source: protocol.md §2; errors.md §2.
+ */
+import { answerGet, fillList, fillRangeScan, getReadsInOrder, rangeOf, withBookkeeping } from "../database/read.ts";
+import { validateRead, validateWrite } from "../database/validate.ts";
+import { OxiaClient as Binary } from "../gen/bytes/io/oxia/proto/v1/client_pb.ts";
+import { OxiaClient as LegacyBinary } from "../gen/bytes/io/streamnative/oxia/proto/client_pb.ts";
+import { OxiaClient as Json } from "../gen/io/oxia/proto/v1/client_pb.ts";
+import type { Bytes } from "../lib/bytes.ts";
+import { REPLY_BYTES_SOFT_MAX, STREAM_WRITES_IN_FLIGHT_MAX } from "../model/limits.ts";
+import { Refusal } from "../model/refusal.ts";
+import type { Cursor } from "../ports.ts";
+import type { Shard } from "../replication/shard.ts";
+import type { Shards } from "../replication/shards.ts";
+import type { Int64 } from "../wire/reader.ts";
+import { decodeRangeRead, decodeRead, decodeWrite, type RangeRead, type Read } from "../wire/requests.ts";
+import { Writer } from "../wire/writer.ts";
+import { type Assignments, requireAuthority } from "./assignments-api.ts";
+import type { BidiControls, BidiHandler, Call, Method, ServedMethod, Sink } from "./method.ts";
+
+export interface ClientApi {
+  readonly shards: Shards;
+  readonly assignments: Assignments;
+}
+
+/** Gets answered in one go before the event loop gets its turn. */
+const GETS_PER_TURN = 1000;
+/** Bytes that a reply writer starts with. */
+const REPLY_BYTES_INITIAL = 4096;
+
+/** All methods of `OxiaClient` that are served, under both service names. */
+export function clientMethods(api: ClientApi): ServedMethod[] {
+  const served = (name: keyof typeof Binary.method, method: Method): ServedMethod => ({
+    paths: [`/${Binary.typeName}/${Binary.method[name].name}`, `/${LegacyBinary.typeName}/${Binary.method[name].name}`],
+    binary: Binary.method[name],
+    json: Json.method[name],
+    method,
+  });
+  return [
+    served("getShardAssignments", {
+      kind: "server-stream",
+      handle: (request, call, sink) => api.assignments.serve(request, call, sink),
+    }),
+    served("write", { kind: "unary", handle: (request, call) => write(api, request, call) }),
+    served("writeStream", { kind: "bidi", open: (call, controls) => openWriteStream(api, call, controls) }),
+    served("read", { kind: "server-stream", handle: (request, call, sink) => read(api, request, call, sink) }),
+    served("list", { kind: "server-stream", handle: (request, call, sink) => list(api, request, call, sink) }),
+    served("rangeScan", {
+      kind: "server-stream",
+      handle: (request, call, sink) => rangeScan(api, request, call, sink),
+    }),
+  ];
+}
+
+/** The leader of the shard that a call names. */
+function leaderFor(api: ClientApi, shard: Int64 | undefined, call: Call): Shard {
+  if (shard !== undefined) requireAuthority(call);
+  return api.shards.leader(shard);
+}
+
+// --- writes ---------------------------------------------------------------------------------------------------
+
+function write(api: ClientApi, request: Bytes, call: Call): Promise<Bytes> {
+  const decoded = decodeWrite(request);
+  const shard = leaderFor(api, decoded.shard, call);
+  validateWrite(decoded);
+  return shard.write(decoded, request);
+}
+
+function openWriteStream(api: ClientApi, call: Call, controls: BidiControls): BidiHandler {
+  requireSingle(call, "namespace");
+  const shardId = requireSingle(call, "shard-id");
+  if (!/^[+-]?\d+$/.test(shardId)) {
+    throw new Refusal(
+      "MISSING_METADATA",
+      `Request must include 'shard-id' metadata field: expected integer, got "${shardId}"`,
+    );
+  }
+  return new WriteStream(leaderFor(api, Number(shardId), call), controls);
+}
+
+function requireSingle(call: Call, name: string): string {
+  const values = call.header(name);
+  if (values.length === 0) throw new Refusal("MISSING_METADATA", `Request must include '${name}' metadata field`);
+  if (values.length > 1) {
+    throw new Refusal("MISSING_METADATA", `Request must include '${name}' metadata field only once`);
+  }
+  return values[0]!;
+}
+
+/**
+ * One WriteStream: requests go to the shard as they come, responses leave in request order, which is the order in
+ * which the shard resolves them. Past STREAM_WRITES_IN_FLIGHT_MAX, or while the client does not read its responses,
+ * no requests are taken. The first failing request ends the stream, after the responses before it.
+ */
+class WriteStream implements BidiHandler {
+  readonly #shard: Shard;
+  readonly #controls: BidiControls;
+  #inFlight = 0;
+  #choked = false;
+  #paused = false;
+  #ended = false;
+  #failure: unknown;
+
+  constructor(shard: Shard, controls: BidiControls) {
+    this.#shard = shard;
+    this.#controls = controls;
+  }
+
+  message(request: Bytes): boolean {
+    if (this.#ended) return false;
+    try {
+      const decoded = decodeWrite(request);
+      validateWrite(decoded);
+      this.#inFlight++;
+      this.#shard.write(decoded, request).then(this.#answered, this.#failed);
+    } catch (error) {
+      this.#ended = true;
+      this.#failure = error;
+      this.#finish();
+      return false;
+    }
+    this.#paused = this.#inFlight >= STREAM_WRITES_IN_FLIGHT_MAX || this.#choked;
+    return !this.#paused;
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#finish();
+  }
+
+  readonly #answered = (response: Bytes): void => {
+    this.#inFlight--;
+    if (!this.#controls.send(response) && !this.#choked) {
+      this.#choked = true;
+      this.#controls.drained().then(this.#unchoke, () => {});
+    }
+    this.#goOn();
+  };
+
+  readonly #failed = (error: unknown): void => {
+    this.#inFlight--;
+    this.#ended = true;
+    this.#failure ??= error;
+    this.#finish();
+  };
+
+  readonly #unchoke = (): void => {
+    this.#choked = false;
+    this.#goOn();
+  };
+
+  #goOn(): void {
+    if (this.#ended) this.#finish();
+    else if (this.#paused && !this.#choked && this.#inFlight <= STREAM_WRITES_IN_FLIGHT_MAX / 2) {
+      this.#paused = false;
+      this.#controls.resume();
+    }
+  }
+
+  #finish(): void {
+    if (this.#inFlight > 0) return;
+    if (this.#failure === undefined) this.#controls.end();
+    else this.#controls.fail(this.#failure);
+  }
+}
+
+// --- reads ----------------------------------------------------------------------------------------------------
+
+async function read(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> {
+  const decoded = decodeRead(request);
+  const shard = leaderFor(api, decoded.shard, call);
+  validateRead(decoded);
+  if (decoded.gets.some(getReadsInOrder)) await shard.readable().ordered();
+  shard.counters.gets += decoded.gets.length;
+  for (let next = 0; next < decoded.gets.length; ) {
+    if (next > 0) await nextTurn(call);
+    const reply = new Writer(REPLY_BYTES_INITIAL);
+    next = answerGets(shard, decoded, next, reply);
+    if (!sink.send(reply.finish())) await sink.drained();
+  }
+}
+
+/** Answers gets from `first` on until the reply or this turn is full. Returns the index after the last one answered. */
+function answerGets(shard: Shard, { gets }: Read, first: number, reply: Writer): number {
+  const state = { kv: shard.readable(), bookkeeping: () => shard.bookkeeping() };
+  let valueBytes = 0;
+  let next = first;
+  while (next < gets.length && next - first < GETS_PER_TURN && valueBytes < REPLY_BYTES_SOFT_MAX) {
+    valueBytes += answerGet(state, gets[next++]!, reply);
+  }
+  return next;
+}
+
+function list(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> {
+  const decoded = decodeRangeRead(request);
+  const shard = leaderFor(api, decoded.shard, call);
+  shard.counters.lists++;
+  return rangeRead(shard, decoded, call, sink, fillList);
+}
+
+function rangeScan(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> {
+  const decoded = decodeRangeRead(request);
+  const shard = leaderFor(api, decoded.shard, call);
+  shard.counters.rangeScans++;
+  return rangeRead(shard, decoded, call, sink, fillRangeScan);
+}
+
+/** Sends a range as of one applied offset, reply by reply, at the pace of the reader. */
+async function rangeRead(
+  shard: Shard,
+  decoded: RangeRead,
+  call: Call,
+  sink: Sink,
+  fill: (cursor: Cursor, reply: Writer) => boolean,
+): Promise<void> {
+  if (decoded.secondaryIndexName !== undefined) {
+    throw new Refusal("UNIMPLEMENTED", "secondary indexes are not served by this version");
+  }
+  const range = rangeOf(decoded);
+  const snapshot = await shard.readable().snapshot();
+  try {
+    const stored = snapshot.cursor(range);
+    const cursor = decoded.includeInternalKeys
+      ? withBookkeeping(stored, shard.bookkeeping(), range, shard.order)
+      : stored;
+    for (let more = true; more && !call.cancelled; ) {
+      const reply = new Writer(REPLY_BYTES_INITIAL);
+      more = fill(cursor, reply);
+      if (reply.length > 0 && !sink.send(reply.finish())) await sink.drained();
+      if (more) await nextTurn(call);
+    }
+  } finally {
+    snapshot.release();
+  }
+}
+
+/** Lets other requests have their turn between two replies of a long one. */
+function nextTurn(call: Call): Promise<void> {
+  if (call.cancelled) return Promise.reject(new Refusal("ABORTED", "oxia: operation was aborted"));
+  return new Promise((resolve) => setImmediate(resolve));
+}
