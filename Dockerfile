@@ -1,13 +1,18 @@
-# The one executable on a distroless base: no shell, no package manager, a user without rights.
+# The one executable with the C library it needs and nothing else: no shell, no package manager, a user without rights.
 
 FROM node:20-bookworm-slim AS build
 WORKDIR /src
-COPY package.json bun.lock bunfig.toml ./
-RUN npx -y "bun@$(node -p "require('./package.json').packageManager.split('@')[1]")" install --frozen-lockfile
 COPY . .
-RUN npx -y "bun@$(node -p "require('./package.json').packageManager.split('@')[1]")" run build && mkdir -p /data
+RUN npx -y "bun@$(node -p "require('./package.json').packageManager.split('@')[1]")" run build
+# What the image holds: the libraries that the executable links, a user, a writable place.
+RUN mkdir -p /image/etc /image/data /image/tmp /image/usr/local/bin \
+ && cp dist/varia /image/usr/local/bin/ \
+ && ldd dist/varia | grep -o '/[^ ]*' | xargs -I{} cp -L --parents {} /image \
+ && echo 'varia:x:65532:65532::/data:/usr/sbin/nologin' > /image/etc/passwd \
+ && echo 'varia:x:65532:' > /image/etc/group \
+ && chown 65532:65532 /image/data && chmod 1777 /image/tmp
 
-FROM gcr.io/distroless/base-debian12:nonroot
+FROM scratch
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG CREATED=unknown
@@ -17,9 +22,9 @@ LABEL org.opencontainers.image.title="Varia" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.created="$CREATED" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build --chown=nonroot:nonroot /data /data
-COPY --from=build /src/dist/varia /usr/local/bin/varia
-USER nonroot
+COPY --from=build /image /
+COPY --from=build --chown=65532:65532 /image/data /data
+USER 65532:65532
 WORKDIR /data
 # Set, it would turn the executable into a plain Bun.
 ENV BUN_BE_BUN=""

@@ -73,7 +73,9 @@ test("the pure floors import nothing of the platform and use no clock, chance, t
   const impure = pure.flatMap((file) => {
     const code = readFileSync(join(root, file), "utf8").replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, "");
     const platform = importsOf(file).filter(({ to }) => /^(node:|bun)/.test(to));
-    const calls = code.match(/\b(Date\.now|Math\.random|setTimeout|setImmediate|queueMicrotask|process\.|Bun\.|await )/g);
+    const calls = code.match(
+      /\b(Date\.now|Math\.random|setTimeout|setImmediate|queueMicrotask|process\.|Bun\.|await )/g,
+    );
     return [...platform.map(({ to }) => `${file}: ${to}`), ...(calls ?? []).map((call) => `${file}: ${call}`)];
   });
   expect(impure).toEqual([]);

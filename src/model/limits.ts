@@ -37,6 +37,41 @@ export const STREAMS_PER_CONNECTION_MAX = 1000;
 export const HANDSHAKE_MS_MAX = 10_000;
 /** Pings closer together than this are counted as abuse (Oxia's keepalive enforcement). */
 export const KEEPALIVE_MIN_INTERVAL_MS = 5_000;
+/** Pings in a row that came too soon before the connection is closed; gRPC's servers allow as many. */
+export const PING_STRIKES_MAX = 2;
+/** Pings within one such interval, even while replies go out: ten thousand a second is what a loopback's round trips allow. */
+export const PINGS_PER_INTERVAL_MAX = 50_000;
+/**
+ * Streams that a client may reset: at once, and per second from then on. Bun's defaults (1,000 and 33) end the
+ * connection of a client that cancels a hundred calls a second; a reset flood is some tens of thousands.
+ */
+export const STREAM_RESETS_BURST = 5_000;
+export const STREAM_RESETS_PER_S = 1_000;
+/**
+ * MiB that one connection may hold in Bun's HTTP/2 layer: its default of 10 fails parallel large replies. What counts
+ * is CONNECTION_UNSENT_BYTES_MAX, which is checked before a reply is made, not after.
+ */
+export const HTTP2_SESSION_MIB_MAX = 1_024;
+/** Bytes of replies of one stream that wait for a slow reader before its handler is told to wait. */
+export const STREAM_UNSENT_BYTES_MAX = 1 * MiB;
+/** Bytes of replies of one connection that wait for a slow reader before its further calls wait too. */
+export const CONNECTION_UNSENT_BYTES_MAX = 16 * MiB;
+/** Replies of one stream that are gathered within a turn of the event loop are written at this size at the latest. */
+export const STREAM_WRITE_BYTES = 64 * KiB;
+/** Streams that wait for room in the budget of request bytes: each holds up to 128 KiB below. Past it they are refused. */
+export const BUDGET_WAITERS_MAX = 512;
+/** A request message has this time to arrive whole, and a second more for each REQUEST_BYTES_PER_S_MIN of its length. */
+export const REQUEST_MS_MAX = 30_000;
+export const REQUEST_BYTES_PER_S_MIN = 64 * KiB;
+/** TCP keepalive probes start after this much silence: finds peers that vanished without a word. */
+export const TCP_KEEPALIVE_MS = 30_000;
+/** An HTTP/1.1 connection without a request is closed after this long; its headers, and its whole request, have as long. */
+export const HTTP1_IDLE_MS = 60_000;
+export const HTTP1_REQUEST_MS_MAX = 300_000;
+/** Names in one answer of the health service's List, as gRPC's own servers bound it. */
+export const HEALTH_NAMES_LISTED_MAX = 100;
+/** Characters of an error's message that a peer is told: clients accept 8 KiB of trailers, and one may take nine bytes. */
+export const STATUS_MESSAGE_CHARS_MAX = 512;
 
 // --- storage --------------------------------------------------------------------------------------------------
 
@@ -62,6 +97,13 @@ export const SNAPSHOT_PIN_MS_MAX = 60_000;
 /** KV files held open at once; past it the least recently used is closed. */
 export const KEY_VALUE_FILES_OPEN_MAX = 256;
 
+/** A KV file's -wal is cut back to this after a checkpoint. */
+export const KEY_VALUE_WAL_BYTES_MAX = 64 * MiB;
+/** Longest wait before a flush that found no space is tried again. */
+export const FLUSH_RETRY_MS = 1000;
+/** Range reads at once on the node, each with a connection of its own; more wait. */
+export const SNAPSHOT_READERS_MAX = 64;
+
 // --- client ---------------------------------------------------------------------------------------------------
 
 /** Defaults of the official Go client, matched so that both load a server alike. */
@@ -69,6 +111,27 @@ export const CLIENT_BATCH_LINGER_MS = 5;
 export const CLIENT_BATCH_REQUESTS_MAX = 1000;
 export const CLIENT_BATCH_BYTES_MAX = 128 * KiB;
 export const CLIENT_REQUEST_TIMEOUT_MS = 30_000;
+/** Write requests in flight on one stream: far below where servers pause it, enough to cover a slow fsync. */
+export const CLIENT_WRITES_IN_FLIGHT_MAX = 128;
+/** Read calls in flight to one shard. */
+export const CLIENT_READS_IN_FLIGHT_MAX = 32;
+/** Operations and bytes of one client that wait for answers; past either it refuses more. */
+export const CLIENT_OPERATIONS_PENDING_MAX = 1_000_000;
+export const CLIENT_BYTES_PENDING_MAX = 256 * MiB;
+/** Wait before the first retry, and the longest; it doubles in between. */
+export const CLIENT_RETRY_MS_MIN = 20;
+export const CLIENT_RETRY_MS_MAX = 1_000;
+/** After a change of leader the old one has this long to answer what it was sent, before that goes to the new one. */
+export const CLIENT_OLD_LEADER_MS_MAX = 1_000;
+/** A connection has this long to come about. */
+export const CLIENT_CONNECT_MS_MAX = 10_000;
+/** Pings of an open connection, and the time that a pong may take, as in the official clients. */
+export const CLIENT_KEEPALIVE_INTERVAL_MS = 10_000;
+export const CLIENT_KEEPALIVE_TIMEOUT_MS = 3_000;
+/** Bytes of one answer: Java's client accepts as much. */
+export const CLIENT_MESSAGE_BYTES_MAX = 256 * MiB;
+/** Messages of one shard that a range read holds decoded before it stops the server. */
+export const CLIENT_RANGE_PAGES_MAX = 2;
 
 // --- metrics --------------------------------------------------------------------------------------------------
 
@@ -76,3 +139,10 @@ export const CLIENT_REQUEST_TIMEOUT_MS = 30_000;
 export const LATENCY_BUCKETS_MS: readonly number[] = [
   0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000,
 ];
+
+// --- shards ---------------------------------------------------------------------------------------------------
+
+/** Shards of one namespace: each costs files and, when open, descriptors (architecture.md: 1,000 shards). */
+export const SHARDS_PER_NAMESPACE_MAX = 4096;
+/** Time for requests in flight to be answered when the server is told to stop. */
+export const SHUTDOWN_GRACE_MS = 20_000;

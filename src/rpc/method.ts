@@ -54,7 +54,15 @@ export interface BidiControls extends Sink {
 export type Method =
   | { readonly kind: "unary"; readonly handle: (request: Bytes, call: Call) => Bytes | Promise<Bytes> }
   | { readonly kind: "server-stream"; readonly handle: (request: Bytes, call: Call, sink: Sink) => Promise<void> }
-  | { readonly kind: "bidi"; readonly open: (call: Call, controls: BidiControls) => BidiHandler };
+  | {
+      readonly kind: "bidi";
+      readonly open: (call: Call, controls: BidiControls) => BidiHandler;
+      /**
+       * True when requests do not get one response each, in order: acks that count for several, an upload. The bytes of
+       * a request then count against the node's budget until `message` has returned, else until it is answered.
+       */
+      readonly unpaired?: boolean;
+    };
 
 /** One service method with the schemas that Connect, gRPC-Web and reflection need. */
 export interface ServedMethod {

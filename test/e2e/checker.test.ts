@@ -25,16 +25,18 @@ import {
 class HonestShard {
   records: State = new Map();
   versions = 0;
+  #nowMs = 1000;
 
   apply(request: Batch): Answer {
+    const nowMs = this.#nowMs++;
     const versions = new Map<number, Version>();
     const predicted = carryOut(this.records, request, (nth) => {
       const key = request.puts[nth]!.key;
       const old = this.records.get(key);
       const versionId = this.versions++;
-      const createdMs = old === undefined || isUnknown(old.version) ? versionId : old.version.createdMs;
+      const createdMs = old === undefined || isUnknown(old.version) ? nowMs : old.version.createdMs;
       const modifications = old === undefined ? 0 : old.modifications + 1;
-      const version = { versionId, modifications, createdMs, modifiedMs: versionId };
+      const version = { versionId, modifications, createdMs, modifiedMs: nowMs };
       versions.set(nth, version);
       return version;
     });
@@ -214,6 +216,19 @@ test("a wrong answer to a conditional put or delete is rejected", () => {
   expect(() => owner.acknowledge(lie)).toThrow(/answered \[OK\], not \[UNEXPECTED_VERSION_ID\]/);
   owner.send(batch(remove("o/none")));
   expect(() => owner.acknowledge({ puts: [], deletes: ["OK"], deleteRanges: [] })).toThrow(/KEY_NOT_FOUND/);
+});
+
+test("a creation time that changes, or differs from the time of the creating request, is rejected", () => {
+  const { owner, server } = start();
+  const wrong = (request: Batch, change: Partial<Version>) => {
+    owner.send(request);
+    const answer = server.apply(request);
+    const puts = answer.puts.map(({ status, version }) => ({ status, version: version && { ...version, ...change } }));
+    return () => owner.acknowledge({ ...answer, puts });
+  };
+  expect(wrong(batch(put("o/a", "1")), { createdMs: 1 })).toThrow(/created at 1, not 1000/);
+  wrong(batch(put("o/b", "1")), {})();
+  expect(wrong(batch(put("o/b", "2")), { createdMs: 1 })).toThrow(/created at 1, not 1001/);
 });
 
 test("what was refused must not have happened", () => {

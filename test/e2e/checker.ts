@@ -46,6 +46,16 @@ export class ShardHistory {
     this.shard = shard;
   }
 
+  /** The same history once more, to judge one of several servers that start from copies of the same files. */
+  copy(): ShardHistory {
+    const copy = new ShardHistory(this.shard);
+    copy.highest = this.highest;
+    for (const versionId of this.#given) copy.#given.add(versionId);
+    copy.owners.push(...this.owners.map((owner) => owner.copy(copy)));
+    copy.registers.push(...this.registers.map((register) => register.copy(copy)));
+    return copy;
+  }
+
   owner(prefix: Key): Owner {
     const owner = new Owner(this, prefix);
     this.owners.push(owner);
@@ -123,6 +133,15 @@ export class Owner {
     this.prefix = prefix;
   }
 
+  copy(history: ShardHistory): Owner {
+    const copy = new Owner(history, this.prefix);
+    for (const [key, expected] of this.state) copy.state.set(key, expected);
+    copy.#pending = [...this.#pending];
+    copy.#sent = this.#sent;
+    copy.#acknowledged = this.#acknowledged;
+    return copy;
+  }
+
   get pending(): number {
     return this.#pending.length;
   }
@@ -142,22 +161,34 @@ export class Owner {
     if (sent === undefined) throw new Violation(`${this.#name()}: an answer without a request`);
     this.#acknowledged++;
     const what = `${this.#name()}, request ${sent.number}`;
-    const predicted = carryOut(this.state, sent.batch, (nth) => versionIn(answer, nth, what));
+    const predicted = carryOut(this.state, sent.batch, (nth) => {
+      const version = versionIn(answer, nth, what);
+      const old = this.state.get(sent.batch.puts[nth]!.key)?.version;
+      const createdMs = old === undefined ? version.modifiedMs : isUnknown(old) ? version.createdMs : old.createdMs;
+      if (version.createdMs !== createdMs) {
+        throw new Violation(`${what}, put ${nth}: created at ${version.createdMs}, not ${createdMs}`);
+      }
+      return version;
+    });
     same(predicted.deletes, answer.deletes, `${what}: deletes`);
     same(predicted.deleteRanges, answer.deleteRanges, `${what}: range deletes`);
     const statuses = (puts: readonly { status: Status }[]) => puts.map((put) => put.status);
     same(statuses(predicted.puts), statuses(answer.puts), `${what}: puts`);
-    let previous: number | undefined;
+    let previous: Version | undefined;
     predicted.puts.forEach((put, nth) => {
       if (put.status !== "OK") return;
-      const { versionId, modifications } = versionIn(answer, nth, what);
+      const version = versionIn(answer, nth, what);
+      const { versionId, modifications } = version;
       if (modifications !== put.modifications) {
         throw new Violation(`${what}, put ${nth}: ${modifications} modifications, not ${put.modifications}`);
       }
-      if (previous !== undefined && versionId !== previous + 1) {
-        throw new Violation(`${what}: versions ${previous} and ${versionId} within one request`);
+      if (previous !== undefined && versionId !== previous.versionId + 1) {
+        throw new Violation(`${what}: versions ${previous.versionId} and ${versionId} within one request`);
       }
-      previous = versionId;
+      if (previous !== undefined && version.modifiedMs !== previous.modifiedMs) {
+        throw new Violation(`${what}: times ${previous.modifiedMs} and ${version.modifiedMs} within one request`);
+      }
+      previous = version;
       this.history.gave(versionId, sent.floor, `${what}, put ${nth}`);
     });
   }
@@ -313,6 +344,14 @@ export class Register {
   constructor(history: ShardHistory, key: Key) {
     this.history = history;
     this.key = key;
+  }
+
+  copy(history: ShardHistory): Register {
+    const copy = new Register(history, this.key);
+    copy.#base = this.#base;
+    copy.#written = [...this.#written];
+    copy.#doubtful = new Set(this.#doubtful);
+    return copy;
   }
 
   get pending(): number {

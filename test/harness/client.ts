@@ -10,17 +10,17 @@ import {
   ListResponseSchema,
   RangeScanRequestSchema,
   RangeScanResponseSchema,
-  type Version as WireVersion,
   ReadRequestSchema,
   ReadResponseSchema,
   ShardAssignmentsRequestSchema,
   ShardAssignmentsSchema,
   Status as WireStatus,
+  type Version as WireVersion,
   WriteRequestSchema,
   WriteResponseSchema,
 } from "../../src/gen/bytes/io/oxia/proto/v1/client_pb.ts";
 import type { Answer, Batch, Found, Key, Status, Version } from "../e2e/model.ts";
-import { type Bidi, Code, codeName, type Connection, type Outcome } from "./grpc.ts";
+import { type Bidi, Code, type Connection, codeName, type Outcome } from "./grpc.ts";
 
 export const SERVICE = "/io.oxia.proto.v1.OxiaClient";
 
@@ -38,7 +38,7 @@ export class CallFailed extends Error {
   }
 }
 
-export function encodeWrite(batch: Batch, shard?: number): Uint8Array {
+export function encodeWrite(batch: Batch, shard?: number | bigint): Uint8Array {
   const request = create(WriteRequestSchema, {
     puts: batch.puts.map(({ key, value, expected }) => ({ key: bytesOf(key), value, ...expecting(expected) })),
     deletes: batch.deletes.map(({ key, expected }) => ({ key: bytesOf(key), ...expecting(expected) })),
@@ -67,8 +67,17 @@ export function decodeAnswer(bytes: Uint8Array): Answer {
   };
 }
 
+const STATUS_NAMES = new Map<number, Status>([
+  [WireStatus.OK, "OK"],
+  [WireStatus.KEY_NOT_FOUND, "KEY_NOT_FOUND"],
+  [WireStatus.UNEXPECTED_VERSION_ID, "UNEXPECTED_VERSION_ID"],
+  [WireStatus.SESSION_DOES_NOT_EXIST, "SESSION_DOES_NOT_EXIST"],
+]);
+
 function statusName(status: WireStatus): Status {
-  return WireStatus[status] as Status;
+  const name = STATUS_NAMES.get(status);
+  if (name === undefined) throw new Error(`status ${status} in an answer`);
+  return name;
 }
 
 function versionOf(version: WireVersion): Version {
@@ -119,9 +128,13 @@ export async function read(
   );
 }
 
-
 /** All user records of a shard, or those of a range. Throws CallFailed. */
-export async function scan(connection: Connection, shard: number, from: Key = "", to: Key = ""): Promise<Map<Key, Found>> {
+export async function scan(
+  connection: Connection,
+  shard: number,
+  from: Key = "",
+  to: Key = "",
+): Promise<Map<Key, Found>> {
   const request = create(RangeScanRequestSchema, {
     shard: BigInt(shard),
     startInclusive: bytesOf(from),
@@ -132,7 +145,8 @@ export async function scan(connection: Connection, shard: number, from: Key = ""
   const records = new Map<Key, Found>();
   for (const message of reply.messages) {
     for (const { key, value, version } of fromBinary(RangeScanResponseSchema, message).records) {
-      if (key === undefined || version === undefined) throw new Error(`shard ${shard}: a record without key or version`);
+      if (key === undefined || version === undefined)
+        throw new Error(`shard ${shard}: a record without key or version`);
       if (records.has(keyOf(key))) throw new Error(`shard ${shard}: a key twice in one scan`);
       records.set(keyOf(key), { value: value ?? new Uint8Array(), version: versionOf(version) });
     }

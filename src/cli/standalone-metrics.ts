@@ -1,0 +1,190 @@
+/** What `/metrics` of a standalone server shows: Oxia's names where there are any, `varia_` for the rest. */
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { type Labels, Metrics, type Sample } from "../ops/metrics.ts";
+import type { Log } from "../ports.ts";
+import type { Shard } from "../replication/shard.ts";
+import type { Shards } from "../replication/shards.ts";
+import type { Assignments } from "../rpc/assignments-api.ts";
+import { CODE_NAMES } from "../rpc/code.ts";
+import type { Listener } from "../rpc/listener.ts";
+import type { MethodStats } from "../rpc/stats.ts";
+
+export interface MetricsSources {
+  readonly shards: Shards;
+  readonly log: Log;
+  readonly keyValues: KeyValueNumbers;
+  readonly assignments: Assignments;
+  readonly listener: Listener;
+}
+
+/** What is known of all KV files together; counters since the start, gauges in bytes. */
+export interface KeyValueNumbers {
+  readonly tableBytes: number;
+  readonly cacheBytes: number;
+  readonly cacheBytesMax: number;
+  readonly cacheHits: number;
+  readonly cacheMisses: number;
+  readonly flushes: number;
+  readonly flushedBytes: number;
+  readonly fileBytes: number;
+}
+
+const EVENT_LOOP_RESOLUTION_MS = 10;
+const NS_PER_S = 1e9;
+
+/** Registers everything; values are read at each scrape. */
+export function standaloneMetrics(sources: MetricsSources): Metrics {
+  const metrics = new Metrics();
+  shardMetrics(metrics, sources);
+  logMetrics(metrics, sources.log);
+  keyValueMetrics(metrics, sources.keyValues);
+  rpcMetrics(metrics, sources.listener);
+  processMetrics(metrics);
+  return metrics;
+}
+
+function one(value: number, labels: Labels = {}): Sample<number>[] {
+  return [{ labels, value }];
+}
+
+function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources): void {
+  const each =
+    <T>(read: (shard: Shard) => T) =>
+    (): Sample<T>[] =>
+      shards
+        .leaders()
+        .map((shard) => ({ labels: { oxia_namespace: shard.namespace, shard: shard.id }, value: read(shard) }));
+  const operations = [
+    ["puts", "Puts", (shard: Shard) => shard.counters.puts],
+    ["deletes", "Deletes", (shard: Shard) => shard.counters.deletes],
+    ["delete_ranges", "Delete-ranges", (shard: Shard) => shard.counters.deleteRanges],
+    ["gets", "Gets", (shard: Shard) => shard.counters.gets],
+    ["lists", "Lists", (shard: Shard) => shard.counters.lists],
+    ["range_scans", "Range scans", (shard: Shard) => shard.counters.rangeScans],
+  ] as const;
+  for (const [name, help, read] of operations) {
+    metrics.counter(`oxia_server_db_${name}_count_total`, `${help} since this leadership began.`, each(read));
+    // the name that Oxia's shipped dashboards still query
+    metrics.counter(`oxia_server_db_${name}_total`, `${help} since this leadership began.`, each(read));
+  }
+  metrics.counter(
+    "oxia_server_kv_write_bytes_total",
+    "Bytes of write requests applied.",
+    each((shard) => shard.counters.writeBytes),
+  );
+  metrics.histogram(
+    "oxia_server_leader_write_latency_milliseconds",
+    "From a write's proposal to its response.",
+    each((shard) => shard.writeLatency),
+  );
+  metrics.gauge(
+    "oxia_server_leader_head_offset",
+    "Last offset durable here.",
+    each((shard) => shard.head),
+  );
+  metrics.gauge(
+    "oxia_server_leader_commit_offset",
+    "Last offset committed.",
+    each((shard) => shard.committed),
+  );
+  metrics.gauge(
+    "varia_shard_applied_offset",
+    "Last offset applied.",
+    each((shard) => shard.kv.applied.offset),
+  );
+  metrics.gauge(
+    "varia_shard_records",
+    "Records held.",
+    each((shard) => shard.kv.rowCount),
+  );
+  metrics.gauge(
+    "varia_shard_writes_in_flight",
+    "Writes proposed and not answered.",
+    each((shard) => shard.inFlight),
+  );
+  metrics.gauge("oxia_server_leaders_count", "Shards led here.", () => one(shards.leaders().length));
+  metrics.gauge("varia_shards_damaged", "Shards that refuse to serve.", () =>
+    one(shards.all().length - shards.leaders().length),
+  );
+  metrics.gauge("oxia_server_shards_assignments_active_clients_count", "Clients that watch assignments.", () =>
+    one(assignments.watchers),
+  );
+}
+
+function logMetrics(metrics: Metrics, log: Log): void {
+  metrics.counter("oxia_server_wal_append_bytes_total", "Bytes of entries appended.", () =>
+    one(log.stats().bytesAppended),
+  );
+  metrics.counter("varia_log_entries_appended_total", "Entries appended.", () => one(log.stats().entriesAppended));
+  metrics.counter("varia_log_commits_total", "Group commits, each with one fsync.", () => one(log.stats().commits));
+  metrics.gauge("varia_log_segments", "Segment files.", () => one(log.stats().segments));
+  metrics.gauge("varia_log_bytes", "Bytes of all segment files.", () => one(log.stats().bytes));
+}
+
+function keyValueMetrics(metrics: Metrics, numbers: KeyValueNumbers): void {
+  metrics.gauge("varia_kv_table_bytes", "Memory of tables not yet flushed.", () => one(numbers.tableBytes));
+  metrics.gauge("varia_kv_cache_bytes", "Memory of the record cache.", () => one(numbers.cacheBytes));
+  metrics.gauge("varia_kv_cache_max_bytes", "Budget of the record cache.", () => one(numbers.cacheBytesMax));
+  metrics.counter("varia_kv_cache_hits_total", "Look-ups answered from memory.", () => one(numbers.cacheHits));
+  metrics.counter("varia_kv_cache_misses_total", "Look-ups that went to a file.", () => one(numbers.cacheMisses));
+  metrics.counter("varia_kv_flushes_total", "Tables flushed.", () => one(numbers.flushes));
+  metrics.counter("varia_kv_flushed_bytes_total", "Bytes of rows flushed.", () => one(numbers.flushedBytes));
+  metrics.gauge("varia_kv_file_bytes", "Bytes of all key-value files.", () => one(numbers.fileBytes));
+}
+
+function rpcMetrics(metrics: Metrics, listener: Listener): void {
+  const labels = ({ service, method, type }: MethodStats): Labels => ({
+    grpc_service: service,
+    grpc_method: method,
+    grpc_type: type,
+  });
+  const each = (read: (stats: MethodStats) => number) => (): Sample<number>[] =>
+    listener.stats().methods.map((stats) => ({ labels: labels(stats), value: read(stats) }));
+  metrics.counter(
+    "grpc_server_started_total",
+    "Calls started.",
+    each((stats) => stats.started),
+  );
+  metrics.counter(
+    "grpc_server_msg_received_total",
+    "Messages received.",
+    each((stats) => stats.messagesReceived),
+  );
+  metrics.counter(
+    "grpc_server_msg_sent_total",
+    "Messages sent.",
+    each((stats) => stats.messagesSent),
+  );
+  metrics.counter("grpc_server_handled_total", "Calls ended, by code.", () =>
+    listener
+      .stats()
+      .methods.flatMap((stats) =>
+        stats.handled.flatMap((value, code) =>
+          value === 0 ? [] : [{ labels: { ...labels(stats), grpc_code: CODE_NAMES[code]! }, value }],
+        ),
+      ),
+  );
+  metrics.gauge("varia_connections", "Open client connections.", () => one(listener.connections()));
+  metrics.gauge("varia_request_bytes_in_flight", "Bytes of requests accepted and not answered.", () =>
+    one(listener.stats().requestBytesInFlight),
+  );
+}
+
+function processMetrics(metrics: Metrics): void {
+  const delay = monitorEventLoopDelay({ resolution: EVENT_LOOP_RESOLUTION_MS });
+  delay.enable();
+  const started = Date.now() / 1000;
+  metrics.counter("process_cpu_seconds_total", "CPU time of all threads.", () => {
+    const { user, system } = process.cpuUsage();
+    return one((user + system) / 1e6);
+  });
+  metrics.gauge("process_resident_memory_bytes", "Resident memory.", () => one(process.memoryUsage.rss()));
+  metrics.gauge("process_start_time_seconds", "Start, since the epoch.", () => one(started));
+  metrics.gauge("varia_event_loop_delay_seconds", "How late the main event loop was, since the start.", () => [
+    ...[50, 99, 99.9].map((percent) => ({
+      labels: { quantile: percent / 100 },
+      value: delay.percentile(percent) / NS_PER_S,
+    })),
+    { labels: { quantile: 1 }, value: delay.max / NS_PER_S },
+  ]);
+}

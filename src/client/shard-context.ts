@@ -1,0 +1,16 @@
+/** What the reads and writes of all shards of one client share. */
+import type { Assignments } from "./assignments.ts";
+import type { BatchBounds } from "./batch.ts";
+import type { PendingBudget } from "./operation.ts";
+import type { ClientPorts } from "./transport.ts";
+
+export interface ShardContext {
+  readonly ports: ClientPorts;
+  readonly assignments: Assignments;
+  readonly namespace: string;
+  /** Sent with every call. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly requestTimeoutMs: number;
+  readonly bounds: BatchBounds;
+  readonly budget: PendingBudget;
+}

@@ -1,0 +1,170 @@
+/**
+ * Secondary index entries: internal keys that lie in the order of the secondary key, so that an index query is a plain
+ * range read over keys alone:
+ *
+ *     __oxia/idx/<escaped index>/<order key of the secondary> 01 <its tie> 01 <escaped primary>
+ *
+ * Order key and tie (model/keys.ts) are written such that the bytes 00, 01, '/' and FF do not occur and the order
+ * stays: 00–02 become 02 10–12, 2E and '/' become 2E 10–11, FE and FF become FE 10–11. An entry then has exactly three
+ * slashes and sorts bytewise in both key orders: by index, secondary, escaped primary. Its row is empty.
+ *
+ * Source: protocol.md §6.1; semantics.md §3.
+ */
+import { type Bytes, compareBytes, concatBytes, equalBytes, utf8 } from "../lib/bytes.ts";
+import { type KeyOrder, orderKeyOf, tieOf } from "../model/keys.ts";
+import type { KeyRange, KeyValue } from "../ports.ts";
+import type { SecondaryIndex } from "../wire/requests.ts";
+import { escapeKey, unescapeKey } from "./session-key.ts";
+import { COMPARISON } from "./validate.ts";
+
+const PREFIX = utf8("__oxia/idx/");
+const SLASH = Uint8Array.of(0x2f);
+const SEPARATOR = 0x01;
+
+export interface IndexEntry {
+  readonly secondary: Bytes;
+  readonly primary: Bytes;
+}
+
+export function indexEntryKey(order: KeyOrder, index: SecondaryIndex, primary: Bytes): Bytes {
+  return concatBytes(secondaryStart(order, index.name, index.key), escapeKey(primary));
+}
+
+/** What the key of an entry of index `name` says, in bytes of its own. */
+export function decodeIndexEntry(order: KeyOrder, name: Bytes, key: Bytes): IndexEntry {
+  const parts = key.subarray(indexStart(name).length);
+  const tieAt = parts.indexOf(SEPARATOR) + 1;
+  const primaryAt = parts.indexOf(SEPARATOR, tieAt) + 1;
+  const orderKey = unescapeOrdered(parts.subarray(0, tieAt - 1));
+  const tie = unescapeOrdered(parts.subarray(tieAt, primaryAt - 1));
+  return { secondary: order.decode(orderKey, tie), primary: unescapeKey(parts.subarray(primaryAt)) };
+}
+
+/** Entries whose secondary key lies in [startInclusive, endExclusive); an empty bound is open, within the index. */
+export function indexRange(
+  order: KeyOrder,
+  query: { readonly name: Bytes; readonly startInclusive: Bytes; readonly endExclusive: Bytes },
+): KeyRange {
+  const { name, startInclusive, endExclusive } = query;
+  return {
+    from: startInclusive.length === 0 ? indexStart(name) : secondaryStart(order, name, startInclusive),
+    to: endExclusive.length === 0 ? indexEnd(name) : secondaryStart(order, name, endExclusive),
+  };
+}
+
+/**
+ * The entry that answers a get over an index. EQUAL: the first with that very secondary key. FLOOR: the first of the
+ * equals, else the last of the nearest lower. CEILING: the first of the lowest at or above. LOWER: the last of the
+ * highest below. HIGHER: the first of the lowest above.
+ */
+export function findIndexEntry(
+  kv: KeyValue,
+  order: KeyOrder,
+  query: { readonly name: Bytes; readonly secondary: Bytes; readonly comparison: number },
+): IndexEntry | undefined {
+  const { name, secondary, comparison } = query;
+  const start = secondaryStart(order, name, secondary);
+  const end = secondaryEnd(start);
+  const first = (range: KeyRange): IndexEntry | undefined => {
+    const cursor = kv.cursor(range);
+    return cursor.next() ? decodeIndexEntry(order, name, cursor.key) : undefined;
+  };
+  const lower = () => first({ from: indexStart(name), to: start, reverse: true });
+  switch (comparison) {
+    case COMPARISON.EQUAL:
+      return first({ from: start, to: end });
+    case COMPARISON.FLOOR:
+      return first({ from: start, to: end }) ?? lower();
+    case COMPARISON.CEILING:
+      return first({ from: start, to: indexEnd(name) });
+    case COMPARISON.LOWER:
+      return lower();
+    default:
+      return first({ from: end, to: indexEnd(name) });
+  }
+}
+
+/**
+ * Which entries a record's change takes away and which it adds: those that stay are in neither list. Duplicates within
+ * one record are one entry.
+ */
+export function changedEntries(
+  order: KeyOrder,
+  primary: Bytes,
+  before: readonly SecondaryIndex[],
+  after: readonly SecondaryIndex[],
+): { readonly removed: Bytes[]; readonly added: Bytes[] } {
+  const keysOf = (indexes: readonly SecondaryIndex[]) =>
+    indexes.map((index) => indexEntryKey(order, index, primary)).sort(compareBytes);
+  const old = keysOf(before);
+  const wanted = keysOf(after);
+  const without = (keys: readonly Bytes[], others: readonly Bytes[]) =>
+    keys.filter(
+      (key, at) => !(at > 0 && equalBytes(keys[at - 1]!, key)) && !others.some((other) => equalBytes(other, key)),
+    );
+  return { removed: without(old, wanted), added: without(wanted, old) };
+}
+
+function indexStart(name: Bytes): Bytes {
+  return concatBytes(PREFIX, escapeKey(name), SLASH);
+}
+
+/** Past every entry of the index: none of them holds the byte FF. */
+function indexEnd(name: Bytes): Bytes {
+  return concatBytes(indexStart(name), Uint8Array.of(0xff));
+}
+
+/** Where the entries of one secondary key begin. */
+function secondaryStart(order: KeyOrder, name: Bytes, secondary: Bytes): Bytes {
+  const separator = Uint8Array.of(SEPARATOR);
+  const orderKey = escapeOrdered(orderKeyOf(order, secondary));
+  return concatBytes(indexStart(name), orderKey, separator, escapeOrdered(tieOf(order, secondary)), separator);
+}
+
+/** Just past the entries of one secondary key. */
+function secondaryEnd(start: Bytes): Bytes {
+  const end = start.slice();
+  end[end.length - 1] = SEPARATOR + 1;
+  return end;
+}
+
+/** Per byte: the byte that its pair begins with, or 0 where it stays as it is; and the second byte of the pair. */
+const LEAD = new Uint8Array(256);
+const FOLLOW = new Uint8Array(256);
+const FOLLOW_FIRST = 0x10;
+for (const [lead, from] of [
+  [0x02, [0x00, 0x01, 0x02]],
+  [0x2e, [0x2e, 0x2f]],
+  [0xfe, [0xfe, 0xff]],
+] as const) {
+  for (const [at, byte] of from.entries()) {
+    LEAD[byte] = lead;
+    FOLLOW[byte] = FOLLOW_FIRST + at;
+  }
+}
+
+function escapeOrdered(bytes: Bytes): Bytes {
+  const escaped = new Uint8Array(bytes.length * 2);
+  let at = 0;
+  for (const byte of bytes) {
+    if (LEAD[byte] === 0) {
+      escaped[at++] = byte;
+    } else {
+      escaped[at++] = LEAD[byte]!;
+      escaped[at++] = FOLLOW[byte]!;
+    }
+  }
+  return escaped.subarray(0, at);
+}
+
+function unescapeOrdered(escaped: Bytes): Bytes {
+  const bytes = new Uint8Array(escaped.length);
+  let length = 0;
+  for (let at = 0; at < escaped.length; at++) {
+    const byte = escaped[at]!;
+    // 02 stands for 00 on, 2E and FE for themselves on
+    const first = byte === 0x02 ? 0x00 : byte;
+    bytes[length++] = LEAD[byte] === 0 ? byte : first + escaped[++at]! - FOLLOW_FIRST;
+  }
+  return bytes.subarray(0, length);
+}

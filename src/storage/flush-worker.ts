@@ -1,0 +1,66 @@
+/** The thread that writes the KV files: answers one request after the other with flush.ts. */
+import { type Flushed, Flusher, type Opened, type StoredState } from "./flush.ts";
+import { type SqliteErrorKind, sqliteErrorKind } from "./sqlite.ts";
+import type { SharedTable } from "./table.ts";
+
+export type FlushRequest =
+  | { readonly kind: "open"; readonly path: string; readonly verify: boolean }
+  | { readonly kind: "flush"; readonly path: string; readonly table: SharedTable; readonly state: StoredState }
+  | { readonly kind: "checkpoint"; readonly path: string }
+  | { readonly kind: "close"; readonly path: string }
+  | { readonly kind: "remove"; readonly path: string }
+  | { readonly kind: "restart"; readonly path: string }
+  | { readonly kind: "salvage"; readonly path: string }
+  | { readonly kind: "stop" };
+
+export interface FlushAnswers {
+  open: Opened;
+  flush: Flushed;
+  checkpoint: boolean;
+  close: undefined;
+  remove: undefined;
+  restart: Opened;
+  salvage: Opened;
+  stop: undefined;
+}
+
+/** What crosses back: the answer, or what failed in plain words. */
+export type FlushReply =
+  | { readonly id: number; readonly ok: true; readonly answer: FlushAnswers[keyof FlushAnswers] }
+  | { readonly id: number; readonly ok: false; readonly error: string; readonly errorKind: SqliteErrorKind };
+
+declare const self: Worker;
+
+const flusher = new Flusher();
+
+self.onmessage = ({ data }: MessageEvent<{ readonly id: number; readonly request: FlushRequest }>): void => {
+  const { id, request } = data;
+  let reply: FlushReply;
+  try {
+    reply = { id, ok: true, answer: answer(request) };
+  } catch (error) {
+    reply = { id, ok: false, error: String((error as Error).message), errorKind: sqliteErrorKind(error) };
+  }
+  self.postMessage(reply);
+};
+
+function answer(request: FlushRequest): FlushAnswers[keyof FlushAnswers] {
+  switch (request.kind) {
+    case "open":
+      return flusher.open(request.path, request.verify);
+    case "flush":
+      return flusher.flush(request.path, request.table, request.state);
+    case "checkpoint":
+      return flusher.checkpoint(request.path);
+    case "close":
+      return void flusher.close(request.path);
+    case "remove":
+      return void flusher.remove(request.path);
+    case "restart":
+      return flusher.restart(request.path);
+    case "salvage":
+      return flusher.salvage(request.path);
+    case "stop":
+      return void flusher.closeAll();
+  }
+}

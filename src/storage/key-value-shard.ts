@@ -1,0 +1,410 @@
+/**
+ * One shard's KeyValue on SQLite. Where a key's newest row may be, newest first:
+ *
+ *     active table → frozen table (being flushed) → cache generations → SQLite file
+ *
+ * Writes go to the active table alone. Frozen, it is flushed by the Worker and then becomes the newest cache
+ * generation; rows read from the file go to a read-through generation. Generations are dropped oldest first, so a row
+ * in one is never older than what lies behind it: nothing stale can surface.
+ *
+ * Invariant: file state + frozen table + active table = all that is applied.
+ */
+import { assert } from "../lib/assert.ts";
+import { type Bytes, EMPTY_BYTES } from "../lib/bytes.ts";
+import { crc32c } from "../lib/crc32c.ts";
+import { NO_OFFSET } from "../model/ids.ts";
+import { type KeyOrder, orderKeyOf, tieOf } from "../model/keys.ts";
+import { SNAPSHOT_PIN_MS_MAX } from "../model/limits.ts";
+import { Refusal } from "../model/refusal.ts";
+import type { AppliedState, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../ports.ts";
+import { type StoredState, storedCrc } from "./flush.ts";
+import type { KeyValueNode } from "./key-value.ts";
+import { MergedCursor } from "./key-value-cursor.ts";
+import type { KeyValueReader } from "./key-value-reader.ts";
+import { addToHash, hashToBigInt, type RecordHash } from "./record-hash.ts";
+import { type Address, hashKey, type KeyProbe, NOWHERE, Table } from "./table.ts";
+import { type OrderRange, TableOrder } from "./table-order.ts";
+
+/** A table with its order: what range reads need. */
+interface Layer {
+  readonly table: Table;
+  readonly order: TableOrder;
+}
+
+/** Keys copied per turn when a flushed table is compacted into the cache. */
+const COMPACT_KEYS_PER_TURN = 2000;
+
+export class SqliteKeyValue implements KeyValue {
+  readonly path: string;
+  readonly order: KeyOrder;
+  readonly #node: KeyValueNode;
+  applied: AppliedState;
+  rowCount: number;
+  readonly #hash: RecordHash;
+  #active: Layer;
+  #frozen: Layer | undefined;
+  /** Newest first. */
+  #generations: Table[] = [];
+  /** The newest generation, while it takes rows read from the file. */
+  #readThrough: Table | undefined;
+  /** Whether the file may hold any row. */
+  #fileHasRows: boolean;
+  /** Applied offset of the last flush that is in the file, and of the last one in a synced checkpoint. */
+  flushedOffset: number;
+  durableOffset = NO_OFFSET;
+  /** What the node has counted of `activeBytes`. */
+  activeBytesCounted = 0;
+  /** Versions appended since the last commit, with the keys they are of: what a rollback undoes. */
+  readonly #undo: Address[] = [];
+  #undoState: { rowCount: number; low: number; high: number };
+  readonly #probe: KeyProbe = { bytes: new Uint8Array(256), orderKeyLength: 0, tieLength: 0, hash: 0 };
+  /** What the last `get` found, for a put or delete of the same key. */
+  #lastKey: Bytes | undefined;
+  #lastExists = false;
+  #lastCrc = 0;
+  #snapshots = new Set<SqliteSnapshot>();
+  #closed = false;
+
+  constructor(node: KeyValueNode, path: string, order: KeyOrder, state: StoredState) {
+    this.#node = node;
+    this.path = path;
+    this.order = order;
+    this.applied = state.applied;
+    this.rowCount = state.rowCount;
+    this.#hash = { ...state.hash };
+    this.#active = this.#newLayer();
+    this.#fileHasRows = state.rowCount > 0;
+    this.flushedOffset = state.applied.offset;
+    this.#undoState = { rowCount: state.rowCount, ...state.hash };
+  }
+
+  get stateHash(): bigint {
+    return hashToBigInt(this.#hash);
+  }
+
+  /** Memory of the active table. */
+  get activeBytes(): number {
+    return this.#active.table.bytes;
+  }
+
+  // --- point operations -----------------------------------------------------------------------------------------
+
+  get(key: Bytes): Bytes | undefined {
+    this.#aim(key);
+    const row = this.#lookUp();
+    this.#lastKey = key;
+    this.#lastExists = row !== undefined;
+    return row;
+  }
+
+  put(key: Bytes, row: Bytes): void {
+    this.#find(key);
+    const probe = this.#probe;
+    const length = probe.orderKeyLength + probe.tieLength;
+    const crc = crc32c(row, 0, row.length, crc32c(probe.bytes, 0, length));
+    if (this.#lastExists) addToHash(this.#hash, this.#lastCrc, -1);
+    else this.rowCount++;
+    addToHash(this.#hash, crc, 1);
+    this.#append(row, crc);
+    this.#lastKey = undefined;
+  }
+
+  delete(key: Bytes): boolean {
+    this.#find(key);
+    this.#lastKey = undefined;
+    if (!this.#lastExists) return false;
+    addToHash(this.#hash, this.#lastCrc, -1);
+    this.rowCount--;
+    this.#append(undefined, 0);
+    return true;
+  }
+
+  commit(state: AppliedState): void {
+    assert(state.offset > this.applied.offset, "committed out of order", state.offset, this.applied.offset);
+    this.applied = state;
+    this.#lastKey = undefined;
+    this.#undo.length = 0;
+    this.#undoState = { rowCount: this.rowCount, low: this.#hash.low, high: this.#hash.high };
+    this.#node.committed(this);
+  }
+
+  room(): Promise<void> | undefined {
+    return this.#node.room();
+  }
+
+  rollback(): void {
+    const { table } = this.#active;
+    for (let at = this.#undo.length - 2; at >= 0; at -= 2) {
+      table.setNewest(this.#undo[at]!, table.previous(this.#undo[at + 1]!));
+    }
+    this.#undo.length = 0;
+    this.rowCount = this.#undoState.rowCount;
+    this.#hash.low = this.#undoState.low;
+    this.#hash.high = this.#undoState.high;
+    this.#lastKey = undefined;
+  }
+
+  /** Looks the key up unless the last `get` was of this very key. */
+  #find(key: Bytes): void {
+    if (this.#lastKey !== key) this.get(key);
+  }
+
+  #append(row: Bytes | undefined, crc: number): void {
+    const { table } = this.#active;
+    const key = table.findOrAdd(this.#probe);
+    this.#undo.push(key, table.append(key, row, crc));
+  }
+
+  #aim(key: Bytes): void {
+    const probe = this.#probe;
+    const needed = 2 * key.length + this.order.overhead;
+    if (probe.bytes.length < needed) probe.bytes = new Uint8Array(2 * needed);
+    probe.orderKeyLength = this.order.encode(key, probe.bytes, 0);
+    probe.tieLength = 0;
+    if (this.order.needsTie(key)) {
+      probe.bytes.set(key, probe.orderKeyLength);
+      probe.tieLength = key.length;
+    }
+    probe.hash = hashKey(probe.bytes, probe.orderKeyLength + probe.tieLength);
+  }
+
+  #lookUp(): Bytes | undefined {
+    let found = this.#inTable(this.#active.table);
+    if (found === NOWHERE && this.#frozen !== undefined) found = this.#inTable(this.#frozen.table);
+    for (let at = 0; found === NOWHERE && at < this.#generations.length; at++)
+      found = this.#inTable(this.#generations[at]!);
+    if (found === NOWHERE) return this.#fromFile();
+    return this.#foundRow;
+  }
+
+  #foundRow: Bytes | undefined;
+
+  /** Sets `#foundRow` and `#lastCrc` when the table knows the key. */
+  #inTable(table: Table): Address {
+    const key = table.find(this.#probe);
+    if (key === NOWHERE) return NOWHERE;
+    const version = table.newest(key);
+    if (version === NOWHERE) return NOWHERE;
+    this.#node.stats.tableHits++;
+    this.#lastCrc = table.crc(version);
+    this.#foundRow = table.isTombstone(version) ? undefined : table.row(version);
+    return version;
+  }
+
+  #fromFile(): Bytes | undefined {
+    if (!this.#fileHasRows) return undefined;
+    const { bytes, orderKeyLength, tieLength } = this.#probe;
+    const orderKey = bytes.subarray(0, orderKeyLength);
+    const tie = tieLength === 0 ? EMPTY_BYTES : bytes.subarray(orderKeyLength, orderKeyLength + tieLength);
+    const stored = this.#node.reader(this.path).get(orderKey, tie);
+    this.#node.stats.fileReads++;
+    const crc = stored === undefined ? 0 : storedCrc(stored);
+    const row = stored?.subarray(4);
+    this.#remember(row, crc);
+    this.#lastCrc = crc;
+    return row;
+  }
+
+  /** Keeps what the file holds of the probed key, absence included. */
+  #remember(row: Bytes | undefined, crc: number): void {
+    const table = this.#node.readThroughTable(this, this.#readThrough);
+    if (table === undefined) return;
+    if (table !== this.#readThrough) {
+      this.#readThrough = table;
+      this.#generations.unshift(table);
+    }
+    const before = table.bytes;
+    table.append(table.findOrAdd(this.#probe), row, crc);
+    this.#node.cacheGrew(table.bytes - before);
+  }
+
+  /** The node takes a generation, its oldest, back. */
+  forget(generation: Table): void {
+    this.#generations = this.#generations.filter((table) => table !== generation);
+    if (this.#readThrough === generation) this.#readThrough = undefined;
+    generation.drop();
+  }
+
+  // --- range reads ----------------------------------------------------------------------------------------------
+
+  async ordered(): Promise<void> {
+    for (;;) {
+      const layer = this.#layers().find(({ order }) => !order.complete);
+      if (layer === undefined) return;
+      layer.order.step();
+      if (this.#layers().every(({ order }) => order.complete)) return;
+      await nextTurn();
+    }
+  }
+
+  cursor(range: KeyRange): Cursor {
+    const orderRange = this.orderRange(range);
+    return this.#cursorOver(orderRange, this.#layers(), this.#fileHasRows ? this.#node.reader(this.path) : undefined);
+  }
+
+  async snapshot(): Promise<KeyValueSnapshot> {
+    const reader = await this.#node.snapshotReader(this.path);
+    await this.ordered();
+    // from here to the end nothing else runs: tables and file are seen as of one moment
+    const layers = this.#layers().map((layer) => ({ ...layer, end: layer.table.end }));
+    reader.pin();
+    for (const { table } of layers) table.pin();
+    const snapshot = new SqliteSnapshot(this, this.applied, layers, reader, () => {
+      this.#snapshots.delete(snapshot);
+      for (const { table } of layers) table.unpin();
+      this.#node.returnSnapshotReader(reader);
+    });
+    this.#snapshots.add(snapshot);
+    snapshot.cutAfter(this.#node.clock.after(SNAPSHOT_PIN_MS_MAX, () => snapshot.cut()));
+    return snapshot;
+  }
+
+  orderRange(range: KeyRange): OrderRange {
+    const bound = (key: Bytes | undefined, inclusive: boolean) =>
+      key === undefined ? undefined : { orderKey: orderKeyOf(this.order, key), tie: tieOf(this.order, key), inclusive };
+    return {
+      from: bound(range.from, range.fromInclusive ?? true),
+      to: bound(range.to, range.toInclusive ?? false),
+      reverse: range.reverse ?? false,
+    };
+  }
+
+  #layers(): Layer[] {
+    return this.#frozen === undefined ? [this.#active] : [this.#active, this.#frozen];
+  }
+
+  #cursorOver(range: OrderRange, layers: readonly Layer[], reader: KeyValueReader | undefined): Cursor {
+    for (const { order } of layers) while (!order.complete) order.step();
+    const tables = layers
+      .filter(({ table }) => table.keyCount > 0)
+      .map(({ order, table }) => order.cursor(range, table.end));
+    return new MergedCursor(this.order, { tables, stored: reader?.cursor(range), reverse: range.reverse });
+  }
+
+  #newLayer(): Layer {
+    const table = new Table(this.#node.pool);
+    return { table, order: new TableOrder(table) };
+  }
+
+  // --- flushing -------------------------------------------------------------------------------------------------
+
+  flush(): Promise<void> {
+    return this.#node.flushNow(this);
+  }
+
+  /** Starts a new active table; undefined when there is nothing to flush or a flush is under way. */
+  freeze(): { readonly table: Table; readonly state: StoredState } | undefined {
+    assert(this.#undo.length === 0, "frozen within an entry");
+    if (this.#frozen !== undefined || this.applied.offset === this.flushedOffset) return undefined;
+    this.#frozen = this.#active;
+    this.#active = this.#newLayer();
+    const state = { applied: this.applied, rowCount: this.rowCount, hash: { ...this.#hash } };
+    return { table: this.#frozen.table, state };
+  }
+
+  /** The frozen table is in the file: it becomes a cache generation, compacted when most of it is overwritten. */
+  async flushed(state: StoredState): Promise<void> {
+    const frozen = this.#frozen!.table;
+    this.#fileHasRows = true;
+    this.flushedOffset = state.applied.offset;
+    let generation = frozen;
+    if (2 * frozen.liveBytes < frozen.bytes) {
+      generation = new Table(this.#node.pool);
+      for (let at = 0; at < frozen.keyCount; at++) {
+        copyNewest(frozen, frozen.keys[at]!, generation);
+        if (at % COMPACT_KEYS_PER_TURN === COMPACT_KEYS_PER_TURN - 1) await nextTurn();
+      }
+      frozen.drop();
+    }
+    this.#frozen = undefined;
+    this.#generations.unshift(generation);
+    this.#readThrough = undefined;
+    this.#node.cacheAdded(this, generation);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.flush();
+    this.#closed = true;
+    for (const snapshot of [...this.#snapshots]) snapshot.cut();
+    await this.#node.closed(this);
+    for (const table of [...this.#generations, this.#active.table]) table.drop();
+    this.#generations = [];
+  }
+}
+
+class SqliteSnapshot implements KeyValueSnapshot {
+  readonly applied: AppliedState;
+  readonly #shard: SqliteKeyValue;
+  readonly #layers: readonly (Layer & { readonly end: Address })[];
+  readonly #reader: KeyValueReader;
+  readonly #free: () => void;
+  #cancelCut: () => void = () => {};
+  #state: "open" | "released" | "cut" = "open";
+
+  constructor(
+    shard: SqliteKeyValue,
+    applied: AppliedState,
+    layers: readonly (Layer & { readonly end: Address })[],
+    reader: KeyValueReader,
+    free: () => void,
+  ) {
+    this.#shard = shard;
+    this.applied = applied;
+    this.#layers = layers;
+    this.#reader = reader;
+    this.#free = free;
+  }
+
+  cutAfter(cancel: () => void): void {
+    this.#cancelCut = cancel;
+  }
+
+  cursor(range: KeyRange): Cursor {
+    this.#check();
+    const orderRange = this.#shard.orderRange(range);
+    const tables = this.#layers
+      .filter(({ table }) => table.keyCount > 0)
+      .map(({ order, end }) => order.cursor(orderRange, end));
+    const sources = { tables, stored: this.#reader.cursor(orderRange), reverse: orderRange.reverse };
+    return new MergedCursor(this.#shard.order, sources, () => this.#check());
+  }
+
+  release(): void {
+    this.#end("released");
+  }
+
+  cut(): void {
+    this.#end("cut");
+  }
+
+  #end(state: "released" | "cut"): void {
+    if (this.#state !== "open") return;
+    this.#state = state;
+    this.#cancelCut();
+    this.#free();
+  }
+
+  #check(): void {
+    if (this.#state === "cut")
+      throw new Refusal("ABORTED", "oxia: operation was aborted: the range was read too slowly");
+    assert(this.#state === "open", "a snapshot was read after its release");
+  }
+}
+
+function copyNewest(from: Table, key: Address, to: Table): void {
+  const version = from.newest(key);
+  if (version === NOWHERE) return;
+  const orderKey = from.orderKey(key);
+  const tie = from.tie(key);
+  const bytes = new Uint8Array(orderKey.length + tie.length);
+  bytes.set(orderKey);
+  bytes.set(tie, orderKey.length);
+  const probe = { bytes, orderKeyLength: orderKey.length, tieLength: tie.length, hash: hashKey(bytes, bytes.length) };
+  const row = from.isTombstone(version) ? undefined : from.row(version);
+  to.append(to.findOrAdd(probe), row, from.crc(version));
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,332 @@
+/**
+ * All KV files of a node: memory budgets, the flush Worker, reading connections.
+ *
+ * Budgets are exact and shared by all shards. Active tables freeze, the largest first, when together they reach half
+ * of the table budget; the other half may wait for its flush. When both are full, `room` makes writers wait. The cache
+ * is one queue of generations over all shards: past its budget the oldest are dropped.
+ */
+
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import type { Offset } from "../model/ids.ts";
+import type { KeyOrder } from "../model/keys.ts";
+import { FLUSH_RETRY_MS, KEY_VALUE_FILES_OPEN_MAX, SNAPSHOT_READERS_MAX } from "../model/limits.ts";
+import type { Clock, Damage, Logger } from "../ports.ts";
+import { ChunkPool } from "./chunk-pool.ts";
+import type { StoredState } from "./flush.ts";
+import type { FlushAnswers, FlushReply, FlushRequest } from "./flush-worker.ts";
+import { KeyValueReader } from "./key-value-reader.ts";
+import { SqliteKeyValue } from "./key-value-shard.ts";
+import type { SqliteErrorKind } from "./sqlite.ts";
+import { startWorker } from "./start-worker.ts";
+import { Table } from "./table.ts";
+
+export interface KeyValueNodeOptions {
+  readonly tableBytesMax: number;
+  readonly cacheBytesMax: number;
+  readonly sqliteCacheBytesMax: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told once of an I/O error on a KV file: the process must end. */
+  readonly onFault: (error: Error) => void;
+}
+
+export interface KeyValueStats {
+  tableHits: number;
+  fileReads: number;
+  flushes: number;
+  flushedRows: number;
+  flushedBytes: number;
+  walBytes: number;
+}
+
+/** A read-through generation holds at least this much before the next one begins. */
+const READ_THROUGH_BYTES_MIN = 256 * 1024;
+/** Snapshot connections kept open for the next snapshot. */
+const IDLE_READERS_MAX = 8;
+
+const EMPTY_STATE: StoredState = {
+  applied: { offset: -1, term: -1, versionId: -1 },
+  rowCount: 0,
+  hash: { low: 0, high: 0 },
+};
+
+/** A failed request to the Worker. */
+class FlushError extends Error {
+  readonly kind: SqliteErrorKind;
+
+  constructor(message: string, kind: SqliteErrorKind) {
+    super(message);
+    this.kind = kind;
+  }
+}
+
+export class KeyValueNode {
+  readonly pool = new ChunkPool();
+  readonly clock: Clock;
+  readonly stats: KeyValueStats = {
+    tableHits: 0,
+    fileReads: 0,
+    flushes: 0,
+    flushedRows: 0,
+    flushedBytes: 0,
+    walBytes: 0,
+  };
+  readonly #options: KeyValueNodeOptions;
+  readonly #worker: Worker;
+  readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
+  #nextId = 0;
+  readonly #shards = new Map<string, SqliteKeyValue>();
+  /** Point readers, the least recently used first. */
+  readonly #readers = new Map<string, KeyValueReader>();
+  #snapshotReaders = 0;
+  #idleReaders: KeyValueReader[] = [];
+  readonly #readerWaiters: (() => void)[] = [];
+  /** Oldest first. */
+  #generations: { readonly shard: SqliteKeyValue; readonly table: Table }[] = [];
+  #cacheBytes = 0;
+  #activeBytes = 0;
+  #frozenBytes = 0;
+  readonly #flushes = new Map<SqliteKeyValue, Promise<void>>();
+  #roomWaiters: (() => void)[] = [];
+  #room: Promise<void> | undefined;
+  /** Told the applied offset that is in a synced checkpoint of the shard's file. */
+  onDurable: (path: string, offset: Offset) => void = () => {};
+
+  constructor(options: KeyValueNodeOptions) {
+    this.#options = options;
+    this.clock = options.clock;
+    this.#worker = startWorker("flush-worker");
+    this.#worker.onmessage = ({ data }: MessageEvent<FlushReply>) => this.#answered(data);
+    this.#worker.onerror = ({ message }) => options.onFault(new Error(`the flush Worker failed: ${message}`));
+  }
+
+  /** Memory of active and frozen tables, and of the cache. */
+  get memory(): { readonly active: number; readonly frozen: number; readonly cache: number } {
+    return { active: this.#activeBytes, frozen: this.#frozenBytes, cache: this.#cacheBytes };
+  }
+
+  /**
+   * Opens one shard's file, or creates it. With `verify` every row is checked first. Damage is an answer; a file whose
+   * device fails is a fault. `onDamage` says what becomes of a damaged file: it is set aside as `<path>.damaged`, and
+   * `restart` begins with an empty one, to be filled by replaying the whole log, while `salvage` keeps every readable row.
+   */
+  async open(options: {
+    readonly path: string;
+    readonly order: KeyOrder;
+    readonly verify: boolean;
+    readonly onDamage: "refuse" | "restart" | "salvage";
+  }): Promise<{ readonly keyValue: SqliteKeyValue } | { readonly damage: Damage }> {
+    const { path, order, verify, onDamage } = options;
+    mkdirSync(dirname(path), { recursive: true });
+    let opened = await this.#ask({ kind: "open", path, verify });
+    if (opened.damage !== undefined && onDamage !== "refuse") {
+      opened = await this.#ask({ kind: onDamage, path });
+    }
+    if (opened.damage !== undefined) {
+      await this.#ask({ kind: "close", path });
+      return { damage: opened.damage };
+    }
+    const keyValue = new SqliteKeyValue(this, path, order, opened.state ?? EMPTY_STATE);
+    this.#shards.set(path, keyValue);
+    if (opened.state !== undefined && (await this.#ask({ kind: "checkpoint", path }))) {
+      this.onDurable(path, opened.state.applied.offset);
+    }
+    return { keyValue };
+  }
+
+  /** Flushes and closes all shards, then ends the Worker. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#shards.values()].map((shard) => shard.close()));
+    await this.#ask({ kind: "stop" });
+    this.#worker.terminate();
+  }
+
+  // --- tables and their flushes ---------------------------------------------------------------------------------
+
+  /** A shard has applied an entry. Starts flushes when the active tables have reached their budget. */
+  committed(shard: SqliteKeyValue): void {
+    const bytes = shard.activeBytes;
+    this.#activeBytes += bytes - shard.activeBytesCounted;
+    shard.activeBytesCounted = bytes;
+    if (this.#activeBytes >= this.#options.tableBytesMax / 2) this.#flushLargest();
+  }
+
+  room(): Promise<void> | undefined {
+    if (this.#activeBytes + this.#frozenBytes < this.#options.tableBytesMax) return undefined;
+    this.#room ??= new Promise((resolve) => this.#roomWaiters.push(resolve));
+    return this.#room;
+  }
+
+  /** Resolves when all that the shard has applied by now is in a synced checkpoint. */
+  async flushNow(shard: SqliteKeyValue): Promise<void> {
+    const wanted = shard.applied.offset;
+    while (shard.flushedOffset < wanted) await (this.#flushes.get(shard) ?? this.#flush(shard));
+    for (let attempt = 0; shard.durableOffset < wanted; attempt++) {
+      if (await this.#ask({ kind: "checkpoint", path: shard.path })) this.#durable(shard, shard.flushedOffset);
+      else await this.#pause(Math.min(10 * 2 ** attempt, FLUSH_RETRY_MS));
+    }
+  }
+
+  /** Freezes the largest active tables until what stays active is half of what may. */
+  #flushLargest(): void {
+    const candidates = [...this.#shards.values()].filter((shard) => !this.#flushes.has(shard));
+    candidates.sort((a, b) => b.activeBytes - a.activeBytes);
+    let active = this.#activeBytes;
+    for (const shard of candidates) {
+      if (active < this.#options.tableBytesMax / 4) break;
+      active -= shard.activeBytes;
+      void this.#flush(shard);
+    }
+  }
+
+  #flush(shard: SqliteKeyValue): Promise<void> {
+    const flush = this.#runFlush(shard).finally(() => this.#flushes.delete(shard));
+    this.#flushes.set(shard, flush);
+    return flush;
+  }
+
+  async #runFlush(shard: SqliteKeyValue): Promise<void> {
+    const frozen = shard.freeze();
+    if (frozen === undefined) return;
+    const { table, state } = frozen;
+    this.#activeBytes += shard.activeBytes - shard.activeBytesCounted;
+    shard.activeBytesCounted = shard.activeBytes;
+    this.#frozenBytes += table.bytes;
+    const held = table.bytes;
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const done = await this.#ask({ kind: "flush", path: shard.path, table: table.share(), state });
+        this.stats.flushes++;
+        this.stats.flushedRows += done.rows;
+        this.stats.flushedBytes += done.bytes;
+        this.stats.walBytes = done.walBytes;
+        await shard.flushed(state);
+        if (done.durable) this.#durable(shard, state.applied.offset);
+        break;
+      } catch (error) {
+        if ((error as FlushError).kind !== "full") {
+          this.#options.onFault(error as Error);
+          return new Promise(() => {});
+        }
+        if (attempt === 0)
+          this.#options.logger.warn({ component: "key-value", err: error }, "no space to flush: writes wait");
+        await this.#pause(Math.min(50 * 2 ** attempt, FLUSH_RETRY_MS));
+      }
+    }
+    this.#frozenBytes -= held;
+    this.#room = undefined;
+    for (const resolve of this.#roomWaiters.splice(0)) resolve();
+  }
+
+  #durable(shard: SqliteKeyValue, offset: Offset): void {
+    shard.durableOffset = offset;
+    this.onDurable(shard.path, offset);
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => this.clock.after(ms, resolve));
+  }
+
+  // --- cache ----------------------------------------------------------------------------------------------------
+
+  /** The table that takes the next row read from a shard's file: the current one while it is small; undefined without a cache. */
+  readThroughTable(shard: SqliteKeyValue, current: Table | undefined): Table | undefined {
+    const { cacheBytesMax } = this.#options;
+    const share = Math.max(READ_THROUGH_BYTES_MIN, cacheBytesMax / (8 * this.#shards.size));
+    if (cacheBytesMax < READ_THROUGH_BYTES_MIN) return undefined;
+    if (current !== undefined && current.bytes < share) return current;
+    const table = new Table(this.pool);
+    this.cacheAdded(shard, table);
+    return table;
+  }
+
+  cacheAdded(shard: SqliteKeyValue, table: Table): void {
+    this.#generations.push({ shard, table });
+    this.cacheGrew(table.bytes);
+  }
+
+  cacheGrew(bytes: number): void {
+    this.#cacheBytes += bytes;
+    while (this.#cacheBytes > this.#options.cacheBytesMax) {
+      const oldest = this.#generations.shift();
+      if (oldest === undefined) break;
+      this.#cacheBytes -= oldest.table.bytes;
+      oldest.shard.forget(oldest.table);
+    }
+  }
+
+  // --- readers --------------------------------------------------------------------------------------------------
+
+  /** The connection for point reads and for cursors over the current state. */
+  reader(path: string): KeyValueReader {
+    let reader = this.#readers.get(path);
+    if (reader === undefined) {
+      if (this.#readers.size >= KEY_VALUE_FILES_OPEN_MAX) {
+        const [oldest, connection] = this.#readers.entries().next().value!;
+        this.#readers.delete(oldest);
+        connection.close();
+      }
+      reader = new KeyValueReader(path, this.#readerCacheBytes());
+    } else {
+      this.#readers.delete(path);
+    }
+    this.#readers.set(path, reader);
+    return reader;
+  }
+
+  /** A connection that one snapshot has to itself; waits while too many are out. */
+  async snapshotReader(path: string): Promise<KeyValueReader> {
+    while (this.#snapshotReaders >= SNAPSHOT_READERS_MAX) {
+      await new Promise<void>((resolve) => this.#readerWaiters.push(resolve));
+    }
+    this.#snapshotReaders++;
+    const at = this.#idleReaders.findIndex((reader) => reader.path === path);
+    return at < 0 ? new KeyValueReader(path, this.#readerCacheBytes()) : this.#idleReaders.splice(at, 1)[0]!;
+  }
+
+  returnSnapshotReader(reader: KeyValueReader): void {
+    reader.unpin();
+    this.#snapshotReaders--;
+    this.#idleReaders.push(reader);
+    if (this.#idleReaders.length > IDLE_READERS_MAX) this.#idleReaders.shift()!.close();
+    this.#readerWaiters.shift()?.();
+  }
+
+  /** A shard has flushed and closes: its connections go. */
+  async closed(shard: SqliteKeyValue): Promise<void> {
+    this.#shards.delete(shard.path);
+    this.#activeBytes -= shard.activeBytesCounted;
+    for (const { table } of this.#generations.filter((generation) => generation.shard === shard))
+      this.#cacheBytes -= table.bytes;
+    this.#generations = this.#generations.filter((generation) => generation.shard !== shard);
+    this.#readers.get(shard.path)?.close();
+    this.#readers.delete(shard.path);
+    for (const reader of this.#idleReaders.filter(({ path }) => path === shard.path)) reader.close();
+    this.#idleReaders = this.#idleReaders.filter(({ path }) => path !== shard.path);
+    await this.#ask({ kind: "close", path: shard.path });
+  }
+
+  #readerCacheBytes(): number {
+    return this.#options.sqliteCacheBytesMax / (2 * Math.max(1, Math.min(this.#shards.size, KEY_VALUE_FILES_OPEN_MAX)));
+  }
+
+  // --- the Worker -----------------------------------------------------------------------------------------------
+
+  #ask<Kind extends FlushRequest["kind"]>(
+    request: FlushRequest & { readonly kind: Kind },
+  ): Promise<FlushAnswers[Kind]> {
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, request });
+    });
+  }
+
+  #answered(reply: FlushReply): void {
+    const waiting = this.#waiting.get(reply.id);
+    this.#waiting.delete(reply.id);
+    if (reply.ok) waiting?.resolve(reply.answer as never);
+    else waiting?.reject(new FlushError(reply.error, reply.errorKind));
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * Opens SQLite files as this project needs them: every setting that a promise hangs on is set *and read back*
+ * (`synchronous` belongs to the connection, defaults differ between builds), and errors are sorted by what must follow.
+ *
+ *     full       SQLITE_FULL: nothing was written, the same connection goes on when space is back
+ *     io         SQLITE_IOERR*: a failed commit has an unknown outcome; the process ends and recovers from the files
+ *     corrupt    the file is not what was written: damage, told to the operator
+ *     busy       somebody else holds the file
+ *     other      a bug of ours, or of the environment (permissions, too many open files)
+ *
+ * A file has one writing connection, and is never shared with another SQLite library. Versions 3.7.0 to 3.51.2 may
+ * lose a commit when two connections reset the -wal: refused.
+ */
+import { Database, SQLiteError } from "bun:sqlite";
+import { assert } from "../lib/assert.ts";
+
+export const SQLITE_VERSION_MIN = "3.51.3";
+
+export interface SqliteOptions {
+  /** `read`: the file must exist. `create`: it is made when missing. `write`: must exist, may be changed. */
+  readonly mode: "read" | "write" | "create";
+  /** FULL: a commit is on the disk when it returns. NORMAL: the file stays whole, the last commits may go with the power. */
+  readonly synchronous: "FULL" | "NORMAL" | "OFF";
+  /**
+   * Holds the file for this connection alone until it is closed, or the process ends: no -shm file and no locking at
+   * each commit. Another process, and another connection of this one, gets `busy`.
+   */
+  readonly exclusive?: boolean;
+  /** Bytes of one page; counts only when the file is created. Default 4096. */
+  readonly pageBytes?: number;
+  /** KiB of the connection's page cache. Default 2000, SQLite's own. */
+  readonly cacheKiB?: number;
+  /** Bytes of the file that may be read through a memory map: an I/O error there is a SIGBUS. Default 0. */
+  readonly mmapBytes?: number;
+  /** Pages in the -wal after which a commit checkpoints; 0 = only when told. Default 1000, SQLite's own. */
+  readonly autocheckpointPages?: number;
+  /** Bytes that the -wal is cut to after a checkpoint; -1 = left as it is. Default -1. */
+  readonly walBytesKept?: number;
+}
+
+/** Opens a file in WAL mode with the options given. Throws SQLiteError (see `sqliteErrorKind`), or an AssertionError when a setting did not take. */
+export function openSqlite(path: string, options: SqliteOptions): Database {
+  assertSqliteVersion();
+  const database = new Database(path, {
+    readonly: options.mode === "read",
+    readwrite: options.mode !== "read",
+    create: options.mode === "create",
+  });
+  try {
+    configure(database, options);
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+  return database;
+}
+
+function configure(database: Database, options: SqliteOptions): void {
+  // Before anything touches the file: with a lock held from the first access on, the -wal index stays in memory.
+  if (options.exclusive) setPragma(database, "locking_mode", "exclusive");
+  if (options.mode !== "read") {
+    if (options.pageBytes !== undefined) database.run(`PRAGMA page_size = ${options.pageBytes}`);
+    setPragma(database, "journal_mode", "wal");
+    setPragma(database, "wal_autocheckpoint", options.autocheckpointPages ?? 1000);
+    setPragma(database, "journal_size_limit", options.walBytesKept ?? -1);
+  }
+  setPragma(database, "synchronous", { FULL: 2, NORMAL: 1, OFF: 0 }[options.synchronous]);
+  setPragma(database, "cell_size_check", 1);
+  setPragma(database, "cache_size", -(options.cacheKiB ?? 2000));
+  setPragma(database, "mmap_size", options.mmapBytes ?? 0);
+}
+
+/** Sets a pragma and reads it back: a name or value that this build does not take must not pass in silence. */
+function setPragma(database: Database, name: string, value: string | number): void {
+  database.query(`PRAGMA ${name} = ${value}`).values();
+  const found = database.query(`PRAGMA ${name}`).values()[0]?.[0];
+  // mmap_size is capped by the build, and is absent where it is not supported: only ever a matter of speed.
+  assert(found === value || name === "mmap_size", "an SQLite setting did not take", name, value, found);
+}
+
+let versionChecked = false;
+
+/** Refuses a library that may lose commits. */
+export function assertSqliteVersion(): void {
+  if (versionChecked) return;
+  const memory = new Database(":memory:");
+  const version = String(memory.query("SELECT sqlite_version()").values()[0]![0]);
+  memory.close();
+  assert(isVersionAtLeast(version, SQLITE_VERSION_MIN), "SQLite is too old", version, SQLITE_VERSION_MIN);
+  versionChecked = true;
+}
+
+/** Compares dotted versions by their numbers; a missing part counts as 0. */
+export function isVersionAtLeast(version: string, minimum: string): boolean {
+  const have = version.split(".").map(Number);
+  const need = minimum.split(".").map(Number);
+  for (let i = 0; i < Math.max(have.length, need.length); i++) {
+    const difference = (have[i] ?? 0) - (need[i] ?? 0);
+    if (difference !== 0) return difference > 0;
+  }
+  return true;
+}
+
+export type SqliteErrorKind = "full" | "io" | "corrupt" | "busy" | "other";
+
+const BUSY = 5;
+const LOCKED = 6;
+const IOERR = 10;
+const CORRUPT = 11;
+const FULL = 13;
+const NOTADB = 26;
+/** The -wal index could not grow: on a full disk that is how SQLite says it. */
+const IOERR_SHMSIZE = IOERR | (19 << 8);
+
+/** What must follow from an error that came out of SQLite; `other` for everything that did not. */
+export function sqliteErrorKind(error: unknown): SqliteErrorKind {
+  if (!(error instanceof SQLiteError)) return "other";
+  if (error.errno === IOERR_SHMSIZE) return "full";
+  switch (error.errno & 0xff) {
+    case FULL:
+      return "full";
+    case IOERR:
+      return "io";
+    case CORRUPT:
+    case NOTADB:
+      return "corrupt";
+    case BUSY:
+    case LOCKED:
+      return "busy";
+    default:
+      return "other";
+  }
+}
+
+/** Whether a file-system error says that there is no space (or no quota) left. */
+export function isDiskFull(error: unknown): boolean {
+  if (sqliteErrorKind(error) === "full") return true;
+  const code = (error as { code?: unknown } | null)?.code;
+  return code === "ENOSPC" || code === "EDQUOT";
+}

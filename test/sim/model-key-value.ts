@@ -1,0 +1,116 @@
+/**
+ * The KeyValue port in the plainest form that is right: one sorted array, replaced at each change. The SQLite adapter is
+ * compared with it, and tests of database/ and replication/ run on it.
+ */
+import { assert } from "../../src/lib/assert.ts";
+import { type Bytes, concatBytes, equalBytes } from "../../src/lib/bytes.ts";
+import { crc32c } from "../../src/lib/crc32c.ts";
+import { compareKeys, type KeyOrder, orderKeyOf, tieOf } from "../../src/model/keys.ts";
+import type { AppliedState, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../../src/ports.ts";
+import { addToHash, hashToBigInt } from "../../src/storage/record-hash.ts";
+
+interface Row {
+  readonly key: Bytes;
+  readonly row: Bytes;
+}
+
+export class ModelKeyValue implements KeyValue {
+  applied: AppliedState = { offset: -1, term: -1, versionId: -1 };
+  readonly #order: KeyOrder;
+  #rows: readonly Row[] = [];
+  #committed: readonly Row[] = [];
+
+  constructor(order: KeyOrder) {
+    this.#order = order;
+  }
+
+  get rowCount(): number {
+    return this.#rows.length;
+  }
+
+  get stateHash(): bigint {
+    const hash = { low: 0, high: 0 };
+    for (const { key, row } of this.#rows) {
+      addToHash(hash, crc32c(concatBytes(orderKeyOf(this.#order, key), tieOf(this.#order, key), row)), 1);
+    }
+    return hashToBigInt(hash);
+  }
+
+  get(key: Bytes): Bytes | undefined {
+    const found = this.#rows[this.#place(key)];
+    return found !== undefined && equalBytes(found.key, key) ? found.row : undefined;
+  }
+
+  put(key: Bytes, row: Bytes): void {
+    const at = this.#place(key);
+    const replaced = this.get(key) === undefined ? 0 : 1;
+    this.#rows = this.#rows.toSpliced(at, replaced, { key: key.slice(), row: row.slice() });
+  }
+
+  delete(key: Bytes): boolean {
+    if (this.get(key) === undefined) return false;
+    this.#rows = this.#rows.toSpliced(this.#place(key), 1);
+    return true;
+  }
+
+  commit(state: AppliedState): void {
+    assert(state.offset > this.applied.offset, "committed out of order", state.offset, this.applied.offset);
+    this.applied = state;
+    this.#committed = this.#rows;
+  }
+
+  rollback(): void {
+    this.#rows = this.#committed;
+  }
+
+  room(): undefined {
+    return undefined;
+  }
+
+  async ordered(): Promise<void> {}
+
+  cursor(range: KeyRange): Cursor {
+    return this.#cursorOver(this.#rows, range);
+  }
+
+  async snapshot(): Promise<KeyValueSnapshot> {
+    const rows = this.#rows;
+    return { applied: this.applied, cursor: (range) => this.#cursorOver(rows, range), release() {} };
+  }
+
+  async flush(): Promise<void> {}
+
+  async close(): Promise<void> {}
+
+  /** Index of the first row at or after the key. */
+  #place(key: Bytes): number {
+    let low = 0;
+    let high = this.#rows.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (compareKeys(this.#order, this.#rows[middle]!.key, key) < 0) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  #cursorOver(rows: readonly Row[], range: KeyRange): Cursor {
+    const compare = (a: Bytes, b: Bytes) => Math.sign(compareKeys(this.#order, a, b));
+    const after = (key: Bytes) =>
+      range.from === undefined || compare(key, range.from) > (range.fromInclusive === false ? 0 : -1);
+    const before = (key: Bytes) =>
+      range.to === undefined || compare(key, range.to) < (range.toInclusive === true ? 1 : 0);
+    const inRange = rows.filter(({ key }) => after(key) && before(key));
+    if (range.reverse === true) inRange.reverse();
+    let at = -1;
+    return {
+      next: () => ++at < inRange.length,
+      get key() {
+        return inRange[at]!.key;
+      },
+      get row() {
+        return inRange[at]!.row;
+      },
+    };
+  }
+}
