@@ -10,7 +10,7 @@
 import { $ } from "bun";
 import { existsSync, mkdirSync } from "node:fs";
 
-const ENTRY_POINTS = ["src/main.ts", "src/storage/log-worker.ts", "src/storage/flush-worker.ts"];
+const ENTRY_POINTS = ["src/main.ts", "src/storage/log-worker.ts", "src/storage/key-value/flush-worker.ts"];
 const TARGETS = ["linux-x64", "linux-arm64"] as const;
 
 process.chdir(`${import.meta.dir}/..`);

@@ -1,11 +1,9 @@
 /** The command tree and how a command ends: with an exit code, and an error that says what failed. */
 import { Command, CommanderError } from "commander";
-import packageJson from "../../package.json" with { type: "json" };
 import { SettingError } from "../ops/settings.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { addStandaloneCommand } from "./standalone.ts";
-
-export const VERSION: string = packageJson.version;
+import { VERSION } from "./version.ts";
 
 const EXAMPLES = `
 Examples:

@@ -8,25 +8,14 @@ import type { Assignments } from "../rpc/assignments-api.ts";
 import { CODE_NAMES } from "../rpc/code.ts";
 import type { Listener } from "../rpc/listener.ts";
 import type { MethodStats } from "../rpc/stats.ts";
+import type { KeyValueNode } from "../storage/key-value/node.ts";
 
 export interface MetricsSources {
   readonly shards: Shards;
   readonly log: Log;
-  readonly keyValues: KeyValueNumbers;
+  readonly keyValues: KeyValueNode;
   readonly assignments: Assignments;
   readonly listener: Listener;
-}
-
-/** What is known of all KV files together; counters since the start, gauges in bytes. */
-export interface KeyValueNumbers {
-  readonly tableBytes: number;
-  readonly cacheBytes: number;
-  readonly cacheBytesMax: number;
-  readonly cacheHits: number;
-  readonly cacheMisses: number;
-  readonly flushes: number;
-  readonly flushedBytes: number;
-  readonly fileBytes: number;
 }
 
 const EVENT_LOOP_RESOLUTION_MS = 10;
@@ -121,15 +110,17 @@ function logMetrics(metrics: Metrics, log: Log): void {
   metrics.gauge("varia_log_bytes", "Bytes of all segment files.", () => one(log.stats().bytes));
 }
 
-function keyValueMetrics(metrics: Metrics, numbers: KeyValueNumbers): void {
-  metrics.gauge("varia_kv_table_bytes", "Memory of tables not yet flushed.", () => one(numbers.tableBytes));
-  metrics.gauge("varia_kv_cache_bytes", "Memory of the record cache.", () => one(numbers.cacheBytes));
-  metrics.gauge("varia_kv_cache_max_bytes", "Budget of the record cache.", () => one(numbers.cacheBytesMax));
-  metrics.counter("varia_kv_cache_hits_total", "Look-ups answered from memory.", () => one(numbers.cacheHits));
-  metrics.counter("varia_kv_cache_misses_total", "Look-ups that went to a file.", () => one(numbers.cacheMisses));
-  metrics.counter("varia_kv_flushes_total", "Tables flushed.", () => one(numbers.flushes));
-  metrics.counter("varia_kv_flushed_bytes_total", "Bytes of rows flushed.", () => one(numbers.flushedBytes));
-  metrics.gauge("varia_kv_file_bytes", "Bytes of all key-value files.", () => one(numbers.fileBytes));
+function keyValueMetrics(metrics: Metrics, node: KeyValueNode): void {
+  metrics.gauge("varia_kv_table_bytes", "Memory of tables not yet flushed.", () =>
+    one(node.memory.active + node.memory.frozen),
+  );
+  metrics.gauge("varia_kv_cache_bytes", "Memory of the record cache.", () => one(node.memory.cache));
+  metrics.gauge("varia_kv_cache_max_bytes", "Budget of the record cache.", () => one(node.cacheBytesMax));
+  metrics.counter("varia_kv_cache_hits_total", "Look-ups answered from memory.", () => one(node.stats.tableHits));
+  metrics.counter("varia_kv_cache_misses_total", "Look-ups that went to a file.", () => one(node.stats.fileReads));
+  metrics.counter("varia_kv_flushes_total", "Tables flushed.", () => one(node.stats.flushes));
+  metrics.counter("varia_kv_flushed_bytes_total", "Bytes of rows flushed.", () => one(node.stats.flushedBytes));
+  metrics.gauge("varia_kv_file_bytes", "Bytes of all key-value files.", () => one(node.stats.fileBytes));
 }
 
 function rpcMetrics(metrics: Metrics, listener: Listener): void {

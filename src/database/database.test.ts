@@ -49,7 +49,7 @@ const put = (key: string, value = "", options: object = {}) => ({ key: utf8(key)
 
 function read(...gets: { key: string; comparisonType?: number; includeValue?: boolean }[]) {
   const request = create(ReadRequestSchema, {
-    gets: gets.map((get) => ({ includeValue: true, ...get, key: utf8(get.key) })),
+    gets: gets.map((get) => ({ includeValue: true, ...get, key: utf8(get.key) })) as never,
   });
   const decoded = decodeRead(toBinary(ReadRequestSchema, request));
   validateRead(decoded);

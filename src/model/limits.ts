@@ -77,13 +77,34 @@ export const STATUS_MESSAGE_CHARS_MAX = 512;
 
 /** Bytes after which a log segment is rolled (a quarter of the retention does it too). */
 export const LOG_SEGMENT_BYTES_MAX = 256 * MiB;
-/** Bytes of entries in one group commit: bounds the time that one fsync covers. */
-export const LOG_COMMIT_BYTES_MAX = 8 * MiB;
+/** Bytes of entries in one group commit, unless a single entry is larger: what one fsync covers, and the checkpoint behind it, stays a matter of milliseconds. */
+export const LOG_COMMIT_BYTES_MAX = 1 * MiB;
+/** Bytes of entries on their way to the log's writer; past it an append is refused, unless it is the only one. */
+export const LOG_QUEUED_BYTES_MAX = 256 * MiB;
+/** Pages in the -wal of the open segment after which it is checkpointed: one such checkpoint takes some 5 ms. */
+export const LOG_CHECKPOINT_PAGES = 128;
+/** Bytes that the -wal of a segment is cut to after a checkpoint. */
+export const LOG_WAL_BYTES_KEPT = 4 * MiB;
+/** Files of closed segments held open at once for reading. */
+export const LOG_SEGMENT_FILES_OPEN_MAX = 4;
+/** A mark in a segment's index stands for so many entries at most, with so many rows of other shards between two of them. */
+export const LOG_INDEX_ENTRIES_PER_MARK_MAX = 1024;
+export const LOG_INDEX_FOREIGN_ROWS_MAX = 64;
+/** Bytes kept back on the log's disk for terms and control entries, so that elections go on when it is full. */
+export const LOG_BALLAST_BYTES = 8 * MiB;
+/** Longest time between two looks at whether a segment can be rolled or trimmed, or the ballast laid down again. */
+export const LOG_UPKEEP_MS_MAX = 1_000;
+/** Bytes of the watermark beyond which it is written anew; on top comes twice what it then holds. */
+export const WATERMARK_FILE_BYTES_MAX = 1 * MiB;
 /** The watermark is synced after this many commits or this long, whichever is first, and before NewTerm and BecomeLeader are answered. */
 export const WATERMARK_LAG_COMMITS_MAX = 64;
 export const WATERMARK_LAG_MS_MAX = 50;
 /** Bytes of entries that one read of the log returns. */
 export const LOG_READ_BYTES_MAX = 4 * MiB;
+/** Entries that one read returns: commits wait while it runs, some 5 ms. */
+export const LOG_READ_ENTRIES_MAX = 4096;
+/** Budget of tables, caches and requests in flight, default of `--memory`; the shares below are those of this default. */
+export const MEMORY_BYTES_DEFAULT = 512 * MiB;
 /** Bytes of in-memory tables over all shards, default; half of it may wait for its flush. */
 export const TABLE_BYTES_DEFAULT = 128 * MiB;
 /** Bytes of the record cache over all shards, default of `--db-cache-size-mb`. */
@@ -101,6 +122,8 @@ export const KEY_VALUE_FILES_OPEN_MAX = 256;
 export const KEY_VALUE_WAL_BYTES_MAX = 64 * MiB;
 /** Longest wait before a flush that found no space is tried again. */
 export const FLUSH_RETRY_MS = 1000;
+/** The state of every shard is flushed at least this often, so that no log segment is kept for it alone. */
+export const FLUSH_INTERVAL_MS = 60_000;
 /** Range reads at once on the node, each with a connection of its own; more wait. */
 export const SNAPSHOT_READERS_MAX = 64;
 

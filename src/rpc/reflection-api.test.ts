@@ -108,8 +108,8 @@ describe("reflection", () => {
     const codes = answers.map(({ messageResponse }) =>
       messageResponse.case === "errorResponse" ? messageResponse.value.errorCode : messageResponse.case,
     );
-    const notFound: (number | string)[] = [Code.NOT_FOUND, Code.NOT_FOUND, Code.NOT_FOUND, Code.NOT_FOUND];
-    expect(codes).toEqual([...notFound, Code.INVALID_ARGUMENT, "allExtensionNumbersResponse"]);
+    const notFound = [Code.NOT_FOUND, Code.NOT_FOUND, Code.NOT_FOUND, Code.NOT_FOUND];
+    expect<unknown[]>(codes).toEqual([...notFound, Code.INVALID_ARGUMENT, "allExtensionNumbersResponse"]);
     expect(answers.every(({ validHost, originalRequest }) => validHost === "h" && originalRequest?.host === "h")).toBe(
       true,
     );

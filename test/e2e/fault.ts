@@ -37,13 +37,13 @@ export function buildShim(directory: string): string {
   return library;
 }
 
-/** Environment for a process whose calls on paths below `path` are counted, traced into `trace` and may fail. */
+/** Environment for a process whose calls on paths that begin with `path` are counted, traced into `trace` (unless it is empty) and may fail. */
 export function faultEnvironment(library: string, path: string, trace: string, fault: Fault): Record<string, string> {
   return {
     LD_PRELOAD: library,
     FAULT_PATH: path,
     FAULT_SKIP: "-shm",
-    FAULT_TRACE: trace,
+    ...(trace === "" ? {} : { FAULT_TRACE: trace }),
     FAULT_AT: String(fault.at),
     FAULT_KIND: fault.kind ?? "any",
     FAULT_MODE: fault.once ? "once" : "stay",

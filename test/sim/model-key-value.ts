@@ -7,7 +7,7 @@ import { type Bytes, concatBytes, equalBytes } from "../../src/lib/bytes.ts";
 import { crc32c } from "../../src/lib/crc32c.ts";
 import { compareKeys, type KeyOrder, orderKeyOf, tieOf } from "../../src/model/keys.ts";
 import type { AppliedState, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../../src/ports.ts";
-import { addToHash, hashToBigInt } from "../../src/storage/record-hash.ts";
+import { addToHash, hashToBigInt } from "../../src/storage/key-value/record-hash.ts";
 
 interface Row {
   readonly key: Bytes;

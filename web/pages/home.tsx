@@ -1,3 +1,4 @@
+/** @jsxImportSource hono/jsx */
 /** The page at `/`: what this server is, how to talk to it, and how its shards stand. */
 import type { Overview, ShardOverview } from "../inspect.ts";
 

@@ -16,8 +16,8 @@
  *
  * Invariant: every key in the table has exactly one slot and one key entry.
  */
-import { assert } from "../lib/assert.ts";
-import { type Bytes, compareBytes } from "../lib/bytes.ts";
+import { assert } from "../../lib/assert.ts";
+import { type Bytes, compareBytes } from "../../lib/bytes.ts";
 import { type Chunk, type ChunkPool, chunkOf } from "./chunk-pool.ts";
 
 export type Address = number;

@@ -4,7 +4,7 @@
  *
  * Work comes in steps of a few milliseconds, so that a large table never holds up the event loop.
  */
-import { compareBytes } from "../lib/bytes.ts";
+import { compareBytes } from "../../lib/bytes.ts";
 import { type Address, NOWHERE, type Table } from "./table.ts";
 
 /** Keys sorted in one step. */

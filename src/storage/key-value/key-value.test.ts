@@ -3,11 +3,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { ModelKeyValue } from "../../test/sim/model-key-value.ts";
-import { type KeySorting, keyOrder } from "../model/keys.ts";
-import { systemClock } from "../ops/clock.ts";
-import type { Cursor, KeyValue, KeyValueSnapshot } from "../ports.ts";
-import { KeyValueNode } from "./key-value.ts";
+import { ModelKeyValue } from "../../../test/sim/model-key-value.ts";
+import { type KeySorting, keyOrder } from "../../model/keys.ts";
+import { systemClock } from "../../ops/clock.ts";
+import type { Cursor, KeyValue, KeyValueSnapshot } from "../../ports.ts";
+import { KeyValueNode } from "./node.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "varia-kv-"));
 const silent = { debug() {}, info() {}, warn() {}, error() {} };

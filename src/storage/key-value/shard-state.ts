@@ -9,18 +9,18 @@
  *
  * Invariant: file state + frozen table + active table = all that is applied.
  */
-import { assert } from "../lib/assert.ts";
-import { type Bytes, EMPTY_BYTES } from "../lib/bytes.ts";
-import { crc32c } from "../lib/crc32c.ts";
-import { NO_OFFSET } from "../model/ids.ts";
-import { type KeyOrder, orderKeyOf, tieOf } from "../model/keys.ts";
-import { SNAPSHOT_PIN_MS_MAX } from "../model/limits.ts";
-import { Refusal } from "../model/refusal.ts";
-import type { AppliedState, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../ports.ts";
+import { assert } from "../../lib/assert.ts";
+import { type Bytes, EMPTY_BYTES } from "../../lib/bytes.ts";
+import { crc32c } from "../../lib/crc32c.ts";
+import { NO_OFFSET } from "../../model/ids.ts";
+import { type KeyOrder, orderKeyOf, tieOf } from "../../model/keys.ts";
+import { SNAPSHOT_PIN_MS_MAX } from "../../model/limits.ts";
+import { Refusal } from "../../model/refusal.ts";
+import type { AppliedState, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../../ports.ts";
+import { MergedCursor } from "./cursor.ts";
 import { type StoredState, storedCrc } from "./flush.ts";
-import type { KeyValueNode } from "./key-value.ts";
-import { MergedCursor } from "./key-value-cursor.ts";
-import type { KeyValueReader } from "./key-value-reader.ts";
+import type { KeyValueNode } from "./node.ts";
+import type { KeyValueReader } from "./reader.ts";
 import { addToHash, hashToBigInt, type RecordHash } from "./record-hash.ts";
 import { type Address, hashKey, type KeyProbe, NOWHERE, Table } from "./table.ts";
 import { type OrderRange, TableOrder } from "./table-order.ts";

@@ -11,13 +11,13 @@
  */
 import type { Database, Statement } from "bun:sqlite";
 import { existsSync, renameSync, rmSync, statSync } from "node:fs";
-import { compareBytes } from "../lib/bytes.ts";
-import { crc32c } from "../lib/crc32c.ts";
-import { KEY_VALUE_FILES_OPEN_MAX, KEY_VALUE_WAL_BYTES_MAX } from "../model/limits.ts";
-import type { AppliedState, Damage } from "../ports.ts";
+import { compareBytes } from "../../lib/bytes.ts";
+import { crc32c } from "../../lib/crc32c.ts";
+import { KEY_VALUE_FILES_OPEN_MAX, KEY_VALUE_WAL_BYTES_MAX } from "../../model/limits.ts";
+import type { AppliedState, Damage } from "../../ports.ts";
+import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { ChunkPool } from "./chunk-pool.ts";
 import { addToHash, type RecordHash, sameHash } from "./record-hash.ts";
-import { openSqlite, sqliteErrorKind } from "./sqlite.ts";
 import { NOWHERE, type SharedTable, Table } from "./table.ts";
 import { sortedKeys } from "./table-order.ts";
 
@@ -41,6 +41,7 @@ export interface Flushed {
   readonly rows: number;
   readonly bytes: number;
   readonly walBytes: number;
+  readonly fileBytes: number;
 }
 
 const UPSERT = "INSERT INTO kv VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET row = excluded.row";
@@ -101,7 +102,7 @@ export class Flusher {
       throw error;
     }
     const durable = checkpoint(writer.database);
-    return { durable, rows, bytes, walBytes: walBytes(path) };
+    return { durable, rows, bytes, walBytes: walBytes(path), fileBytes: statSync(path).size };
   }
 
   /** Whether all that was flushed to a file is in a synced checkpoint afterwards. */

@@ -8,17 +8,17 @@
 
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
-import type { Offset } from "../model/ids.ts";
-import type { KeyOrder } from "../model/keys.ts";
-import { FLUSH_RETRY_MS, KEY_VALUE_FILES_OPEN_MAX, SNAPSHOT_READERS_MAX } from "../model/limits.ts";
-import type { Clock, Damage, Logger } from "../ports.ts";
+import type { Offset } from "../../model/ids.ts";
+import type { KeyOrder } from "../../model/keys.ts";
+import { FLUSH_RETRY_MS, KEY_VALUE_FILES_OPEN_MAX, SNAPSHOT_READERS_MAX } from "../../model/limits.ts";
+import type { Clock, Damage, Logger } from "../../ports.ts";
+import type { SqliteErrorKind } from "../sqlite.ts";
+import { startWorker } from "../start-worker.ts";
 import { ChunkPool } from "./chunk-pool.ts";
 import type { StoredState } from "./flush.ts";
 import type { FlushAnswers, FlushReply, FlushRequest } from "./flush-worker.ts";
-import { KeyValueReader } from "./key-value-reader.ts";
-import { SqliteKeyValue } from "./key-value-shard.ts";
-import type { SqliteErrorKind } from "./sqlite.ts";
-import { startWorker } from "./start-worker.ts";
+import { KeyValueReader } from "./reader.ts";
+import { SqliteKeyValue } from "./shard-state.ts";
 import { Table } from "./table.ts";
 
 export interface KeyValueNodeOptions {
@@ -31,6 +31,7 @@ export interface KeyValueNodeOptions {
   readonly onFault: (error: Error) => void;
 }
 
+/** Counters since the start, and sizes as of the last flush. */
 export interface KeyValueStats {
   tableHits: number;
   fileReads: number;
@@ -38,6 +39,7 @@ export interface KeyValueStats {
   flushedRows: number;
   flushedBytes: number;
   walBytes: number;
+  fileBytes: number;
 }
 
 /** A read-through generation holds at least this much before the next one begins. */
@@ -71,11 +73,13 @@ export class KeyValueNode {
     flushedRows: 0,
     flushedBytes: 0,
     walBytes: 0,
+    fileBytes: 0,
   };
   readonly #options: KeyValueNodeOptions;
   readonly #worker: Worker;
   readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   #nextId = 0;
+  readonly #fileBytes = new Map<string, number>();
   readonly #shards = new Map<string, SqliteKeyValue>();
   /** Point readers, the least recently used first. */
   readonly #readers = new Map<string, KeyValueReader>();
@@ -96,9 +100,13 @@ export class KeyValueNode {
   constructor(options: KeyValueNodeOptions) {
     this.#options = options;
     this.clock = options.clock;
-    this.#worker = startWorker("flush-worker");
+    this.#worker = startWorker("key-value/flush-worker");
     this.#worker.onmessage = ({ data }: MessageEvent<FlushReply>) => this.#answered(data);
     this.#worker.onerror = ({ message }) => options.onFault(new Error(`the flush Worker failed: ${message}`));
+  }
+
+  get cacheBytesMax(): number {
+    return this.#options.cacheBytesMax;
   }
 
   /** Memory of active and frozen tables, and of the cache. */
@@ -129,6 +137,7 @@ export class KeyValueNode {
     }
     const keyValue = new SqliteKeyValue(this, path, order, opened.state ?? EMPTY_STATE);
     this.#shards.set(path, keyValue);
+    this.#sized(path, opened.bytes);
     if (opened.state !== undefined && (await this.#ask({ kind: "checkpoint", path }))) {
       this.onDurable(path, opened.state.applied.offset);
     }
@@ -201,6 +210,7 @@ export class KeyValueNode {
         this.stats.flushedRows += done.rows;
         this.stats.flushedBytes += done.bytes;
         this.stats.walBytes = done.walBytes;
+        this.#sized(shard.path, done.fileBytes);
         await shard.flushed(state);
         if (done.durable) this.#durable(shard, state.applied.offset);
         break;
@@ -217,6 +227,11 @@ export class KeyValueNode {
     this.#frozenBytes -= held;
     this.#room = undefined;
     for (const resolve of this.#roomWaiters.splice(0)) resolve();
+  }
+
+  #sized(path: string, bytes: number): void {
+    this.stats.fileBytes += bytes - (this.#fileBytes.get(path) ?? 0);
+    this.#fileBytes.set(path, bytes);
   }
 
   #durable(shard: SqliteKeyValue, offset: Offset): void {

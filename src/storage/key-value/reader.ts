@@ -1,9 +1,9 @@
 /** Reading connections on one KV file: point look-ups, and pages of a range. Every row's CRC is checked. */
 import type { Database, Statement } from "bun:sqlite";
-import { EMPTY_BYTES } from "../lib/bytes.ts";
-import { Refusal } from "../model/refusal.ts";
+import { EMPTY_BYTES } from "../../lib/bytes.ts";
+import { Refusal } from "../../model/refusal.ts";
+import { openSqlite } from "../sqlite.ts";
 import { rowCrc, storedCrc } from "./flush.ts";
-import { openSqlite } from "./sqlite.ts";
 import type { OrderRange } from "./table-order.ts";
 
 /** Bytes of a file that readers map: a mapped page costs no copy, but counts as resident until the kernel takes it back. */

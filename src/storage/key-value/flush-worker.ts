@@ -1,6 +1,7 @@
 /** The thread that writes the KV files: answers one request after the other with flush.ts. */
+
+import { type SqliteErrorKind, sqliteErrorKind } from "../sqlite.ts";
 import { type Flushed, Flusher, type Opened, type StoredState } from "./flush.ts";
-import { type SqliteErrorKind, sqliteErrorKind } from "./sqlite.ts";
 import type { SharedTable } from "./table.ts";
 
 export type FlushRequest =

@@ -2,10 +2,10 @@
  * One ordered view over a shard's sources: tables, newest first, and the stored rows. Of a key that several hold the
  * newest wins; tombstones hide.
  */
-import { type Bytes, compareBytes, EMPTY_BYTES } from "../lib/bytes.ts";
-import type { KeyOrder } from "../model/keys.ts";
-import type { Cursor } from "../ports.ts";
-import type { StoredCursor } from "./key-value-reader.ts";
+import { type Bytes, compareBytes, EMPTY_BYTES } from "../../lib/bytes.ts";
+import type { KeyOrder } from "../../model/keys.ts";
+import type { Cursor } from "../../ports.ts";
+import type { StoredCursor } from "./reader.ts";
 import { NOWHERE, type Table } from "./table.ts";
 import type { TableCursor } from "./table-order.ts";
 

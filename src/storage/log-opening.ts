@@ -1,0 +1,381 @@
+/**
+ * Opens a node's log after whatever has happened to it, and tells what a crash leaves from damage (safety.md §7):
+ *
+ *     -wal files are read before SQLite opens them; then every file is checkpointed and synced, so that what is read
+ *     from here on is on the disk; rows that the state still needs are read and their chain of CRCs checked; what the
+ *     watermark says was durable must be there
+ *
+ * Damage in the open segment, the promises database or the watermark ends every replica of the node; in a closed
+ * segment, those that still need its rows. Losses may be accepted shard by shard: what can be read up to the first bad
+ * entry, or the state where that has more, becomes the log of a new replica id, under a new generation.
+ */
+import { existsSync, mkdirSync } from "node:fs";
+import type { EntryId, Head, ReplicaId, ShardId } from "../model/ids.ts";
+import type { Damage } from "../ports.ts";
+import { entryCrc } from "../wire/entry-crc.ts";
+import { setAside, syncDirectory } from "./files.ts";
+import { promisesPath, segmentNumbers, segmentPath, watermarkPath } from "./log-files.ts";
+import { isLive, type LogReplica } from "./log-replica.ts";
+import { Promises, RowDamage, type SegmentRecord } from "./promises.ts";
+import type { ReplicaRecord } from "./replica-record.ts";
+import { isWellFormed, SegmentFile } from "./segment.ts";
+import { ShardIndex } from "./segment-index.ts";
+import { sqliteErrorKind } from "./sqlite.ts";
+import { scanWal } from "./wal-scan.ts";
+import { readWatermark, Watermark, type WatermarkContent } from "./watermark.ts";
+
+export interface OpeningOptions {
+  readonly directory: string;
+  readonly syncData: boolean;
+  /** Shards whose loss is accepted, with the entry up to which their state has applied. */
+  readonly acceptLoss: ReadonlyMap<ShardId, EntryId>;
+  readonly newReplicaId: () => ReplicaId;
+}
+
+/** A segment and where the entries of each shard lie in it. */
+export interface OpenSegment {
+  readonly number: number;
+  readonly file: SegmentFile;
+  readonly indexes: Map<ShardId, ShardIndex>;
+}
+
+export interface OpenedLog {
+  readonly promises: Promises;
+  readonly watermark: Watermark;
+  readonly replicas: Map<ShardId, LogReplica>;
+  /** Closed segments, oldest first. */
+  readonly closed: SegmentRecord[];
+  readonly current: OpenSegment;
+}
+
+/** Throws what the device throws; everything else is an answer. */
+export function openLogFiles(options: OpeningOptions): OpenedLog {
+  const { directory } = options;
+  mkdirSync(directory, { recursive: true });
+  const opening = new Opening(options);
+  return opening.run();
+}
+
+class Opening {
+  readonly #options: OpeningOptions;
+  readonly #directory: string;
+  readonly #replicas = new Map<ShardId, LogReplica>();
+  /** Damage that concerns every replica of the node. */
+  #nodeDamage: Damage | undefined;
+
+  constructor(options: OpeningOptions) {
+    this.#options = options;
+    this.#directory = options.directory;
+  }
+
+  run(): OpenedLog {
+    const numbers = segmentNumbers(this.#directory);
+    const watermark = this.#readWatermark(numbers);
+    const { promises, segments } = this.#openPromises(watermark);
+    this.#compareWithWatermark(watermark);
+    const closed = closedSegments(numbers, segments);
+    this.#checkClosed(closed);
+    const unrecorded = closed.filter(({ number }) => !segments.has(number));
+    if (unrecorded.length > 0) promises.save({ segments: unrecorded });
+    const current = this.#openCurrent(numbers, closed);
+    if (watermark !== undefined && (watermark.closed || !watermark.unsynced)) this.#compareHeads(watermark, current);
+    if (this.#nodeDamage !== undefined)
+      for (const replica of this.#replicas.values()) replica.damage ??= this.#nodeDamage;
+    this.#acceptLoss(promises);
+    const fresh = new Watermark(watermarkPath(this.#directory), this.#watermarkRecords(watermark), {
+      unsynced: !this.#options.syncData,
+    });
+    return { promises, watermark: fresh, replicas: this.#replicas, closed, current };
+  }
+
+  // --- watermark and promises -----------------------------------------------------------------------------------
+
+  #readWatermark(numbers: readonly number[]): WatermarkContent | undefined {
+    const path = watermarkPath(this.#directory);
+    const reading = readWatermark(path);
+    switch (reading.kind) {
+      case "content":
+        return reading.content;
+      case "missing":
+        // The watermark is the first file that is made: without it there is nothing, or something was taken away.
+        if (numbers.length > 0 || existsSync(promisesPath(this.#directory))) {
+          this.#damage({ file: path, where: "the file", what: "it is missing while the log is not" });
+        } else {
+          new Watermark(path, [], { unsynced: !this.#options.syncData }).close();
+        }
+        return undefined;
+      case "damaged":
+        this.#damage({ file: path, where: `byte ${reading.byte}`, what: reading.what });
+        return undefined;
+    }
+  }
+
+  #openPromises(watermark: WatermarkContent | undefined): { promises: Promises; segments: Map<number, SegmentRecord> } {
+    const path = promisesPath(this.#directory);
+    const lost = walDamage(path);
+    if (lost !== undefined) this.#damage(lost);
+    let promises: Promises | undefined;
+    try {
+      promises = new Promises(path, { create: true });
+      syncDirectory(this.#directory);
+      promises.checkpoint();
+      const { replicas, segments } = promises.read();
+      for (const record of replicas.values()) this.#addReplica(record);
+      return { promises, segments };
+    } catch (error) {
+      promises?.close();
+      if (!(error instanceof RowDamage) && sqliteErrorKind(error) !== "corrupt") throw error;
+      this.#damage({ file: path, where: "the file", what: (error as Error).message });
+    }
+    return this.#replacePromises(path, watermark);
+  }
+
+  /** Without its promises every replica is ended; what the watermark knows of them is stored, with the reason. */
+  #replacePromises(
+    path: string,
+    watermark: WatermarkContent | undefined,
+  ): { promises: Promises; segments: Map<number, SegmentRecord> } {
+    setAside(path);
+    const promises = new Promises(path, { create: true });
+    const ended = [...(watermark?.records.values() ?? [])].map((record) => ({
+      ...record,
+      ended: record.ended ?? this.#nodeDamage,
+    }));
+    promises.save({ replicas: ended });
+    for (const record of ended) this.#addReplica(record);
+    syncDirectory(this.#directory);
+    return { promises, segments: new Map() };
+  }
+
+  #addReplica(record: ReplicaRecord): void {
+    this.#replicas.set(record.shard, { record, head: record.base, damage: record.ended });
+  }
+
+  /** No promise may be below what the watermark says was durable. */
+  #compareWithWatermark(watermark: WatermarkContent | undefined): void {
+    for (const durable of watermark?.records.values() ?? []) {
+      const record = this.#replicas.get(durable.shard)?.record;
+      const lost =
+        record === undefined ||
+        record.generation < durable.generation ||
+        (record.generation === durable.generation &&
+          (record.promise < durable.promise || record.led < durable.led || record.replicaId !== durable.replicaId));
+      if (!lost) continue;
+      const file = promisesPath(this.#directory);
+      this.#damage({
+        file,
+        where: `shard ${durable.shard}`,
+        what: `its promise is behind the watermark, which has term ${durable.promise}`,
+      });
+      if (record === undefined) this.#addReplica(durable);
+    }
+  }
+
+  // --- segments -------------------------------------------------------------------------------------------------
+
+  /** Reads the closed segments that hold entries which a state still needs; of the others only the end is known. */
+  #checkClosed(closed: SegmentRecord[]): void {
+    for (const [at, segment] of closed.entries()) {
+      const needed =
+        segment.shares.length === 0 ||
+        segment.shares.some(({ shard, last }) => {
+          const replica = this.#replicas.get(shard);
+          return replica !== undefined && last.offset > replica.record.released;
+        });
+      if (needed) closed[at] = this.#checkSegment(segment);
+      else for (const { shard, last } of segment.shares) this.#advance(shard, last);
+    }
+  }
+
+  #advance(shard: ShardId, last: Head): void {
+    const replica = this.#replicas.get(shard);
+    if (replica !== undefined && last.offset > replica.head.offset) replica.head = last;
+  }
+
+  #checkSegment(segment: SegmentRecord): SegmentRecord {
+    const path = segmentPath(this.#directory, segment.number);
+    const indexes = new Map<ShardId, ShardIndex>();
+    let file: SegmentFile | undefined;
+    let damage: Damage | undefined;
+    try {
+      if (!existsSync(path)) throw new RowDamage("the file is missing");
+      damage = walDamage(path);
+      file = new SegmentFile(path, { syncData: true });
+      file.checkpointAll();
+      damage = this.#readRows(file, indexes) ?? damage;
+    } catch (error) {
+      if (!(error instanceof RowDamage) && sqliteErrorKind(error) !== "corrupt") throw error;
+      damage = { file: path, where: "the file", what: (error as Error).message };
+    } finally {
+      file?.close();
+    }
+    const shares = segment.shares.length > 0 ? segment.shares : this.#sharesOf(indexes);
+    for (const { shard, last } of shares) {
+      const replica = this.#replicas.get(shard);
+      if (replica === undefined || replica.head.offset >= last.offset || last.offset <= replica.record.released)
+        continue;
+      const where = `offset ${replica.head.offset + 1}`;
+      replica.damage ??= damage ?? { file: path, where, what: "an entry is missing" };
+    }
+    return { ...segment, shares };
+  }
+
+  #sharesOf(indexes: ReadonlyMap<ShardId, ShardIndex>): SegmentRecord["shares"] {
+    return [...indexes].map(([shard, index]) => {
+      const replica = this.#replicas.get(shard)!;
+      return { shard, generation: replica.record.generation, first: index.first, last: replica.head };
+    });
+  }
+
+  /** Reads all rows, moves heads on, fills the indexes. Answers the first damage; rows behind it are still read where they can be. */
+  #readRows(file: SegmentFile, indexes: Map<ShardId, ShardIndex>): Damage | undefined {
+    let damage: Damage | undefined;
+    const bad = new Set<ShardId>();
+    for (let rows = file.scan(0); rows.length > 0; rows = file.scan(rows.at(-1)!.rowid)) {
+      for (const row of rows) {
+        const place = (what: string): Damage => ({
+          file: file.path,
+          where: `row ${row.rowid}, offset ${row.offset}`,
+          what,
+        });
+        if (!isWellFormed(row)) {
+          damage ??= place("it does not hold what an entry's row holds");
+          continue;
+        }
+        const replica = this.#replicas.get(row.shard);
+        if (replica === undefined || !isLive(row, replica.record) || bad.has(row.shard)) continue;
+        if (row.offset <= replica.head.offset && row.offset <= replica.record.base.offset) continue;
+        const follows = row.offset === replica.head.offset + 1;
+        if (!follows || row.crc !== entryCrc(replica.head.crc, row)) {
+          damage ??= place(
+            follows ? "its checksum is not that of what was written" : "the entries before it are missing",
+          );
+          replica.damage ??= damage;
+          bad.add(row.shard);
+          continue;
+        }
+        replica.head = { term: row.term, offset: row.offset, crc: row.crc };
+        indexRow(indexes, row.shard, row.offset, row.rowid);
+      }
+    }
+    return damage;
+  }
+
+  /** Opens the newest segment, or the first one. A damaged one is read as far as it goes and set aside. */
+  #openCurrent(numbers: readonly number[], closed: readonly SegmentRecord[]): OpenSegment {
+    const { syncData } = this.#options;
+    const last = numbers.at(-1);
+    const isOpen = last !== undefined && !closed.some(({ number }) => number === last);
+    const number = isOpen ? last : (last ?? 0) + 1;
+    const path = segmentPath(this.#directory, number);
+    const indexes = new Map<ShardId, ShardIndex>();
+    const lost = isOpen ? walDamage(path) : undefined;
+    if (lost !== undefined) this.#damage(lost);
+    try {
+      const file = new SegmentFile(path, { syncData, create: true });
+      syncDirectory(this.#directory);
+      file.checkpointAll();
+      const damage = this.#readRows(file, indexes);
+      if (damage !== undefined) this.#damage(damage);
+      return { number, file, indexes };
+    } catch (error) {
+      if (sqliteErrorKind(error) !== "corrupt") throw error;
+      this.#damage({ file: path, where: "the file", what: (error as Error).message });
+    }
+    return { number, file: this.#salvage(path), indexes: new Map() };
+  }
+
+  /** The unreadable segment stays as it is until its loss is accepted: a stand-in in memory keeps the node running. */
+  #salvage(path: string): SegmentFile {
+    if (this.#options.acceptLoss.size === 0) return new SegmentFile(":memory:", { syncData: false, create: true });
+    setAside(path);
+    const file = new SegmentFile(path, { syncData: this.#options.syncData, create: true });
+    syncDirectory(this.#directory);
+    return file;
+  }
+
+  /** What was durable must still be there. */
+  #compareHeads(watermark: WatermarkContent, current: OpenSegment): void {
+    for (const durable of watermark.records.values()) {
+      const replica = this.#replicas.get(durable.shard);
+      if (replica === undefined || replica.record.generation !== durable.generation) continue;
+      if (replica.head.offset >= durable.head.offset) continue;
+      this.#damage({
+        file: current.file.path === ":memory:" ? segmentPath(this.#directory, current.number) : current.file.path,
+        where: `offset ${replica.head.offset + 1}`,
+        what: `shard ${durable.shard}: entries up to ${durable.head.offset} were durable and are gone`,
+      });
+    }
+  }
+
+  /** What the new watermark says: the durable heads, and for a damaged replica what the old one said. */
+  #watermarkRecords(old: WatermarkContent | undefined): ReplicaRecord[] {
+    return [...this.#replicas.values()].map(({ record, head, damage }) => {
+      if (damage === undefined) return { ...record, head };
+      return old?.records.get(record.shard) ?? { ...record, head, ended: damage };
+    });
+  }
+
+  // --- accepted losses ------------------------------------------------------------------------------------------
+
+  #acceptLoss(promises: Promises): void {
+    const changed: ReplicaRecord[] = [];
+    for (const [shard, applied] of this.#options.acceptLoss) {
+      const replica = this.#replicas.get(shard);
+      if (replica === undefined || (replica.damage === undefined && applied.offset <= replica.head.offset)) continue;
+      const { record } = replica;
+      const stateIsAhead = applied.offset > replica.head.offset;
+      const head: Head = stateIsAhead ? { ...applied, crc: 0 } : replica.head;
+      const promise = Math.max(record.promise, head.term);
+      replica.record = {
+        ...record,
+        replicaId: this.#options.newReplicaId(),
+        promise,
+        led: promise,
+        generation: record.generation + 1,
+        cut: stateIsAhead ? -1 : head.offset,
+        base: stateIsAhead ? head : record.base,
+        head,
+        ended: undefined,
+      };
+      replica.head = head;
+      replica.damage = undefined;
+      changed.push(replica.record);
+    }
+    if (changed.length > 0) promises.save({ replicas: changed });
+  }
+
+  #damage(damage: Damage): void {
+    this.#nodeDamage ??= damage;
+  }
+}
+
+/**
+ * Every segment but the newest, oldest first. One that a crash left without a record, between making the next segment
+ * and recording this one, is read like any other that is needed.
+ */
+function closedSegments(numbers: readonly number[], records: ReadonlyMap<number, SegmentRecord>): SegmentRecord[] {
+  const recorded = [...records.values()].filter(({ state }) => state === "closed");
+  const unrecorded = numbers
+    .slice(0, -1)
+    .filter((number) => !records.has(number))
+    .map((number): SegmentRecord => ({ number, state: "closed", closedAt: 0, shares: [] }));
+  return [...recorded, ...unrecorded].sort((a, b) => a.number - b.number);
+}
+
+/** A committed frame in a -wal that is not what was written: SQLite would drop it, and all behind it, in silence. */
+function walDamage(path: string): Damage | undefined {
+  const { damagedAt } = scanWal(`${path}-wal`);
+  if (damagedAt === undefined) return undefined;
+  return { file: `${path}-wal`, where: `byte ${damagedAt}`, what: "a committed frame is not what was written" };
+}
+
+/** Notes where an entry lies. */
+export function indexRow(indexes: Map<ShardId, ShardIndex>, shard: ShardId, offset: number, rowid: number): void {
+  let index = indexes.get(shard);
+  if (index === undefined) {
+    index = new ShardIndex(offset);
+    indexes.set(shard, index);
+  }
+  index.add(offset, rowid, 1);
+}

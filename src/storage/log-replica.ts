@@ -1,0 +1,25 @@
+/**
+ * What the log's writer knows of one replica while it runs: its record as last stored, and the head as it stands now.
+ *
+ * Invariant: record.head.offset <= head.offset; head.term <= record.promise.
+ */
+import type { Head } from "../model/ids.ts";
+import type { Damage, ReplicaLog } from "../ports.ts";
+import type { ReplicaRecord } from "./replica-record.ts";
+
+export interface LogReplica {
+  record: ReplicaRecord;
+  head: Head;
+  damage: Damage | undefined;
+}
+
+/** Whether a row of this shard is an entry of the log as it stands: the cut of a newer generation ends older rows. */
+export function isLive(row: { readonly generation: number; readonly offset: number }, record: ReplicaRecord): boolean {
+  return row.generation === record.generation || (row.generation < record.generation && row.offset <= record.cut);
+}
+
+/** As callers of the port see it. */
+export function replicaLog({ record, head, damage }: LogReplica): ReplicaLog {
+  const { shard, replicaId, promise, led, base } = record;
+  return { shard, replicaId, promise, led, base, head, damage: damage ?? record.ended };
+}

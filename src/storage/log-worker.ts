@@ -1,0 +1,144 @@
+/**
+ * The thread that writes the log. Appends that arrive while a commit runs are one batch of the next; whatever else is
+ * asked is answered between two commits, in the order of its arrival.
+ */
+import { randomBytes } from "node:crypto";
+import type { EntryId, Head, LogEntry, ReplicaId, ShardId } from "../model/ids.ts";
+import { LOG_UPKEEP_MS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
+import { type Reason, Refusal } from "../model/refusal.ts";
+import type { LogStats, ReplicaLog } from "../ports.ts";
+import { type Append, type AppendResult, LogWriter } from "./log-writer.ts";
+
+declare const self: Worker;
+
+export type LogRequest =
+  | {
+      readonly kind: "open";
+      readonly directory: string;
+      readonly retentionMs: number;
+      readonly syncData: boolean;
+      readonly acceptLoss: ReadonlyMap<ShardId, EntryId>;
+      readonly segmentBytesMax: number | undefined;
+    }
+  | { readonly kind: "create"; readonly shard: ShardId }
+  | { readonly kind: "promise"; readonly shard: ShardId; readonly term: number }
+  | { readonly kind: "mark-led"; readonly shard: ShardId; readonly term: number }
+  | { readonly kind: "read"; readonly shard: ShardId; readonly from: number }
+  | { readonly kind: "release"; readonly shard: ShardId; readonly offset: number }
+  | { readonly kind: "close" };
+
+export interface LogAnswers {
+  open: readonly ReplicaLog[];
+  create: ReplicaLog;
+  promise: Head;
+  "mark-led": undefined;
+  read: readonly LogEntry[];
+  release: undefined;
+  close: undefined;
+}
+
+/** To the Worker: a question, or appends. */
+export type ToLogWorker =
+  | { readonly id: number; readonly request: LogRequest }
+  | { readonly appends: readonly Append[] };
+
+/** From the Worker: an answer, a refusal, what became of appends, or that the device failed. */
+export type FromLogWorker =
+  | { readonly id: number; readonly answer: LogAnswers[keyof LogAnswers] }
+  | { readonly id: number; readonly refused: Reason; readonly message: string }
+  | { readonly results: readonly AppendResult[]; readonly stats: LogStats }
+  | { readonly fault: string };
+
+let writer: LogWriter | undefined;
+let waiting: Append[] = [];
+let commitDue = false;
+let failed = false;
+
+self.onmessage = ({ data }: MessageEvent<ToLogWorker>): void => {
+  if (failed) return;
+  if ("appends" in data) {
+    for (const append of data.appends) waiting.push(append);
+    if (!commitDue) {
+      commitDue = true;
+      setImmediate(commit);
+    }
+    return;
+  }
+  guarded(() => {
+    try {
+      self.postMessage({ id: data.id, answer: answer(data.request) } satisfies FromLogWorker);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      self.postMessage({ id: data.id, refused: error.reason, message: error.message } satisfies FromLogWorker);
+    }
+  });
+};
+
+function commit(): void {
+  commitDue = false;
+  const appends = waiting;
+  waiting = [];
+  guarded(() => {
+    const results = writer!.append(appends);
+    self.postMessage({ results, stats: writer!.stats() } satisfies FromLogWorker);
+  });
+}
+
+/** After an error of the device nothing is answered any more: what is on the disk is unknown. */
+function guarded(step: () => void): void {
+  if (failed) return;
+  try {
+    step();
+  } catch (error) {
+    failed = true;
+    self.postMessage({ fault: String((error as Error).stack ?? error) } satisfies FromLogWorker);
+  }
+}
+
+function answer(request: LogRequest): LogAnswers[keyof LogAnswers] {
+  switch (request.kind) {
+    case "open":
+      return open(request);
+    case "create":
+      return writer!.create(request.shard);
+    case "promise":
+      return writer!.promise(request.shard, request.term);
+    case "mark-led":
+      return void writer!.markLed(request.shard, request.term);
+    case "read":
+      return writer!.read(request.shard, request.from);
+    case "release":
+      return void writer!.release(request.shard, request.offset);
+    case "close":
+      return void close();
+  }
+}
+
+let upkeep: ReturnType<typeof setInterval> | undefined;
+
+function open(request: Extract<LogRequest, { kind: "open" }>): ReplicaLog[] {
+  writer = new LogWriter({
+    directory: request.directory,
+    retentionMs: request.retentionMs,
+    syncData: request.syncData,
+    acceptLoss: request.acceptLoss,
+    ...(request.segmentBytesMax === undefined ? {} : { segmentBytesMax: request.segmentBytesMax }),
+    now: Date.now,
+    monotonicMs: () => performance.now(),
+    newReplicaId,
+  });
+  upkeep = setInterval(() => guarded(() => writer!.upkeep()), Math.min(WATERMARK_LAG_MS_MAX, LOG_UPKEEP_MS_MAX));
+  return writer.replicas();
+}
+
+function close(): void {
+  clearInterval(upkeep);
+  if (waiting.length > 0) commit();
+  writer!.close();
+}
+
+/** 63 random bits, never 0. */
+function newReplicaId(): ReplicaId {
+  const id = randomBytes(8).readBigUInt64LE() >> 1n;
+  return id === 0n ? 1n : id;
+}

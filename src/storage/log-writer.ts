@@ -1,0 +1,512 @@
+/**
+ * The one writer of a node's log. It runs in a Worker of its own (log-worker.ts), step by step: between two group
+ * commits it answers what was asked, so fencing is a barrier that waits for nobody else (safety.md §4).
+ *
+ *     append    takes what arrived from any shard, drops what another term accepted, one transaction, one fsync
+ *     promise   promises database and watermark synced, then the head as it stands
+ *     upkeep    watermark lag, rolling, trimming, the ballast
+ *
+ * A full disk refuses clients' entries and keeps what it has; promises and control entries then use the ballast. Any
+ * other error of the device is thrown: the process must end, since what is on the disk is unknown.
+ */
+import { closeSync, existsSync, fsyncSync, openSync, statSync } from "node:fs";
+import { assert } from "../lib/assert.ts";
+import type { Bytes } from "../lib/bytes.ts";
+import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term, Timestamp } from "../model/ids.ts";
+import {
+  LOG_BALLAST_BYTES,
+  LOG_COMMIT_BYTES_MAX,
+  LOG_READ_BYTES_MAX,
+  LOG_SEGMENT_BYTES_MAX,
+  WATERMARK_LAG_COMMITS_MAX,
+  WATERMARK_LAG_MS_MAX,
+} from "../model/limits.ts";
+import { type Reason, Refusal } from "../model/refusal.ts";
+import type { LogStats, ReplicaLog } from "../ports.ts";
+import { entryCrc } from "../wire/entry-crc.ts";
+import { removeFile, removeSqlite, syncDirectory, writeAll } from "./files.ts";
+import { ballastPath, segmentPath } from "./log-files.ts";
+import { indexRow, type OpenedLog, type OpenSegment, openLogFiles } from "./log-opening.ts";
+import { type LogReplica, replicaLog } from "./log-replica.ts";
+import type { SegmentRecord } from "./promises.ts";
+import { newRecord, type ReplicaRecord } from "./replica-record.ts";
+import { isWellFormed, type Row, SegmentFile } from "./segment.ts";
+import type { ShardIndex } from "./segment-index.ts";
+import { isDiskFull } from "./sqlite.ts";
+
+export interface LogWriterOptions {
+  readonly directory: string;
+  readonly retentionMs: number;
+  readonly syncData: boolean;
+  readonly acceptLoss: ReadonlyMap<ShardId, EntryId>;
+  /** Wall clock, for retention. */
+  readonly now: () => Timestamp;
+  /** Time that never goes back, for the watermark's lag. */
+  readonly monotonicMs: () => number;
+  readonly newReplicaId: () => ReplicaId;
+  /** Bytes after which a segment is rolled; default LOG_SEGMENT_BYTES_MAX. */
+  readonly segmentBytesMax?: number;
+}
+
+export interface Append {
+  readonly shard: ShardId;
+  readonly entry: LogEntry;
+}
+
+/** What became of one append: durable, or refused for a reason. */
+export interface AppendResult {
+  readonly shard: ShardId;
+  readonly offset: Offset;
+  readonly refused: Reason | undefined;
+}
+
+/** First byte of a LogEntryValue that is a control request. */
+const CONTROL_TAG = 0x12;
+
+export class LogWriter {
+  readonly #options: LogWriterOptions;
+  readonly #files: OpenedLog;
+  readonly #replicas: Map<ShardId, LogReplica>;
+  #current: OpenSegment;
+  /** Indexes of closed segments that were read. */
+  readonly #closedIndexes = new Map<number, Map<ShardId, ShardIndex>>();
+  #openedAt: Timestamp;
+  /** Replicas whose heads the watermark does not have yet. */
+  readonly #behind = new Set<ShardId>();
+  #commitsBehind = 0;
+  #behindSince = 0;
+  #entriesAppended = 0;
+  #bytesAppended = 0;
+  #commits = 0;
+  #closedBytes = 0;
+
+  /** Opens or creates the log in a directory. Throws what the device throws. */
+  constructor(options: LogWriterOptions) {
+    this.#options = options;
+    this.#files = openLogFiles(options);
+    this.#replicas = this.#files.replicas;
+    this.#current = this.#files.current;
+    this.#openedAt = options.now();
+    for (const segment of this.#files.closed) this.#closedBytes += this.#sizeOf(segment);
+    this.#layBallast();
+  }
+
+  replicas(): ReplicaLog[] {
+    return [...this.#replicas.values()].map(replicaLog);
+  }
+
+  // --- replicas and promises ------------------------------------------------------------------------------------
+
+  create(shard: ShardId): ReplicaLog {
+    if (this.#replicas.has(shard)) throw new Refusal("RESOURCE_CONFLICT", `a replica of shard ${shard} lives here`);
+    const record = newRecord(shard, this.#options.newReplicaId(), 1);
+    this.#save(record);
+    const replica: LogReplica = { record, head: record.base, damage: undefined };
+    this.#replicas.set(shard, replica);
+    this.#syncWatermark([replica]);
+    return replicaLog(replica);
+  }
+
+  /** See Log.promise. */
+  promise(shard: ShardId, term: Term): Head {
+    const replica = this.#live(shard);
+    if (term < replica.record.promise) {
+      throw new Refusal("INVALID_TERM", `shard ${shard} has promised term ${replica.record.promise}, not ${term}`);
+    }
+    this.#change(replica, { promise: term });
+    return replica.head;
+  }
+
+  /** See Log.markLed. */
+  markLed(shard: ShardId, term: Term): void {
+    const replica = this.#live(shard);
+    const { promise, led } = replica.record;
+    if (term !== promise) throw new Refusal("INVALID_TERM", `shard ${shard} has promised term ${promise}, not ${term}`);
+    if (led >= term) throw new Refusal("INVALID_STATUS", `shard ${shard} was led in term ${led} already`);
+    this.#change(replica, { led: term });
+  }
+
+  #live(shard: ShardId): LogReplica {
+    const replica = this.#replicas.get(shard);
+    if (replica === undefined) throw new Refusal("NODE_IS_NOT_MEMBER", `no replica of shard ${shard} lives here`);
+    if (replica.damage !== undefined) {
+      const { file, where, what } = replica.damage;
+      throw new Refusal("DATA_LOSS", `shard ${shard} is damaged: ${file}: ${where}: ${what}`);
+    }
+    return replica;
+  }
+
+  /** Stores a changed record, then the watermark: both are durable when it returns. */
+  #change(replica: LogReplica, change: Partial<ReplicaRecord>): void {
+    const record = { ...replica.record, ...change, head: replica.head };
+    this.#save(record);
+    replica.record = record;
+    this.#syncWatermark([replica]);
+  }
+
+  #save(record: ReplicaRecord): void {
+    this.#withBallast(() => this.#files.promises.save({ replicas: [record] }));
+  }
+
+  #syncWatermark(replicas: readonly LogReplica[]): void {
+    const records = replicas.map(({ record, head }) => ({ ...record, head }));
+    this.#withBallast(() => this.#files.watermark.sync(records));
+    for (const { record } of replicas) this.#behind.delete(record.shard);
+    if (this.#behind.size === 0) this.#commitsBehind = 0;
+  }
+
+  // --- appending ------------------------------------------------------------------------------------------------
+
+  /** Commits appends in the order given, in transactions of bounded size. Answers each, in order. */
+  append(appends: readonly Append[]): AppendResult[] {
+    const results: AppendResult[] = [];
+    for (let next = 0; next < appends.length; ) {
+      const group: Append[] = [];
+      for (let bytes = 0; next < appends.length && (group.length === 0 || bytes < LOG_COMMIT_BYTES_MAX); next++) {
+        group.push(appends[next]!);
+        bytes += appends[next]!.entry.value.length;
+      }
+      this.#commitGroup(group, results);
+    }
+    return results;
+  }
+
+  #commitGroup(group: readonly Append[], results: AppendResult[]): void {
+    const heads = new Map<ShardId, Head>();
+    const accepted: Append[] = [];
+    const rowids: number[] = [];
+    const { file } = this.#current;
+    const refusals = new Map<Append, Reason>();
+    let full = false;
+    file.begin();
+    try {
+      for (const append of group) {
+        const refused = this.#refusal(append, heads);
+        if (refused !== undefined) {
+          refusals.set(append, refused);
+          continue;
+        }
+        rowids.push(this.#insert(append, heads));
+        accepted.push(append);
+      }
+      if (accepted.length > 0) file.commit();
+      else file.rollback();
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      full = true;
+      file.rollback();
+    }
+    if (full && this.#dropBallastFor(accepted)) {
+      this.#commitGroup(group, results);
+      return;
+    }
+    if (!full) this.#committed(accepted, rowids, heads);
+    for (const append of group) {
+      const refused = refusals.get(append) ?? (full ? "RESOURCE_EXHAUSTED" : undefined);
+      results.push({ shard: append.shard, offset: append.entry.offset, refused });
+    }
+  }
+
+  /** Why an entry is not appended: another term accepted it, or the one before it was refused. */
+  #refusal({ shard, entry }: Append, heads: ReadonlyMap<ShardId, Head>): Reason | undefined {
+    const replica = this.#replicas.get(shard);
+    if (replica === undefined || replica.damage !== undefined) return "NODE_IS_NOT_MEMBER";
+    if (entry.term !== replica.record.promise) return "RESOURCE_UNAVAILABLE";
+    const head = heads.get(shard) ?? replica.head;
+    return entry.offset === head.offset + 1 ? undefined : "RESOURCE_EXHAUSTED";
+  }
+
+  #insert({ shard, entry }: Append, heads: Map<ShardId, Head>): number {
+    const replica = this.#replicas.get(shard)!;
+    const crc = entryCrc((heads.get(shard) ?? replica.head).crc, entry);
+    const { term, offset, timestamp, value } = entry;
+    heads.set(shard, { term, offset, crc });
+    return this.#current.file.insert({
+      shard,
+      generation: replica.record.generation,
+      term,
+      offset,
+      crc,
+      timestamp,
+      value,
+    });
+  }
+
+  #committed(accepted: readonly Append[], rowids: readonly number[], heads: ReadonlyMap<ShardId, Head>): void {
+    if (accepted.length === 0) return;
+    for (const [at, { shard, entry }] of accepted.entries()) {
+      indexRow(this.#current.indexes, shard, entry.offset, rowids[at]!);
+      this.#bytesAppended += entry.value.length;
+    }
+    for (const [shard, head] of heads) {
+      this.#replicas.get(shard)!.head = head;
+      this.#behind.add(shard);
+    }
+    this.#entriesAppended += accepted.length;
+    this.#commits++;
+    if (this.#commitsBehind++ === 0) this.#behindSince = this.#options.monotonicMs();
+    tolerateFull(() => this.#current.file.checkpointWhenDue());
+    if (this.#commitsBehind >= WATERMARK_LAG_COMMITS_MAX) this.#catchUpWatermark();
+  }
+
+  // --- reading --------------------------------------------------------------------------------------------------
+
+  /** See Log.read. */
+  read(shard: ShardId, fromInclusive: Offset): LogEntry[] {
+    const replica = this.#live(shard);
+    if (fromInclusive > replica.head.offset) return [];
+    if (fromInclusive <= replica.record.base.offset) {
+      throw new Refusal(
+        "FAILED_PRECONDITION",
+        `offset ${fromInclusive} was trimmed: the log begins at ${replica.record.base.offset + 1}`,
+      );
+    }
+    const at = this.#current.indexes.get(shard);
+    if (at !== undefined && fromInclusive >= at.first)
+      return this.#readFrom(this.#current.file, at, shard, fromInclusive);
+    const segment = this.#files.closed.find(({ shares }) =>
+      shares.some(
+        (share) => share.shard === shard && share.first <= fromInclusive && fromInclusive <= share.last.offset,
+      ),
+    );
+    if (segment === undefined) throw damaged(this.#options.directory, fromInclusive, "no segment holds it");
+    const file = new SegmentFile(segmentPath(this.#options.directory, segment.number), { syncData: true });
+    try {
+      const index = this.#indexOf(segment, file).get(shard);
+      if (index === undefined) throw damaged(file.path, fromInclusive, "its segment does not hold it");
+      return this.#readFrom(file, index, shard, fromInclusive);
+    } finally {
+      file.close();
+    }
+  }
+
+  /** Reads and checks the chain against the entry before, which lies in the same segment or ends the one before it. */
+  #readFrom(file: SegmentFile, index: ShardIndex, shard: ShardId, from: Offset): LogEntry[] {
+    const first = from > index.first ? from - 1 : from;
+    let crc = first === from ? this.#crcBefore(shard, from) : undefined;
+    const entries: LogEntry[] = [];
+    for (const row of file.read(shard, index.find(first), LOG_READ_BYTES_MAX)) {
+      if (!isWellFormed(row) || row.offset !== first + (crc === undefined ? 0 : entries.length + from - first)) {
+        throw damaged(file.path, row.offset, "the entries are not in order");
+      }
+      if (crc !== undefined && row.crc !== entryCrc(crc, row)) {
+        throw damaged(file.path, row.offset, "its checksum is not that of what was written");
+      }
+      if (crc !== undefined) entries.push(entryOf(row));
+      crc = row.crc;
+    }
+    if (entries.length === 0) return first < from ? this.#readOne(file, index, shard, from, crc) : entries;
+    return entries;
+  }
+
+  /** The entry at `from` alone, when the one before it filled the read. */
+  #readOne(file: SegmentFile, index: ShardIndex, shard: ShardId, from: Offset, crc: number | undefined): LogEntry[] {
+    const [row] = file.read(shard, { ...index.find(from), entries: 1 }, LOG_READ_BYTES_MAX);
+    if (row === undefined || crc === undefined || row.crc !== entryCrc(crc, row)) {
+      throw damaged(file.path, from, "its checksum is not that of what was written");
+    }
+    return [entryOf(row)];
+  }
+
+  #crcBefore(shard: ShardId, offset: Offset): number {
+    const { base } = this.#replicas.get(shard)!.record;
+    if (base.offset === offset - 1) return base.crc;
+    for (const { shares } of this.#files.closed) {
+      const share = shares.find((candidate) => candidate.shard === shard && candidate.last.offset === offset - 1);
+      if (share !== undefined) return share.last.crc;
+    }
+    throw damaged(this.#options.directory, offset - 1, "no segment holds it");
+  }
+
+  #indexOf(segment: SegmentRecord, file: SegmentFile): Map<ShardId, ShardIndex> {
+    let indexes = this.#closedIndexes.get(segment.number);
+    if (indexes !== undefined) return indexes;
+    indexes = new Map();
+    for (let rows = file.scan(0); rows.length > 0; rows = file.scan(rows.at(-1)!.rowid)) {
+      for (const row of rows) {
+        const index = indexes.get(row.shard);
+        if (index === undefined || row.offset === index.last + 1) indexRow(indexes, row.shard, row.offset, row.rowid);
+      }
+    }
+    this.#closedIndexes.set(segment.number, indexes);
+    return indexes;
+  }
+
+  // --- upkeep ---------------------------------------------------------------------------------------------------
+
+  /** See Log.release. */
+  release(shard: ShardId, upToInclusive: Offset): void {
+    const replica = this.#replicas.get(shard);
+    if (replica === undefined || upToInclusive <= replica.record.released) return;
+    replica.record = { ...replica.record, released: upToInclusive };
+  }
+
+  /** What is due between commits: the watermark's lag, a roll, a trim, the ballast. */
+  upkeep(): void {
+    if (this.#commitsBehind > 0 && this.#options.monotonicMs() - this.#behindSince >= WATERMARK_LAG_MS_MAX)
+      this.#catchUpWatermark();
+    tolerateFull(() => {
+      this.#rollWhenDue();
+      this.#trim();
+      this.#layBallast();
+    });
+  }
+
+  #catchUpWatermark(): void {
+    this.#syncWatermark([...this.#behind].map((shard) => this.#replicas.get(shard)!));
+    this.#commitsBehind = 0;
+  }
+
+  #rollWhenDue(): void {
+    const { file } = this.#current;
+    if (file.rows === 0 || file.path === ":memory:") return;
+    const age = this.#options.now() - this.#openedAt;
+    const bytesMax = this.#options.segmentBytesMax ?? LOG_SEGMENT_BYTES_MAX;
+    if (file.bytes < bytesMax && age < this.#options.retentionMs / 4) return;
+    this.#roll();
+  }
+
+  /** Begins the next segment and closes the current one. After a crash in between, opening finishes the step. */
+  #roll(): void {
+    const { number, file, indexes } = this.#current;
+    const next = new SegmentFile(segmentPath(this.#options.directory, number + 1), {
+      syncData: this.#options.syncData,
+      create: true,
+    });
+    syncDirectory(this.#options.directory);
+    const shares = [...indexes].map(([shard, index]) => {
+      const { record, head } = this.#replicas.get(shard)!;
+      return { shard, generation: record.generation, first: index.first, last: head };
+    });
+    const record: SegmentRecord = { number, state: "closed", closedAt: this.#options.now(), shares };
+    file.checkpointAll();
+    this.#files.promises.save({
+      segments: [record],
+      replicas: [...this.#replicas.values()].map((replica) => ({ ...replica.record, head: replica.head })),
+    });
+    file.close();
+    this.#files.closed.push(record);
+    this.#closedBytes += this.#sizeOf(record);
+    this.#closedIndexes.set(number, indexes);
+    this.#current = { number: number + 1, file: next, indexes: new Map() };
+    this.#openedAt = this.#options.now();
+  }
+
+  /** Removes the oldest segments that nobody needs: older than the retention, and behind every state's synced checkpoint. */
+  #trim(): void {
+    const { closed } = this.#files;
+    while (closed.length > 0) {
+      const [oldest] = closed;
+      assert(oldest !== undefined, "a segment to trim");
+      if (this.#options.now() - oldest.closedAt < this.#options.retentionMs) return;
+      const live = oldest.shares.filter(({ shard }) => this.#replicas.has(shard));
+      if (live.some(({ shard, last }) => this.#isNeeded(shard, last.offset))) return;
+      const moved = live.map(({ shard, last }) => {
+        const replica = this.#replicas.get(shard)!;
+        replica.record = { ...replica.record, base: last, head: replica.head };
+        return replica.record;
+      });
+      this.#files.promises.save({ replicas: moved, droppedSegments: [oldest.number] });
+      this.#closedBytes -= this.#sizeOf(oldest);
+      removeSqlite(segmentPath(this.#options.directory, oldest.number));
+      closed.shift();
+      this.#closedIndexes.delete(oldest.number);
+    }
+  }
+
+  #isNeeded(shard: ShardId, offset: Offset): boolean {
+    const { record, damage } = this.#replicas.get(shard)!;
+    return damage !== undefined || offset > record.released;
+  }
+
+  stats(): LogStats {
+    return {
+      bytes: this.#closedBytes + this.#current.file.bytes,
+      segments: this.#files.closed.length + 1,
+      entriesAppended: this.#entriesAppended,
+      bytesAppended: this.#bytesAppended,
+      commits: this.#commits,
+    };
+  }
+
+  #sizeOf({ number }: SegmentRecord): number {
+    const path = segmentPath(this.#options.directory, number);
+    return existsSync(path) ? statSync(path).size : 0;
+  }
+
+  /** Everything durable, and marked as closed in order. */
+  close(): void {
+    const records = [...this.#replicas.values()]
+      .filter(({ damage }) => damage === undefined)
+      .map(({ record, head }) => ({ ...record, head }));
+    tolerateFull(() => {
+      this.#current.file.checkpointAll();
+      this.#files.promises.save({ replicas: records });
+      this.#files.watermark.sync(records, { closing: true });
+    });
+    this.#current.file.close();
+    this.#files.promises.close();
+    this.#files.watermark.close();
+  }
+
+  // --- the ballast ----------------------------------------------------------------------------------------------
+
+  /** Runs what must not fail for want of space: the ballast is given up for it. */
+  #withBallast(step: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      if (!isDiskFull(error) || !this.#dropBallast()) throw error;
+      step();
+    }
+  }
+
+  /** Control entries may use the ballast; clients' entries are refused before. */
+  #dropBallastFor(appends: readonly Append[]): boolean {
+    return appends.length > 0 && appends.every(({ entry }) => isControl(entry.value)) && this.#dropBallast();
+  }
+
+  #dropBallast(): boolean {
+    const path = ballastPath(this.#options.directory);
+    if (!existsSync(path)) return false;
+    removeFile(path);
+    return true;
+  }
+
+  /** Lays the ballast down when it is not there and there is space. */
+  #layBallast(): void {
+    const path = ballastPath(this.#options.directory);
+    if (existsSync(path)) return;
+    const file = openSync(path, "w", 0o600);
+    try {
+      writeAll(file, new Uint8Array(LOG_BALLAST_BYTES), 0);
+      fsyncSync(file);
+    } catch (error) {
+      removeFile(path);
+      if (!isDiskFull(error)) throw error;
+    } finally {
+      closeSync(file);
+    }
+  }
+}
+
+function isControl(value: Bytes): boolean {
+  return value[0] === CONTROL_TAG;
+}
+
+/** A step that may wait until there is space again. */
+function tolerateFull(step: () => void): void {
+  try {
+    step();
+  } catch (error) {
+    if (!isDiskFull(error)) throw error;
+  }
+}
+
+function entryOf({ term, offset, timestamp, value }: Row): LogEntry {
+  return { term, offset, timestamp, value };
+}
+
+function damaged(file: string, offset: Offset, what: string): Refusal {
+  return new Refusal("DATA_LOSS", `${file}: offset ${offset}: ${what}`);
+}

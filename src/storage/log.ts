@@ -1,0 +1,176 @@
+/**
+ * The log as the rest of the process sees it: the Log port in front of the Worker that writes it. What is appended in
+ * one turn of the event loop crosses in one message; one message a commit comes back.
+ */
+import { assert } from "../lib/assert.ts";
+import type { EntryId, Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
+import { LOG_QUEUED_BYTES_MAX } from "../model/limits.ts";
+import { Refusal } from "../model/refusal.ts";
+import type { Log, LogStats, ReplicaLog } from "../ports.ts";
+import type { FromLogWorker, LogAnswers, LogRequest, ToLogWorker } from "./log-worker.ts";
+import type { Append, AppendResult } from "./log-writer.ts";
+import { startWorker } from "./start-worker.ts";
+
+export interface SqliteLogOptions {
+  readonly directory: string;
+  /** Entries younger than this are kept; the log is rolled at a quarter of it. */
+  readonly retentionMs: number;
+  /** Whether a commit is synced before it is acknowledged. */
+  readonly syncData: boolean;
+  /** Shards whose damage is accepted, with the entry up to which their state has applied. */
+  readonly acceptLoss?: ReadonlyMap<ShardId, EntryId>;
+  readonly segmentBytesMax?: number;
+  /** Told once of an error of the device: the process must end; no promise of this log resolves any more. */
+  readonly onFault: (error: Error) => void;
+}
+
+interface Waiting {
+  readonly offset: Offset;
+  readonly bytes: number;
+  readonly resolve: () => void;
+  readonly reject: (error: Refusal) => void;
+}
+
+/** Opens or creates the log. Rejects only with what the device says; damage is told by `replicas`. */
+export async function openSqliteLog(options: SqliteLogOptions): Promise<SqliteLog> {
+  const log = new SqliteLog(options.onFault);
+  await log.open(options);
+  return log;
+}
+
+export class SqliteLog implements Log {
+  readonly #worker = startWorker("log-worker");
+  readonly #onFault: (error: Error) => void;
+  readonly #questions = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
+  #nextId = 0;
+  #replicas: readonly ReplicaLog[] = [];
+  /** Appends on their way, a queue a shard, in offset order. */
+  readonly #waiting = new Map<ShardId, Waiting[]>();
+  /** Appends of this turn, not yet sent. */
+  #outgoing: Append[] = [];
+  #queuedBytes = 0;
+  #stats: LogStats = { bytes: 0, segments: 1, entriesAppended: 0, bytesAppended: 0, commits: 0 };
+
+  constructor(onFault: (error: Error) => void) {
+    this.#onFault = onFault;
+    this.#worker.onmessage = ({ data }: MessageEvent<FromLogWorker>) => this.#receive(data);
+    this.#worker.onerror = ({ message }) => onFault(new Error(`the log Worker failed: ${message}`));
+  }
+
+  async open(options: SqliteLogOptions): Promise<void> {
+    this.#replicas = await this.#ask({
+      kind: "open",
+      directory: options.directory,
+      retentionMs: options.retentionMs,
+      syncData: options.syncData,
+      acceptLoss: options.acceptLoss ?? new Map(),
+      segmentBytesMax: options.segmentBytesMax,
+    });
+  }
+
+  replicas(): readonly ReplicaLog[] {
+    return this.#replicas;
+  }
+
+  async create(shard: ShardId): Promise<ReplicaLog> {
+    const replica = await this.#ask({ kind: "create", shard });
+    this.#replicas = [...this.#replicas, replica];
+    return replica;
+  }
+
+  promise(shard: ShardId, term: Term): Promise<Head> {
+    return this.#ask({ kind: "promise", shard, term });
+  }
+
+  async markLed(shard: ShardId, term: Term): Promise<void> {
+    await this.#ask({ kind: "mark-led", shard, term });
+  }
+
+  append(shard: ShardId, entry: LogEntry): Promise<void> {
+    const bytes = entry.value.length;
+    if (this.#queuedBytes > 0 && this.#queuedBytes + bytes > LOG_QUEUED_BYTES_MAX) {
+      return Promise.reject(
+        new Refusal("RESOURCE_EXHAUSTED", `${LOG_QUEUED_BYTES_MAX} bytes of entries wait for the log`),
+      );
+    }
+    this.#queuedBytes += bytes;
+    if (this.#outgoing.length === 0) setImmediate(() => this.#send());
+    this.#outgoing.push({ shard, entry });
+    return new Promise((resolve, reject) => {
+      let queue = this.#waiting.get(shard);
+      if (queue === undefined) {
+        queue = [];
+        this.#waiting.set(shard, queue);
+      }
+      queue.push({ offset: entry.offset, bytes, resolve, reject });
+    });
+  }
+
+  read(shard: ShardId, fromInclusive: Offset): Promise<readonly LogEntry[]> {
+    return this.#ask({ kind: "read", shard, from: fromInclusive });
+  }
+
+  release(shard: ShardId, upToInclusive: Offset): void {
+    void this.#ask({ kind: "release", shard, offset: upToInclusive });
+  }
+
+  stats(): LogStats {
+    return this.#stats;
+  }
+
+  async close(): Promise<void> {
+    this.#send();
+    await this.#ask({ kind: "close" });
+    this.#worker.terminate();
+  }
+
+  /** Values that own their bytes are handed over, the others are copied: either way the caller's stay as they are. */
+  #send(): void {
+    const appends = this.#outgoing;
+    if (appends.length === 0) return;
+    this.#outgoing = [];
+    this.#post({ appends });
+  }
+
+  #ask<Kind extends LogRequest["kind"]>(request: LogRequest & { readonly kind: Kind }): Promise<LogAnswers[Kind]> {
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#questions.set(id, { resolve, reject });
+      this.#post({ id, request });
+    });
+  }
+
+  #post(message: ToLogWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromLogWorker): void {
+    if ("results" in message) {
+      this.#stats = message.stats;
+      for (const result of message.results) this.#settle(result);
+    } else if ("fault" in message) {
+      this.#onFault(new Error(message.fault));
+    } else {
+      const question = this.#questions.get(message.id);
+      this.#questions.delete(message.id);
+      if ("refused" in message) question?.reject(new Refusal(message.refused, message.message));
+      else question?.resolve(message.answer as never);
+    }
+  }
+
+  #settle({ shard, offset, refused }: AppendResult): void {
+    const waiting = this.#waiting.get(shard)?.shift();
+    assert(waiting !== undefined && waiting.offset === offset, "the log answered out of order", shard, offset);
+    this.#queuedBytes -= waiting.bytes;
+    if (refused === undefined) waiting.resolve();
+    else
+      waiting.reject(
+        new Refusal(refused, MESSAGES[refused] ?? "oxia: resource unavailable: the entry was not appended"),
+      );
+  }
+}
+
+const MESSAGES: Readonly<Record<string, string>> = {
+  RESOURCE_EXHAUSTED: "no space left for the log: nothing was written, writes are taken again when there is",
+  RESOURCE_UNAVAILABLE: "oxia: failed to append to wal: another term has begun",
+};
