@@ -1,7 +1,9 @@
 /** The command tree and how a command ends: with an exit code, and an error that says what failed. */
 import { Command, CommanderError } from "commander";
 import { SettingError } from "../ops/settings.ts";
+import { addClientCommands } from "./client.ts";
 import { EXIT, ExitError } from "./exit.ts";
+import { addPerfCommand } from "./perf.ts";
 import { addStandaloneCommand } from "./standalone.ts";
 import { VERSION } from "./version.ts";
 
@@ -27,6 +29,8 @@ export function buildProgram(): Command {
     .showSuggestionAfterError()
     .option("--debug", "print stack traces with errors");
   addStandaloneCommand(program.commandsGroup("Run:"));
+  addClientCommands(program.commandsGroup("Data:"));
+  addPerfCommand(program.commandsGroup("Inspect:"));
   return program;
 }
 
