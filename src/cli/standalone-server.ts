@@ -19,7 +19,7 @@ import { initialRanges } from "../protocol/assignment.ts";
 import { DamagedReplica, Shard } from "../replication/shard.ts";
 import { isDamage, type ShardSlot, Shards } from "../replication/shards.ts";
 import { Assignments } from "../rpc/assignments-api.ts";
-import { clientMethods } from "../rpc/client-api.ts";
+import { ClientApi, clientMethods } from "../rpc/client-api.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
 import { type Listener, requestBudget, startListener } from "../rpc/listener.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
@@ -45,7 +45,7 @@ export class StandaloneServer {
   readonly #options: StandaloneOptions;
   readonly #storage: StandaloneStorage;
   readonly #shards: Shards;
-  readonly #assignments: Assignments;
+  readonly #api: ClientApi;
   readonly #health: Health;
   readonly #listener: Listener;
   readonly #http: Bun.Server<undefined>;
@@ -55,22 +55,36 @@ export class StandaloneServer {
 
   /** Opens everything and serves. Rejects with an ExitError or SettingError in words for the operator. */
   static async start(options: StandaloneOptions): Promise<StandaloneServer> {
-    const { settings, clock, logger } = options;
     const storage = await openStandaloneStorage(options);
+    try {
+      return await StandaloneServer.#startOn(storage, options);
+    } catch (error) {
+      await storage.close();
+      throw error;
+    }
+  }
+
+  static async #startOn(storage: StandaloneStorage, options: StandaloneOptions): Promise<StandaloneServer> {
+    const { settings, clock, logger } = options;
     const shards = await leadShards(options, storage);
-    const assignments = new Assignments(shards);
+    const api = new ClientApi(shards, new Assignments(shards));
     const health = new Health();
     const services = [OxiaClient, LegacyOxiaClient, HealthService];
     const listener = await startListener({
       host: settings.publicAddr.host,
       port: settings.publicAddr.port,
-      methods: [...clientMethods({ shards, assignments }), ...health.methods(), ...reflectionMethods(services)],
+      methods: [...clientMethods(api), ...health.methods(), ...reflectionMethods(services)],
       limits: { messageBytesMax: settings.maxMessageSize },
       budget: requestBudget(scaled(settings, REQUEST_BYTES_IN_FLIGHT_DEFAULT), settings.maxMessageSize),
       clock,
       logger,
     });
-    return new StandaloneServer(options, { storage, shards, assignments, health, listener });
+    try {
+      return new StandaloneServer(options, { storage, shards, api, health, listener });
+    } catch (error) {
+      await listener.close({ graceMs: 0 });
+      throw error;
+    }
   }
 
   private constructor(
@@ -78,7 +92,7 @@ export class StandaloneServer {
     parts: {
       readonly storage: StandaloneStorage;
       readonly shards: Shards;
-      readonly assignments: Assignments;
+      readonly api: ClientApi;
       readonly health: Health;
       readonly listener: Listener;
     },
@@ -86,7 +100,7 @@ export class StandaloneServer {
     this.#options = options;
     this.#storage = parts.storage;
     this.#shards = parts.shards;
-    this.#assignments = parts.assignments;
+    this.#api = parts.api;
     this.#health = parts.health;
     this.#listener = parts.listener;
     const { host, port } = options.settings.metricsAddr;
@@ -114,9 +128,9 @@ export class StandaloneServer {
     this.#stopping = true;
     this.#cancelFlush();
     this.#health.shutDown();
-    this.#assignments.close();
-    await this.#listener.close({ graceMs: SHUTDOWN_GRACE_MS });
     const reason = new Refusal("RESOURCE_UNAVAILABLE", "oxia: resource unavailable: the server is shutting down");
+    this.#api.close(reason);
+    await this.#listener.close({ graceMs: SHUTDOWN_GRACE_MS });
     await Promise.all(this.#shards.leaders().map((shard) => shard.stop(reason)));
     await this.#storage.close();
     await this.#http.stop(true);
@@ -129,7 +143,7 @@ export class StandaloneServer {
   }
 
   #inspect(): Inspect {
-    const sources = { shards: this.#shards, assignments: this.#assignments, listener: this.#listener };
+    const sources = { shards: this.#shards, assignments: this.#api.assignments, listener: this.#listener };
     const metrics = standaloneMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.keyValues });
     return {
       styleSheet,

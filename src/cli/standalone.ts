@@ -42,6 +42,7 @@ function describe(setting: Setting<unknown>): string {
 async function serve(flags: Record<string, unknown>): Promise<void> {
   const settings = resolve(flags);
   const logger = openLogger({ level: settings.logLevel, json: settings.logJson });
+  const signal = untilSignal();
   const server = await StandaloneServer.start({
     settings,
     version: VERSION,
@@ -59,7 +60,7 @@ async function serve(flags: Record<string, unknown>): Promise<void> {
   logger.info({ component: "rpc", port: server.publicPort }, "Started Grpc server");
   logger.info({ component: "http", port: server.httpPort }, "Serving Prometheus metrics");
   console.log(banner(server, settings));
-  await untilSignal();
+  await signal;
   logger.info({ component: "standalone" }, "shutting down");
   await server.stop();
   logger.info({ component: "standalone" }, "stopped");

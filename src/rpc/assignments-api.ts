@@ -65,9 +65,8 @@ export class Assignments {
     });
   }
 
-  /** Ends every stream: clients ask again, elsewhere or later. */
-  close(): void {
-    const reason = new Refusal("RESOURCE_UNAVAILABLE", "oxia: resource unavailable: the server is shutting down");
+  /** Ends every stream with `reason`: clients ask again, elsewhere or later. */
+  close(reason: Refusal): void {
     for (const end of [...this.#open]) end(reason);
   }
 }

@@ -23,9 +23,29 @@ import { Writer } from "../wire/writer.ts";
 import { type Assignments, requireAuthority } from "./assignments-api.ts";
 import type { BidiControls, BidiHandler, Call, Method, ServedMethod, Sink } from "./method.ts";
 
-export interface ClientApi {
+/** What the client API serves from, and the streams that it holds open. */
+export class ClientApi {
   readonly shards: Shards;
   readonly assignments: Assignments;
+  readonly writeStreams = new Set<WriteStream>();
+  #closing: Refusal | undefined;
+
+  constructor(shards: Shards, assignments: Assignments) {
+    this.shards = shards;
+    this.assignments = assignments;
+  }
+
+  /** Takes no more writes: streams end with `reason` once what they took is answered. */
+  close(reason: Refusal): void {
+    this.#closing = reason;
+    this.assignments.close(reason);
+    for (const stream of [...this.writeStreams]) stream.close(reason);
+  }
+
+  /** Throws once `close` was called. */
+  requireOpen(): void {
+    if (this.#closing !== undefined) throw this.#closing;
+  }
 }
 
 /** Gets answered in one go before the event loop gets its turn. */
@@ -66,6 +86,7 @@ function leaderFor(api: ClientApi, shard: Int64 | undefined, call: Call): Shard 
 // --- writes ---------------------------------------------------------------------------------------------------
 
 function write(api: ClientApi, request: Bytes, call: Call): Promise<Bytes> {
+  api.requireOpen();
   const decoded = decodeWrite(request);
   const shard = leaderFor(api, decoded.shard, call);
   validateWrite(decoded);
@@ -81,7 +102,13 @@ function openWriteStream(api: ClientApi, call: Call, controls: BidiControls): Bi
       `Request must include 'shard-id' metadata field: expected integer, got "${shardId}"`,
     );
   }
-  return new WriteStream(leaderFor(api, Number(shardId), call), controls);
+  api.requireOpen();
+  const stream = new WriteStream(leaderFor(api, Number(shardId), call), controls, () =>
+    api.writeStreams.delete(stream),
+  );
+  api.writeStreams.add(stream);
+  call.onCancel(() => api.writeStreams.delete(stream));
+  return stream;
 }
 
 function requireSingle(call: Call, name: string): string {
@@ -106,10 +133,19 @@ class WriteStream implements BidiHandler {
   #paused = false;
   #ended = false;
   #failure: unknown;
+  readonly #finished: () => void;
 
-  constructor(shard: Shard, controls: BidiControls) {
+  constructor(shard: Shard, controls: BidiControls, finished: () => void) {
     this.#shard = shard;
     this.#controls = controls;
+    this.#finished = finished;
+  }
+
+  /** Takes no more requests and ends with `reason` after the responses that are due. */
+  close(reason: Refusal): void {
+    this.#ended = true;
+    this.#failure ??= reason;
+    this.#finish();
   }
 
   message(request: Bytes): boolean {
@@ -165,6 +201,7 @@ class WriteStream implements BidiHandler {
 
   #finish(): void {
     if (this.#inFlight > 0) return;
+    this.#finished();
     if (this.#failure === undefined) this.#controls.end();
     else this.#controls.fail(this.#failure);
   }

@@ -240,13 +240,16 @@ class RpcServer implements Listener {
 
 /** Looks at the first bytes of a socket, puts them back, and says once whether they begin HTTP/2. */
 function sniff(socket: Socket, decided: (isHttp2: boolean) => void): void {
+  let held: Buffer | undefined;
   const look = () => {
     const bytes: Buffer | null = socket.read();
     if (bytes === null) return;
-    const start = bytes.toString("latin1", 0, HTTP2_PREFACE_START.length);
-    socket.unshift(bytes);
+    // what does not decide yet is held here: put back at once, it would be `readable` again at once
+    held = held === undefined ? bytes : Buffer.concat([held, bytes]);
+    const start = held.toString("latin1", 0, HTTP2_PREFACE_START.length);
     if (start.length < HTTP2_PREFACE_START.length && HTTP2_PREFACE_START.startsWith(start)) return;
     socket.off("readable", look);
+    socket.unshift(held);
     decided(start === HTTP2_PREFACE_START);
   };
   socket.on("readable", look);

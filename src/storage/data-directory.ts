@@ -8,7 +8,16 @@
  */
 import type { Database } from "bun:sqlite";
 import { randomUUID } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+} from "node:fs";
 import { join } from "node:path";
 import { utf8 } from "../lib/bytes.ts";
 import { replaceFile, syncDirectory } from "./files.ts";
@@ -45,15 +54,19 @@ export class DataDirectories {
   /** Takes both directories, creating them when they are not there. Throws DirectoryRefused with nothing changed. */
   constructor(paths: { readonly dataDir: string; readonly walDir: string }, fixed: FixedSettings) {
     const { dataDir, walDir } = paths;
-    mkdirSync(dataDir, { recursive: true });
-    mkdirSync(walDir, { recursive: true });
+    for (const directory of [dataDir, walDir]) makeDirectory(directory);
     if (realpathSync(dataDir) === realpathSync(walDir)) {
       throw new DirectoryRefused(`--data-dir and --wal-dir are the same directory, ${dataDir}: give each its own`);
     }
     const data = readManifest(dataDir, "data");
     const log = readManifest(walDir, "log");
-    compare(paths, { data, log, fixed });
-    this.#locks = [lock(dataDir), lock(walDir)];
+    this.#locks = lockAll([dataDir, walDir]);
+    try {
+      compare(paths, { data, log, fixed });
+    } catch (error) {
+      this.release();
+      throw error;
+    }
     this.instance = data?.instance ?? log?.instance ?? randomUUID();
     const manifest = { format: DATA_FORMAT, instance: this.instance, ...fixed };
     if (data === undefined) writeManifest(dataDir, { ...manifest, kind: "data" });
@@ -62,6 +75,16 @@ export class DataDirectories {
 
   release(): void {
     for (const held of this.#locks) held.close();
+  }
+}
+
+function makeDirectory(directory: string): void {
+  try {
+    mkdirSync(directory, { recursive: true });
+    accessSync(directory, constants.R_OK | constants.W_OK | constants.X_OK);
+    if (!statSync(directory).isDirectory()) throw new Error("it is not a directory");
+  } catch (cause) {
+    throw new DirectoryRefused(`${directory} cannot be used as a directory: ${(cause as Error).message}`, { cause });
   }
 }
 
@@ -122,7 +145,9 @@ function compare(
     const other = present === data ? log : data;
     const holds = readdirSync(directory).some((name) => !name.startsWith(LOCK) && !name.startsWith(MANIFEST));
     if (present !== undefined && other === undefined && holds) {
-      throw new DirectoryRefused(`${directory} holds data and ${absent} is empty: they belong together, give both`);
+      throw new DirectoryRefused(
+        `the ${present.kind} directory ${directory} holds data and the ${present.kind === "data" ? "log" : "data"} directory ${absent} is empty: they belong together`,
+      );
     }
   }
   const stored = data ?? log;
@@ -142,6 +167,17 @@ function compare(
 function writeManifest(directory: string, manifest: Manifest): void {
   replaceFile(join(directory, MANIFEST), utf8(`${JSON.stringify(manifest, undefined, 2)}\n`));
   syncDirectory(directory);
+}
+
+function lockAll(directories: readonly string[]): Database[] {
+  const locks: Database[] = [];
+  try {
+    for (const directory of directories) locks.push(lock(directory));
+  } catch (error) {
+    for (const held of locks) held.close();
+    throw error;
+  }
+  return locks;
 }
 
 function lock(directory: string): Database {

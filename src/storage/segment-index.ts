@@ -36,13 +36,21 @@ export class ShardIndex {
   /** Adds `entries` entries from `offset` on, in consecutive rows from `rowid` on. */
   add(offset: Offset, rowid: number, entries: number): void {
     assert(offset === this.last + 1, "entries of a segment are indexed in order", offset, this.last);
-    const sinceMark = this.#count === 0 ? Infinity : offset - this.first - this.#marks[2 * this.#count - 2]!;
-    const foreign = rowid - this.#lastRowid - 1;
-    if (sinceMark >= LOG_INDEX_ENTRIES_PER_MARK_MAX || foreign > LOG_INDEX_FOREIGN_ROWS_MAX || foreign < 0) {
-      this.#mark(offset, rowid);
+    let at = offset;
+    let row = rowid;
+    let left = entries;
+    while (left > 0) {
+      const sinceMark = this.#count === 0 ? Infinity : at - this.first - this.#marks[2 * this.#count - 2]!;
+      const foreign = row - this.#lastRowid - 1;
+      const full = sinceMark >= LOG_INDEX_ENTRIES_PER_MARK_MAX;
+      if (full || foreign > LOG_INDEX_FOREIGN_ROWS_MAX || foreign < 0) this.#mark(at, row);
+      const taken = Math.min(left, LOG_INDEX_ENTRIES_PER_MARK_MAX);
+      at += taken;
+      row += taken;
+      left -= taken;
+      this.#lastRowid = row - 1;
     }
-    this.last = offset + entries - 1;
-    this.#lastRowid = rowid + entries - 1;
+    this.last = at - 1;
   }
 
   /** Where to find `offset`, which lies between `first` and `last`. */

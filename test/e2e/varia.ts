@@ -73,7 +73,7 @@ export class Server {
   #errors = "";
 
   private constructor(options: StartOptions) {
-    mkdirSync(dataDirectory(options.directory), { recursive: true });
+    if (!existsSync(dataDirectory(options.directory))) mkdirSync(dataDirectory(options.directory), { recursive: true });
     mkdirSync(logDirectory(options.directory), { recursive: true });
     this.#process = Bun.spawn({
       cmd: [
