@@ -7,8 +7,9 @@
  * Workers are further entry points, named relative to src/ (storage/start-worker.ts looks for them there). The
  * executable must not read a `.env` or `bunfig.toml` of the directory that it is started in.
  */
-import { $ } from "bun";
+
 import { existsSync, mkdirSync } from "node:fs";
+import { $ } from "bun";
 
 const ENTRY_POINTS = ["src/main.ts", "src/storage/log-worker.ts", "src/storage/key-value/flush-worker.ts"];
 const TARGETS = ["linux-x64", "linux-arm64"] as const;
@@ -17,7 +18,13 @@ process.chdir(`${import.meta.dir}/..`);
 mkdirSync("dist", { recursive: true });
 
 async function build(outfile: string, target: string): Promise<void> {
-  const flags = ["--compile", "--minify-syntax", "--minify-whitespace", "--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"];
+  const flags = [
+    "--compile",
+    "--minify-syntax",
+    "--minify-whitespace",
+    "--no-compile-autoload-dotenv",
+    "--no-compile-autoload-bunfig",
+  ];
   await $`${process.execPath} build ${flags} --root src --target=bun-${target} ${ENTRY_POINTS} --outfile ${outfile}`.quiet();
   console.log(`${outfile}  ${target}  ${Math.round(Bun.file(outfile).size / 1024 / 1024)} MiB`);
 }

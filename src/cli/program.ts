@@ -1,6 +1,7 @@
 /** The command tree and how a command ends: with an exit code, and an error that says what failed. */
 import { Command, CommanderError } from "commander";
 import { SettingError } from "../ops/settings.ts";
+import { explainError } from "../storage/sqlite.ts";
 import { addClientCommands } from "./client.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { addPerfCommand } from "./perf.ts";
@@ -58,8 +59,7 @@ function exitByThrowing(command: Command): void {
 function report(error: unknown, debug: boolean): number {
   // commander has already written its own message, or the help that was asked for
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-  const message = error instanceof Error ? error.message : String(error);
-  console.error(`Error: ${message}`);
+  console.error(`Error: ${explainError(error)}`);
   if (debug && error instanceof Error) console.error(error.stack);
   if (error instanceof ExitError) return error.code;
   return error instanceof SettingError ? EXIT.usage : EXIT.failure;

@@ -54,7 +54,7 @@ async function serve(flags: Record<string, unknown>): Promise<void> {
         { component: "storage", err: error },
         "a device failed: this process ends, restart it when the device works",
       );
-      process.kill(process.pid, "SIGKILL");
+      process.exit(EXIT.failure);
     },
   });
   logger.info({ component: "rpc", port: server.publicPort }, "Started Grpc server");

@@ -75,26 +75,19 @@ function asBytes(key: WireKey): Bytes {
   return typeof key === "string" ? utf8(key) : key;
 }
 
+/** As comparePaths, decided at the first character in which the two differ. */
 function compareText(a: string, b: string): number {
-  let fromA = 0;
-  let fromB = 0;
-  while (fromA < a.length && fromB < b.length) {
-    const slashA = a.indexOf("/", fromA);
-    const slashB = b.indexOf("/", fromB);
-    if (slashA < 0 || slashB < 0) {
-      if (slashA < 0 && slashB >= 0) return -1;
-      if (slashA >= 0 && slashB < 0) return 1;
-      const restA = fromA === 0 ? a : a.slice(fromA);
-      const restB = fromB === 0 ? b : b.slice(fromB);
-      return restA < restB ? -1 : restA > restB ? 1 : 0;
-    }
-    const partA = a.slice(fromA, slashA);
-    const partB = b.slice(fromB, slashB);
-    if (partA !== partB) return partA < partB ? -1 : 1;
-    fromA = slashA + 1;
-    fromB = slashB + 1;
-  }
-  return a.length - fromA - (b.length - fromB);
+  const length = Math.min(a.length, b.length);
+  let at = 0;
+  while (at < length && a.charCodeAt(at) === b.charCodeAt(at)) at++;
+  if (at === a.length && at === b.length) return 0;
+  const slashA = a.indexOf("/", at);
+  const slashB = b.indexOf("/", at);
+  if (slashA < 0 !== slashB < 0) return slashA < 0 ? -1 : 1;
+  // the part that ends here is the shorter one
+  if (at === a.length || at === slashA) return -1;
+  if (at === b.length || at === slashB) return 1;
+  return a.charCodeAt(at) - b.charCodeAt(at);
 }
 
 function comparePaths(a: Bytes, b: Bytes): number {

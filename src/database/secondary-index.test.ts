@@ -74,7 +74,9 @@ test("ranges and comparisons follow the reference's example, and stay in their i
 test("of equal secondary keys each comparison picks the record that the reference picks", () => {
   const order = keyOrder("natural");
   const kv = new ModelKeyValue(order);
-  for (const [secondary, primary] of ["l1", "l2", "m1", "m2", "n1", "n2"].map((pair) => [pair[0], pair[1]] as [string, string])) {
+  for (const [secondary, primary] of ["l1", "l2", "m1", "m2", "n1", "n2"].map(
+    (pair) => [pair[0], pair[1]] as [string, string],
+  )) {
     kv.put(indexEntryKey(order, { name, key: utf8(secondary) }, utf8(primary)), new Uint8Array(0));
   }
   const find = (comparison: number) => {

@@ -12,8 +12,11 @@ export const MESSAGE_BYTES_DEFAULT = 64 * MiB;
 export const MESSAGE_BYTES_MAX = 256 * MiB;
 /** Bytes of a serialised log entry beyond the message that it carries: tags, lengths, term, offset, timestamp. */
 export const ENTRY_OVERHEAD_BYTES = 64;
-/** Bytes of values or keys after which a reply of a stream is sent: official clients accept 4 MB at most. */
-export const REPLY_BYTES_SOFT_MAX = 2 * MiB;
+/**
+ * Bytes of values or keys after which a reply of a stream is sent. Official clients accept 4 MB at most, the reference
+ * sends at 2 MiB; a reader that stalls holds about one reply, so that a smaller one bounds what many of them hold.
+ */
+export const REPLY_BYTES_SOFT_MAX = 256 * KiB;
 /** Records in one RangeScan reply, as the reference sends them. */
 export const RANGE_SCAN_RECORDS_MAX = 1000;
 /** Bytes of request headers on one call. */
@@ -124,8 +127,10 @@ export const KEY_VALUE_WAL_BYTES_MAX = 64 * MiB;
 export const FLUSH_RETRY_MS = 1000;
 /** The state of every shard is flushed at least this often, so that no log segment is kept for it alone. */
 export const FLUSH_INTERVAL_MS = 60_000;
-/** Range reads at once on the node, each with a connection of its own; more wait. */
-export const SNAPSHOT_READERS_MAX = 64;
+/** Range reads at once on the node, each with a connection of its own. */
+export const SNAPSHOT_READERS_MAX = 128;
+/** When that many are at work, one whose client has read nothing for this long is cut, so that others get their turn. */
+export const SNAPSHOT_IDLE_MS_MAX = 500;
 
 // --- client ---------------------------------------------------------------------------------------------------
 

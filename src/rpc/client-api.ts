@@ -266,9 +266,12 @@ async function rangeRead(
     const cursor = decoded.includeInternalKeys
       ? withBookkeeping(stored, shard.bookkeeping(), range, shard.order)
       : stored;
+    let capacity = REPLY_BYTES_INITIAL;
     for (let more = true; more && !call.cancelled; ) {
-      const reply = new Writer(REPLY_BYTES_INITIAL);
+      const reply = new Writer(capacity);
       more = fill(cursor, reply);
+      // the next reply is about as large as this one: it need not grow step by step
+      capacity = Math.max(capacity, reply.length + REPLY_BYTES_INITIAL);
       if (reply.length > 0 && !sink.send(reply.finish())) await sink.drained();
       if (more) await nextTurn(call);
     }

@@ -21,7 +21,7 @@ import {
 import { join } from "node:path";
 import { utf8 } from "../lib/bytes.ts";
 import { replaceFile, syncDirectory } from "./files.ts";
-import { openSqlite, sqliteErrorKind } from "./sqlite.ts";
+import { explainError, openSqlite, sqliteErrorKind } from "./sqlite.ts";
 
 /** The format that this build writes. It reads no newer one. */
 export const DATA_FORMAT = 1;
@@ -190,7 +190,7 @@ function lock(directory: string): Database {
     return held;
   } catch (cause) {
     held?.close();
-    if (sqliteErrorKind(cause) !== "busy") throw cause;
+    if (sqliteErrorKind(cause) !== "busy") throw new Error(`${path}: ${explainError(cause)}`, { cause });
     throw new DirectoryRefused(`${directory} is in use by another process`, { cause });
   }
 }

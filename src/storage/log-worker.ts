@@ -8,6 +8,7 @@ import { LOG_UPKEEP_MS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
 import type { LogStats, ReplicaLog } from "../ports.ts";
 import { type Append, type AppendResult, LogWriter } from "./log-writer.ts";
+import { explainError } from "./sqlite.ts";
 
 declare const self: Worker;
 
@@ -91,7 +92,7 @@ function guarded(step: () => void): void {
     step();
   } catch (error) {
     failed = true;
-    self.postMessage({ fault: String((error as Error).stack ?? error) } satisfies FromLogWorker);
+    self.postMessage({ fault: explainError(error) } satisfies FromLogWorker);
   }
 }
 

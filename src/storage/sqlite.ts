@@ -41,18 +41,27 @@ export interface SqliteOptions {
 /** Opens a file in WAL mode with the options given. Throws SQLiteError (see `sqliteErrorKind`), or an AssertionError when a setting did not take. */
 export function openSqlite(path: string, options: SqliteOptions): Database {
   assertSqliteVersion();
-  const database = new Database(path, {
-    readonly: options.mode === "read",
-    readwrite: options.mode !== "read",
-    create: options.mode === "create",
-  });
+  let database: Database | undefined;
   try {
+    database = new Database(path, {
+      readonly: options.mode === "read",
+      readwrite: options.mode !== "read",
+      create: options.mode === "create",
+    });
     configure(database, options);
+    return database;
   } catch (error) {
-    database.close();
+    database?.close();
+    if (error instanceof SQLiteError) error.message = `${path}: ${error.message}`;
     throw error;
   }
-  return database;
+}
+
+/** An error's message with what SQLite's own leaves out, for people. */
+export function explainError(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const cannotOpen = error instanceof SQLiteError && (error.errno & 0xff) === CANTOPEN;
+  return cannotOpen ? `${message}: an I/O error, missing rights, or too many open files` : message;
 }
 
 function configure(database: Database, options: SqliteOptions): void {
@@ -108,6 +117,7 @@ const LOCKED = 6;
 const IOERR = 10;
 const CORRUPT = 11;
 const FULL = 13;
+const CANTOPEN = 14;
 const NOTADB = 26;
 /** The -wal index could not grow: on a full disk that is how SQLite says it. */
 const IOERR_SHMSIZE = IOERR | (19 << 8);
@@ -120,6 +130,7 @@ export function sqliteErrorKind(error: unknown): SqliteErrorKind {
     case FULL:
       return "full";
     case IOERR:
+    case CANTOPEN:
       return "io";
     case CORRUPT:
     case NOTADB:

@@ -24,7 +24,7 @@ const SHARDS = 3;
 /** Refused shards that are brought back, one in so many. */
 const ACCEPT_EVERY = 12;
 /** Files without data: what SQLite rebuilds, what only reserves space. */
-const NO_DATA = /-shm$|ballast|lock|pid$/i;
+const NO_DATA = /ballast|-shm$|varia\.(json|lock)/;
 
 const directory = scratch("bit-flip");
 afterAll(() => directory.remove());

@@ -1,6 +1,6 @@
 /** The thread that writes the KV files: answers one request after the other with flush.ts. */
 
-import { type SqliteErrorKind, sqliteErrorKind } from "../sqlite.ts";
+import { explainError, type SqliteErrorKind, sqliteErrorKind } from "../sqlite.ts";
 import { type Flushed, Flusher, type Opened, type StoredState } from "./flush.ts";
 import type { SharedTable } from "./table.ts";
 
@@ -40,7 +40,7 @@ self.onmessage = ({ data }: MessageEvent<{ readonly id: number; readonly request
   try {
     reply = { id, ok: true, answer: answer(request) };
   } catch (error) {
-    reply = { id, ok: false, error: String((error as Error).message), errorKind: sqliteErrorKind(error) };
+    reply = { id, ok: false, error: explainError(error), errorKind: sqliteErrorKind(error) };
   }
   self.postMessage(reply);
 };

@@ -10,7 +10,12 @@ import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Offset } from "../../model/ids.ts";
 import type { KeyOrder } from "../../model/keys.ts";
-import { FLUSH_RETRY_MS, KEY_VALUE_FILES_OPEN_MAX, SNAPSHOT_READERS_MAX } from "../../model/limits.ts";
+import {
+  FLUSH_RETRY_MS,
+  KEY_VALUE_FILES_OPEN_MAX,
+  SNAPSHOT_IDLE_MS_MAX,
+  SNAPSHOT_READERS_MAX,
+} from "../../model/limits.ts";
 import type { Clock, Damage, Logger } from "../../ports.ts";
 import type { SqliteErrorKind } from "../sqlite.ts";
 import { startWorker } from "../start-worker.ts";
@@ -44,6 +49,8 @@ export interface KeyValueStats {
 
 /** A read-through generation holds at least this much before the next one begins. */
 const READ_THROUGH_BYTES_MIN = 256 * 1024;
+/** Page cache of a connection that scans: it wants each page once. */
+const SNAPSHOT_CACHE_BYTES = 64 * 1024;
 /** Snapshot connections kept open for the next snapshot. */
 const IDLE_READERS_MAX = 8;
 
@@ -282,7 +289,7 @@ export class KeyValueNode {
         this.#readers.delete(oldest);
         connection.close();
       }
-      reader = new KeyValueReader(path, this.#readerCacheBytes());
+      reader = new KeyValueReader(path, { cacheBytes: this.#readerCacheBytes(), mapped: true });
     } else {
       this.#readers.delete(path);
     }
@@ -290,14 +297,31 @@ export class KeyValueNode {
     return reader;
   }
 
-  /** A connection that one snapshot has to itself; waits while too many are out. */
+  /**
+   * A connection that one snapshot has to itself. While too many are out, it waits for the next that comes back; the
+   * one whose reader has stalled for longest, past SNAPSHOT_IDLE_MS_MAX, is cut.
+   */
   async snapshotReader(path: string): Promise<KeyValueReader> {
     while (this.#snapshotReaders >= SNAPSHOT_READERS_MAX) {
-      await new Promise<void>((resolve) => this.#readerWaiters.push(resolve));
+      const back = new Promise<void>((resolve) => this.#readerWaiters.push(resolve));
+      const cancel = this.clock.after(this.#cutStalled() ? 0 : SNAPSHOT_IDLE_MS_MAX, () => this.#cutStalled());
+      await back;
+      cancel();
     }
     this.#snapshotReaders++;
     const at = this.#idleReaders.findIndex((reader) => reader.path === path);
-    return at < 0 ? new KeyValueReader(path, this.#readerCacheBytes()) : this.#idleReaders.splice(at, 1)[0]!;
+    return at < 0
+      ? new KeyValueReader(path, { cacheBytes: SNAPSHOT_CACHE_BYTES, mapped: false })
+      : this.#idleReaders.splice(at, 1)[0]!;
+  }
+
+  /** Cuts the snapshot that was read from least recently, if that is long ago. */
+  #cutStalled(): boolean {
+    const open = [...this.#shards.values()].flatMap((shard) => [...shard.snapshots]);
+    const stalest = open.toSorted((a, b) => a.usedAt - b.usedAt)[0];
+    if (stalest === undefined || this.clock.monotonicMs() - stalest.usedAt < SNAPSHOT_IDLE_MS_MAX) return false;
+    stalest.cut();
+    return true;
   }
 
   returnSnapshotReader(reader: KeyValueReader): void {

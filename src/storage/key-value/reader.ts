@@ -13,6 +13,8 @@ const CACHE_KIB_MIN = 64;
 /** Rows of a range's first page; each further one is twice as large. */
 const PAGE_ROWS_FIRST = 16;
 const PAGE_ROWS_MAX = 1024;
+/** A page ends with the row that reaches this. */
+const PAGE_BYTES_MAX = 256 * 1024;
 
 export type StoredRow = readonly [orderKey: Uint8Array, tie: Uint8Array, stored: Uint8Array];
 
@@ -23,13 +25,14 @@ export class KeyValueReader {
   /** Statements by range shape. */
   readonly #pages = new Map<string, Statement>();
 
-  constructor(path: string, cacheBytes: number) {
+  /** `mapped`: for point reads. A scan gains little from a map, and every connection's own map counts as resident memory. */
+  constructor(path: string, { cacheBytes, mapped }: { readonly cacheBytes: number; readonly mapped: boolean }) {
     this.path = path;
     this.#database = openSqlite(path, {
       mode: "read",
       synchronous: "NORMAL",
       cacheKiB: Math.max(CACHE_KIB_MIN, Math.floor(cacheBytes / 1024)),
-      mmapBytes: MMAP_BYTES,
+      mmapBytes: mapped ? MMAP_BYTES : 0,
     });
     this.#get = this.#database.prepare("SELECT row FROM kv WHERE okey = ?1 AND tie = ?2");
   }
@@ -56,8 +59,8 @@ export class KeyValueReader {
     return new StoredCursor(this, range);
   }
 
-  /** Up to `limit` rows of a range, in its order. */
-  page(range: OrderRange, limit: number): StoredRow[] {
+  /** Up to `limit` rows of a range, in its order, and up to PAGE_BYTES_MAX of them; `last` when the range ends there. */
+  page(range: OrderRange, limit: number): { readonly rows: StoredRow[]; readonly last: boolean } {
     const { from, to, reverse } = range;
     const shape = `${from === undefined ? "" : from.inclusive ? ">=" : ">"}|${to === undefined ? "" : to.inclusive ? "<=" : "<"}|${reverse}`;
     let statement = this.#pages.get(shape);
@@ -65,13 +68,21 @@ export class KeyValueReader {
       statement = this.#database.prepare(pageSql(range));
       this.#pages.set(shape, statement);
     }
-    return statement.values(
+    const rows: StoredRow[] = [];
+    let bytes = 0;
+    const found = statement.iterate(
       limit,
       from?.orderKey ?? EMPTY_BYTES,
       from?.tie ?? EMPTY_BYTES,
       to?.orderKey ?? EMPTY_BYTES,
       to?.tie ?? EMPTY_BYTES,
-    ) as unknown as StoredRow[];
+    ) as Iterable<{ okey: Uint8Array; tie: Uint8Array; row: Uint8Array }>;
+    for (const { okey, tie, row } of found) {
+      rows.push([okey, tie, row]);
+      bytes += row.length;
+      if (bytes >= PAGE_BYTES_MAX) return { rows, last: false };
+    }
+    return { rows, last: rows.length < limit };
   }
 
   check(orderKey: Uint8Array, tie: Uint8Array, stored: Uint8Array): void {
@@ -133,8 +144,9 @@ export class StoredCursor {
       const bound = { orderKey: end[0], tie: end[1], inclusive: false };
       this.#range = this.#range.reverse ? { ...this.#range, to: bound } : { ...this.#range, from: bound };
     }
-    this.#page = this.#reader.page(this.#range, this.#limit);
-    this.#last = this.#page.length < this.#limit;
+    const { rows, last } = this.#reader.page(this.#range, this.#limit);
+    this.#page = rows;
+    this.#last = last;
     this.#at = 0;
     this.#limit = Math.min(this.#limit * 2, PAGE_ROWS_MAX);
     return this.#page.length > 0;

@@ -16,7 +16,7 @@ import { NO_OFFSET } from "../../model/ids.ts";
 import { type KeyOrder, orderKeyOf, tieOf } from "../../model/keys.ts";
 import { SNAPSHOT_PIN_MS_MAX } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
-import type { AppliedState, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../../ports.ts";
+import type { AppliedState, Clock, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../../ports.ts";
 import { MergedCursor } from "./cursor.ts";
 import { type StoredState, storedCrc } from "./flush.ts";
 import type { KeyValueNode } from "./node.ts";
@@ -62,7 +62,7 @@ export class SqliteKeyValue implements KeyValue {
   #lastKey: Bytes | undefined;
   #lastExists = false;
   #lastCrc = 0;
-  #snapshots = new Set<SqliteSnapshot>();
+  readonly snapshots = new Set<SqliteSnapshot>();
   #closed = false;
 
   constructor(node: KeyValueNode, path: string, order: KeyOrder, state: StoredState) {
@@ -80,6 +80,10 @@ export class SqliteKeyValue implements KeyValue {
 
   get stateHash(): bigint {
     return hashToBigInt(this.#hash);
+  }
+
+  get clock(): Clock {
+    return this.#node.clock;
   }
 
   /** Memory of the active table. */
@@ -250,11 +254,11 @@ export class SqliteKeyValue implements KeyValue {
     reader.pin();
     for (const { table } of layers) table.pin();
     const snapshot = new SqliteSnapshot(this, this.applied, layers, reader, () => {
-      this.#snapshots.delete(snapshot);
+      this.snapshots.delete(snapshot);
       for (const { table } of layers) table.unpin();
       this.#node.returnSnapshotReader(reader);
     });
-    this.#snapshots.add(snapshot);
+    this.snapshots.add(snapshot);
     snapshot.cutAfter(this.#node.clock.after(SNAPSHOT_PIN_MS_MAX, () => snapshot.cut()));
     return snapshot;
   }
@@ -326,14 +330,14 @@ export class SqliteKeyValue implements KeyValue {
     if (this.#closed) return;
     await this.flush();
     this.#closed = true;
-    for (const snapshot of [...this.#snapshots]) snapshot.cut();
+    for (const snapshot of [...this.snapshots]) snapshot.cut();
     await this.#node.closed(this);
     for (const table of [...this.#generations, this.#active.table]) table.drop();
     this.#generations = [];
   }
 }
 
-class SqliteSnapshot implements KeyValueSnapshot {
+export class SqliteSnapshot implements KeyValueSnapshot {
   readonly applied: AppliedState;
   readonly #shard: SqliteKeyValue;
   readonly #layers: readonly (Layer & { readonly end: Address })[];
@@ -341,6 +345,10 @@ class SqliteSnapshot implements KeyValueSnapshot {
   readonly #free: () => void;
   #cancelCut: () => void = () => {};
   #state: "open" | "released" | "cut" = "open";
+  readonly #clock: Clock;
+  #steps = 0;
+  /** When it was last read from, monotonic milliseconds. */
+  usedAt: number;
 
   constructor(
     shard: SqliteKeyValue,
@@ -354,6 +362,8 @@ class SqliteSnapshot implements KeyValueSnapshot {
     this.#layers = layers;
     this.#reader = reader;
     this.#free = free;
+    this.#clock = shard.clock;
+    this.usedAt = this.#clock.monotonicMs();
   }
 
   cutAfter(cancel: () => void): void {
@@ -366,6 +376,7 @@ class SqliteSnapshot implements KeyValueSnapshot {
     const tables = this.#layers
       .filter(({ table }) => table.keyCount > 0)
       .map(({ order, end }) => order.cursor(orderRange, end));
+    this.usedAt = this.#clock.monotonicMs();
     const sources = { tables, stored: this.#reader.cursor(orderRange), reverse: orderRange.reverse };
     return new MergedCursor(this.#shard.order, sources, () => this.#check());
   }
@@ -385,7 +396,9 @@ class SqliteSnapshot implements KeyValueSnapshot {
     this.#free();
   }
 
+  /** Before each step of a cursor, so it must cost little: time is taken once in a while. */
   #check(): void {
+    if ((this.#steps++ & 0xf) === 0) this.usedAt = this.#clock.monotonicMs();
     if (this.#state === "cut")
       throw new Refusal("ABORTED", "oxia: operation was aborted: the range was read too slowly");
     assert(this.#state === "open", "a snapshot was read after its release");
