@@ -25,24 +25,30 @@ export interface ConnectionFlags {
 
 /** Adds Oxia's flags for reaching a server. */
 export function addConnectionFlags(command: Command): Command {
-  return command
-    .addOption(
-      new Option("-a, --service-address <host:port>", "any server of the cluster")
-        .default("localhost:6648")
-        .env("VARIA_SERVICE_ADDRESS"),
-    )
-    .addOption(new Option("-n, --namespace <name>", "namespace").default("default").env("VARIA_NAMESPACE"))
-    .addOption(
-      new Option("--request-timeout <duration>", "time for one request, retries included")
-        .default(30_000, "30s")
-        .argParser(durationFlag),
-    )
-    .addOption(
-      new Option("--auth-token <token>", "bearer token (a file or the environment keeps it out of process lists)").env(
-        "VARIA_AUTH_TOKEN",
-      ),
-    )
-    .option("--auth-token-file <path>", "file that holds the bearer token");
+  return (
+    command
+      .addOption(
+        new Option("-a, --service-address <host:port>", "any server of the cluster")
+          .default("localhost:6648")
+          .env("VARIA_SERVICE_ADDRESS"),
+      )
+      .addOption(new Option("-n, --namespace <name>", "namespace").default("default").env("VARIA_NAMESPACE"))
+      .addOption(
+        new Option("--request-timeout <duration>", "time for one request, retries included")
+          .default(30_000, "30s")
+          .argParser(durationFlag),
+      )
+      .addOption(
+        new Option(
+          "--auth-token <token>",
+          "bearer token (a file or the environment keeps it out of process lists)",
+        ).env("VARIA_AUTH_TOKEN"),
+      )
+      .option("--auth-token-file <path>", "file that holds the bearer token")
+      // Oxia's clients take these; ours write no log that they could change
+      .addOption(new Option("-l, --log-level <level>").hideHelp())
+      .addOption(new Option("-j, --log-json").hideHelp())
+  );
 }
 
 export function durationFlag(text: string): number {

@@ -62,9 +62,14 @@ export class Chance {
   }
 }
 
+/** All keys of a load are from here inclusive … */
+export const KEYS_START = "key-";
+/** … to here exclusive: "." is the character after "-". */
+export const KEYS_END = "key.";
+
 /** The key that Oxia's perf uses too. */
 export function keyOf(index: number): string {
-  return `key-${index}`;
+  return `${KEYS_START}${index}`;
 }
 
 /** One load under way. */

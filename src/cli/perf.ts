@@ -17,8 +17,8 @@ import {
 import { EXIT, ExitError } from "./exit.ts";
 import { json, standardOutput } from "./output.ts";
 import { Load, type LoadPlan, preload, type Target } from "./perf-load.ts";
+import { connectRaw } from "./perf-raw.ts";
 import { Progress, Stats, type Summary, summaryText } from "./perf-report.ts";
-import { connectUnary } from "./perf-unary.ts";
 
 interface PerfFlags extends ConnectionFlags {
   readonly rate: number;
@@ -202,9 +202,24 @@ async function openTarget(flags: PerfFlags): Promise<Target & { close(): void | 
   const { serviceAddress, namespace, connections } = flags;
   const token = authToken(flags);
   const requestTimeoutMs = Math.max(1, flags.requestTimeout);
-  if (flags.unary === true) {
-    return connectUnary({ serviceAddress, namespace, requestTimeoutMs, connections, authToken: token });
+  if (flags.unary === true || flags.rangeScan === true) {
+    const raw = await connectRaw({ serviceAddress, namespace, requestTimeoutMs, connections, authToken: token });
+    if (flags.unary === true) return raw;
+    const client = await openClient(flags, requestTimeoutMs, token);
+    return {
+      ...client,
+      scan: () => raw.scan(),
+      close: async () => {
+        raw.close();
+        await client.close();
+      },
+    };
   }
+  return openClient(flags, requestTimeoutMs, token);
+}
+
+async function openClient(flags: PerfFlags, requestTimeoutMs: number, token: string | undefined) {
+  const { serviceAddress, namespace, connections } = flags;
   const client = await connect({
     serviceAddress,
     namespace,
@@ -215,16 +230,9 @@ async function openTarget(flags: PerfFlags): Promise<Target & { close(): void | 
     ...(token === undefined ? {} : { authToken: token }),
   });
   return {
-    put: (key, value) => client.put(key, value),
-    get: (key) => client.get(key),
-    scan: async () => {
-      let records = 0;
-      // "." is the character after "-": all keys of the load and nothing else
-      for await (const page of client.rangeScan({ startInclusive: "key-", endExclusive: "key." }).pages()) {
-        records += page.length;
-      }
-      return records;
-    },
+    put: (key: string, value: Uint8Array) => client.put(key, value),
+    get: (key: string) => client.get(key),
+    scan: () => Promise.reject(new Error("range scans are raw calls")),
     close: () => client.close(),
   };
 }

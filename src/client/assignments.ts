@@ -104,7 +104,7 @@ export class Assignments {
   #open(): void {
     const { headers, namespace } = this.#options;
     const call = this.#ports.transport.open(
-      { address: this.#nextAddress(), path: PATH, headers },
+      { address: this.#nextAddress(), path: PATH, headers, message: assignmentsFrame(new Writer(), utf8(namespace)) },
       {
         message: (message) => {
           if (call === this.#call) this.#take(message);
@@ -116,8 +116,6 @@ export class Assignments {
       },
     );
     this.#call = call;
-    call.send(assignmentsFrame(new Writer(), utf8(namespace)));
-    call.halfClose();
   }
 
   /** The service address, and every second time, while it does not answer, another server that we know of. */

@@ -58,6 +58,7 @@ export class VariaClient {
         bytesMax: options.batchBytesMax,
       },
       budget: new PendingBudget(),
+      openRanges: new Set(),
     };
   }
 
@@ -196,6 +197,7 @@ export class VariaClient {
   async #close(): Promise<void> {
     await this.flush();
     const error = new ClientClosedError();
+    for (const range of [...this.#context.openRanges]) range.fail(error);
     for (const shard of [...this.#writers.values(), ...this.#readers.values()]) shard.close(error);
     this.#context.assignments.close();
     this.#ports.transport.close();

@@ -13,4 +13,6 @@ export interface ShardContext {
   readonly requestTimeoutMs: number;
   readonly bounds: BatchBounds;
   readonly budget: PendingBudget;
+  /** Range reads under way, to be failed when the client closes. */
+  readonly openRanges: Set<{ fail(error: Error): void }>;
 }

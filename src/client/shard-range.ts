@@ -137,6 +137,10 @@ export class ShardRange<T> {
     this.#finish("complete");
   }
 
+  fail(error: Error): void {
+    this.#finish({ error });
+  }
+
   #open(): void {
     const { assignments, ports, headers } = this.#context;
     const shard = assignments.table.byId(this.#shard);
@@ -148,10 +152,13 @@ export class ShardRange<T> {
       this.#retryLater(plainStatus(GrpcCode.unavailable, `shard ${this.#shard} has no leader`));
       return;
     }
+    this.#context.openRanges.add(this);
     this.#atStart = true;
     this.#paused = false;
+    const startInclusive = this.#last ?? this.#range.startInclusive;
+    const message = rangeFrame(new Writer(), { ...this.#range, startInclusive, shard: this.#shard });
     const call = ports.transport.open(
-      { address: shard.leader, path: this.#kind.path, headers },
+      { address: shard.leader, path: this.#kind.path, headers, message },
       {
         message: (message) => {
           if (call === this.#call) this.#take(message);
@@ -163,9 +170,6 @@ export class ShardRange<T> {
       },
     );
     this.#call = call;
-    const startInclusive = this.#last ?? this.#range.startInclusive;
-    call.send(rangeFrame(new Writer(), { ...this.#range, startInclusive, shard: this.#shard }));
-    call.halfClose();
   }
 
   #take(message: Bytes): void {
@@ -219,6 +223,7 @@ export class ShardRange<T> {
   #finish(end: { readonly error: Error } | ShardGone | "complete"): void {
     if (this.#end !== undefined) return;
     this.#end = end;
+    this.#context.openRanges.delete(this);
     this.#call?.cancel();
     this.#call = undefined;
     this.#cancelRetry?.();

@@ -114,6 +114,7 @@ export class ShardReader {
         address,
         path: PATH,
         headers: this.#context.headers,
+        message: batch.frame,
         timeoutMs: Math.max(1, Math.ceil(batch.deadline - clock.monotonicMs())),
       },
       {
@@ -134,8 +135,6 @@ export class ShardReader {
     );
     batch.sends++;
     this.#calls.set(batch, call);
-    call.send(batch.frame);
-    call.halfClose();
   }
 
   /** A call is over: with all answers when `failure` is undefined. */

@@ -18,13 +18,11 @@ export interface CallHandler {
 
 export interface Call {
   /**
-   * Sends one message, framed: five bytes of prefix before it. The bytes must not change afterwards. False: the server
+   * Sends one message of a call that was opened without, framed: five bytes of prefix before it. The bytes must not change afterwards. False: the server
    * reads slower than we write; the message is kept, and the next one should wait for `drained`.
    */
   send(framed: Bytes): boolean;
-  /** No more messages from us. */
-  halfClose(): void;
-  /** Stops taking messages from the connection, so that the server is held back; one that is under way may still come. */
+  /** Holds the server back. What it had room to send before still comes. */
   pause(): void;
   resume(): void;
   /** Gives the call up: nothing is heard of it any more. */
@@ -40,6 +38,8 @@ export interface CallRequest {
   readonly headers?: Readonly<Record<string, string>>;
   /** The server may give the call up after this long. */
   readonly timeoutMs?: number;
+  /** The call's only message, framed: it is sent, and no more follows. Absent for calls that stream their messages. */
+  readonly message?: Bytes;
 }
 
 export interface Transport {

@@ -51,6 +51,11 @@ export const PINGS_PER_INTERVAL_MAX = 50_000;
 export const STREAM_RESETS_BURST = 5_000;
 export const STREAM_RESETS_PER_S = 1_000;
 /**
+ * Streams refused over the life of a connection, for being more at once than allowed. Bun's default of 100 ends the
+ * connection of a client that opens many calls before it has read the SETTINGS.
+ */
+export const STREAMS_REJECTED_MAX = 100_000;
+/**
  * MiB that one connection may hold in Bun's HTTP/2 layer: its default of 10 fails parallel large replies. What counts
  * is CONNECTION_UNSENT_BYTES_MAX, which is checked before a reply is made, not after.
  */
@@ -151,6 +156,10 @@ export const CLIENT_RETRY_MS_MIN = 20;
 export const CLIENT_RETRY_MS_MAX = 1_000;
 /** After a change of leader the old one has this long to answer what it was sent, before that goes to the new one. */
 export const CLIENT_OLD_LEADER_MS_MAX = 1_000;
+/** Bytes that a server may send ahead on one call: covers a page of a range read, and bounds what comes after a pause. */
+export const CLIENT_STREAM_WINDOW_BYTES = 1 * MiB;
+/** Bytes of one header block of an answer. */
+export const CLIENT_HEADER_BYTES_MAX = 64 * KiB;
 /** A connection has this long to come about. */
 export const CLIENT_CONNECT_MS_MAX = 10_000;
 /** Pings of an open connection, and the time that a pong may take, as in the official clients. */

@@ -21,21 +21,29 @@ describe("what does not wait", () => {
 });
 
 describe("streams", () => {
-  test("get what they ask for at once while there is room", () => {
-    const budget = new RequestBudget(100);
-    expect(budget.takeOrWait({}, 100, refuseToWait)).toBe(true);
-    expect(budget.used).toBe(100);
+  test("get what they ask for at once up to their share, and leave the rest to what does not wait", () => {
+    const budget = new RequestBudget(800);
+    expect(budget.takeOrWait({}, 700, refuseToWait)).toBe(true);
+    expect(budget.takeOrWait({}, 1, refuseToWait)).toBe(true); // beyond the share, alone
+    expect(budget.takeOrWait({}, 1, () => {})).toBe(false);
+    expect(budget.take(99)).toBe(true);
+    expect(budget.take(1)).toBe(false);
+  });
+
+  test("get a message as large as the whole budget through", () => {
+    const budget = new RequestBudget(800);
+    expect(budget.takeOrWait({}, 800, refuseToWait)).toBe(true);
   });
 
   test("wait in order; the first goes through beyond the budget, alone, until its message is whole", () => {
-    const budget = new RequestBudget(100);
-    budget.take(90);
+    const budget = new RequestBudget(100); // of which 88 are the share of streams
+    budget.take(80);
     const [a, b] = [{ name: "a" }, { name: "b" }];
     const granted: string[] = [];
-    expect(budget.takeOrWait(a, 20, refuseToWait)).toBe(true); // beyond: 110
+    expect(budget.takeOrWait(a, 20, refuseToWait)).toBe(true); // beyond: 100
     expect(budget.takeOrWait(b, 20, () => granted.push("b"))).toBe(false);
     expect(budget.takeOrWait(a, 30, refuseToWait)).toBe(true); // goes on with its message
-    expect(budget.used).toBe(140);
+    expect(budget.used).toBe(130);
     budget.settle(a);
     expect(granted).toEqual([]); // still too much in use
     budget.give(50);
@@ -44,7 +52,7 @@ describe("streams", () => {
 
   test("that are gone wait no more", () => {
     const budget = new RequestBudget(10);
-    budget.take(10);
+    budget.take(9);
     const [a, b, c] = [{}, {}, {}];
     expect(budget.takeOrWait(a, 5, refuseToWait)).toBe(true);
     expect(budget.takeOrWait(b, 5, refuseToWait)).toBe(false);
@@ -56,14 +64,14 @@ describe("streams", () => {
     ).toBe(false);
     budget.forget(b);
     budget.forget(a);
-    budget.give(15);
+    budget.give(14);
     expect(granted).toBe(true);
     expect(budget.used).toBe(5);
   });
 
   test("that wait are bounded: one more is refused", () => {
     const budget = new RequestBudget(10);
-    budget.take(10);
+    budget.take(9);
     budget.takeOrWait({}, 10, refuseToWait);
     for (let i = 0; i < BUDGET_WAITERS_MAX; i++) expect(budget.takeOrWait({}, 10, () => {})).toBe(false);
     try {

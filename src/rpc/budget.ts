@@ -1,25 +1,33 @@
 /**
  * Bytes of request messages that a node holds: accepted and not yet answered, over all its listeners and streams.
  *
- *     0 <= used <= bytesMax + one message
+ *     0 -------------------- streamBytesMax --- bytesMax
+ *       streams and unary calls   |   unary calls only
  *
- * A unary call past the budget is refused. A stream waits, first come, first served; the first that waits goes through
- * beyond the budget, one at a time, until it has its whole message. So two streams that each hold half a message
- * cannot wait for each other for ever.
+ * A unary call past the budget is refused. A stream past its share waits, first come, first served, so that writers
+ * that are merely faster than the log slow down, and heartbeats and reads still find room. The first that waits goes
+ * through beyond the share, one at a time, until it has its whole message: two streams that each hold half a message
+ * cannot wait for each other for ever, and a message of any size gets through. So streams hold at most their share and
+ * one message, and all together at most the budget and one message.
  */
 import { BUDGET_WAITERS_MAX } from "../model/limits.ts";
 import { Code, StatusError } from "./code.ts";
 
+/** One part in so many is kept for unary calls. */
+const UNARY_SHARE = 8;
+
 export class RequestBudget {
   readonly bytesMax: number;
+  readonly streamBytesMax: number;
   #used = 0;
   #waiters: Waiter[] = [];
-  /** The one that was let through beyond the budget and has not yet said that it is done. */
+  /** The one that was let through beyond the streams' share and has not yet said that it is done. */
   #overdrawn: object | undefined;
 
   /** `bytesMax`: at least the largest message, so that one message always fits. */
   constructor(bytesMax: number) {
     this.bytesMax = bytesMax;
+    this.streamBytesMax = bytesMax - Math.floor(bytesMax / UNARY_SHARE);
   }
 
   get used(): number {
@@ -28,18 +36,18 @@ export class RequestBudget {
 
   /** Takes `bytes` when they fit. False: nothing was taken. */
   take(bytes: number): boolean {
-    if (this.#used + bytes > this.bytesMax) return false;
+    if (bytes > 0 && this.#used + bytes > this.bytesMax) return false;
     this.#used += bytes;
     return true;
   }
 
   /**
    * Takes `bytes` for a stream, or has `granted` called once they were taken. `holder` stands for the stream: it may be
-   * the one that is let through beyond the budget until it has its whole message. Throws RESOURCE_EXHAUSTED when too
+   * the one that is let through beyond the streams' share until it has its whole message. Throws RESOURCE_EXHAUSTED when too
    * many wait.
    */
   takeOrWait(holder: object, bytes: number, granted: () => void): boolean {
-    if (this.#overdrawn === holder || (this.#waiters.length === 0 && this.#used + bytes <= this.bytesMax)) {
+    if (this.#overdrawn === holder || (this.#waiters.length === 0 && this.#used + bytes <= this.streamBytesMax)) {
       this.#used += bytes;
       return true;
     }
@@ -55,7 +63,7 @@ export class RequestBudget {
     if (this.#waiters.length > 0) this.#admit(undefined);
   }
 
-  /** `holder` has got its whole message: another may be let through beyond the budget. */
+  /** `holder` has got its whole message: another may be let through beyond the streams' share. */
   settle(holder: object): void {
     if (this.#overdrawn !== holder) return;
     this.#overdrawn = undefined;
@@ -73,8 +81,8 @@ export class RequestBudget {
     let callerAdmitted = false;
     while (this.#waiters.length > 0) {
       const first = this.#waiters[0]!;
-      if (this.#used + first.bytes > this.bytesMax) {
-        if (this.#overdrawn !== undefined || this.#used > this.bytesMax) break;
+      if (this.#used + first.bytes > this.streamBytesMax) {
+        if (this.#overdrawn !== undefined || this.#used > this.streamBytesMax) break;
         this.#overdrawn = first.holder;
       }
       this.#waiters.shift();

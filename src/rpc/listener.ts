@@ -32,6 +32,7 @@ import {
   STREAM_RESETS_BURST,
   STREAM_RESETS_PER_S,
   STREAMS_PER_CONNECTION_MAX,
+  STREAMS_REJECTED_MAX,
   TCP_KEEPALIVE_MS,
 } from "../model/limits.ts";
 import type { Clock, Logger } from "../ports.ts";
@@ -298,6 +299,7 @@ function http2Options(limits: ListenerLimits): ServerOptions {
       enableConnectProtocol: false,
     },
     maxSessionMemory: HTTP2_SESSION_MIB_MAX,
+    maxSessionRejectedStreams: STREAMS_REJECTED_MAX,
     streamResetBurst: STREAM_RESETS_BURST,
     streamResetRate: STREAM_RESETS_PER_S,
     // our own response headers are well formed: a tenth of an empty call went into checking them for doubles

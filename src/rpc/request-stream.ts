@@ -28,8 +28,8 @@ export class RequestStream implements RequestSide, IncompleteRequest, Reserve {
   #answered = 0;
   /** Bytes taken from the budget. Invariant: at least the sum of the unanswered sizes. */
   #charged = 0;
-  /** The budget has granted what the decoder asked for, after a wait; the decoder has yet to ask again. */
-  #granted = false;
+  /** Bytes that the budget has granted after a wait, and that the decoder has yet to ask for again. */
+  #granted = 0;
   #waitsForBudget = false;
   /** The handler wants no more for now. */
   #paused = false;
@@ -74,15 +74,14 @@ export class RequestStream implements RequestSide, IncompleteRequest, Reserve {
 
   /** False: the budget has no room; the stream waits. */
   reserve(bytes: number): boolean {
-    if (this.#granted) {
-      this.#granted = false;
-      return true;
-    }
-    if (!this.#ports.budget.takeOrWait(this, bytes, () => this.#onGranted(bytes))) {
+    // more may have arrived during the wait, so that the decoder asks for more than it did
+    const more = bytes - this.#granted;
+    if (more > 0 && !this.#ports.budget.takeOrWait(this, more, () => this.#onGranted(more))) {
       this.#waitsForBudget = true;
       return false;
     }
-    this.#charged += bytes;
+    this.#charged += Math.max(0, more);
+    this.#granted = Math.max(0, -more);
     return true;
   }
 
@@ -109,8 +108,12 @@ export class RequestStream implements RequestSide, IncompleteRequest, Reserve {
     this.#ports.budget.forget(this);
     this.#decoder.clear();
     this.#handler = undefined;
+    if (!this.#call.cancelled) {
+      this.handlerEnded();
+      return;
+    }
     let unanswered = 0;
-    if (this.#call.cancelled) for (let i = this.#answered; i < this.#sizes.length; i++) unanswered += this.#sizes[i]!;
+    for (let i = this.#answered; i < this.#sizes.length; i++) unanswered += this.#sizes[i]!;
     this.#release(this.#charged - unanswered);
     // a handler that does not say when it is through is taken to be so in the end
     if (unanswered > 0) this.#stopLinger = this.#ports.clock.after(REQUEST_MS_MAX, () => this.handlerEnded());
@@ -124,7 +127,7 @@ export class RequestStream implements RequestSide, IncompleteRequest, Reserve {
 
   #onGranted(bytes: number): void {
     this.#charged += bytes;
-    this.#granted = true;
+    this.#granted += bytes;
     this.#waitsForBudget = false;
     this.#pump();
   }

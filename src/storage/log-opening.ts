@@ -99,7 +99,7 @@ class Opening {
       case "missing":
         // The watermark is the first file that is made: without it there is nothing, or something was taken away.
         if (numbers.length > 0 || existsSync(promisesPath(this.#directory))) {
-          this.#damage({ file: path, where: "the file", what: "it is missing while the log is not" });
+          this.#damage({ file: path, where: "byte 0", what: "it is missing while the log is not" });
         } else {
           new Watermark(path, [], { unsynced: !this.#options.syncData }).close();
         }
@@ -125,7 +125,7 @@ class Opening {
     } catch (error) {
       promises?.close();
       if (!(error instanceof RowDamage) && sqliteErrorKind(error) !== "corrupt") throw error;
-      this.#damage({ file: path, where: "the file", what: (error as Error).message });
+      this.#damage({ file: path, where: "byte 0", what: (error as Error).message });
     }
     return this.#replacePromises(path, watermark);
   }
@@ -205,7 +205,7 @@ class Opening {
       damage = this.#readRows(file, indexes) ?? damage;
     } catch (error) {
       if (!(error instanceof RowDamage) && sqliteErrorKind(error) !== "corrupt") throw error;
-      damage = { file: path, where: "the file", what: (error as Error).message };
+      damage = { file: path, where: "byte 0", what: (error as Error).message };
     } finally {
       file?.close();
     }
@@ -280,7 +280,7 @@ class Opening {
       return { number, file, indexes };
     } catch (error) {
       if (sqliteErrorKind(error) !== "corrupt") throw error;
-      this.#damage({ file: path, where: "the file", what: (error as Error).message });
+      this.#damage({ file: path, where: "byte 0", what: (error as Error).message });
     }
     return { number, file: this.#salvage(path), indexes: new Map() };
   }

@@ -442,6 +442,8 @@ export class LogWriter {
     tolerateFull(() => {
       this.#current.file.checkpointAll();
       this.#files.promises.save({ replicas: records });
+      // closing a database checkpoints it too, but keeps an error of the device to itself
+      this.#files.promises.checkpoint();
       this.#files.watermark.sync(records, { closing: true });
     });
     this.#current.file.close();

@@ -70,10 +70,10 @@ export class Flusher {
     } catch (error) {
       const kind = sqliteErrorKind(error);
       if (kind === "io" || kind === "full") throw error;
-      this.close(path);
+      this.#discard(path);
       return {
         state: undefined,
-        damage: { file: path, where: "the file", what: String((error as Error).message) },
+        damage: { file: path, where: "byte 0", what: String((error as Error).message) },
         bytes: 0,
       };
     }
@@ -114,9 +114,18 @@ export class Flusher {
     const writer = this.#writers.get(path);
     this.#writers.delete(path);
     if (writer === undefined) return;
+    // closing a database checkpoints it too, but keeps an error of the device to itself
+    checkpoint(writer.database);
     writer.upsert.finalize();
     writer.remove.finalize();
     writer.database.close();
+  }
+
+  /** Closes a file that cannot be trusted, whatever it says. */
+  #discard(path: string): void {
+    const writer = this.#writers.get(path);
+    this.#writers.delete(path);
+    writer?.database.close();
   }
 
   closeAll(): void {
@@ -159,7 +168,7 @@ export class Flusher {
     } catch (error) {
       return {
         state: undefined,
-        damage: { file: path, where: "the file", what: String((error as Error).message) },
+        damage: { file: path, where: "byte 0", what: String((error as Error).message) },
         bytes: 0,
       };
     } finally {
@@ -169,7 +178,7 @@ export class Flusher {
   }
 
   #setAside(path: string): void {
-    this.close(path);
+    this.#discard(path);
     for (const suffix of ["", "-wal", "-shm"]) {
       if (existsSync(path + suffix)) renameSync(path + suffix, `${path}.damaged${suffix}`);
     }
