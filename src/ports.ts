@@ -64,7 +64,7 @@ export interface Log {
   /**
    * Appends the entry that follows the head. Resolves once it is durable; resolutions of one shard come in offset
    * order. Rejects RESOURCE_EXHAUSTED (disk full: nothing was written), RESOURCE_UNAVAILABLE (fenced while waiting).
-   * The log copies `entry.value` before it returns.
+   * `entry.value` must not change any more.
    */
   append(shard: ShardId, entry: LogEntry): Promise<void>;
   /** Entries from `fromInclusive` on, dense, up to LOG_READ_BYTES_MAX (at least one if there is one); every CRC checked. Throws DATA_LOSS on damage. */
@@ -154,6 +154,8 @@ export interface KeyValue {
    * the next commit: one that comes anyway is taken, and memory grows.
    */
   room(): Promise<void> | undefined;
+  /** True while the disk has no space for what is applied: propose nothing more. What is committed may be applied still. */
+  readonly full: boolean;
   /** Sorts, in slices that leave the event loop free, what is not yet in order: cursors opened in the tick in which it resolves are cheap. */
   ordered(): Promise<void>;
   /** Over the current state, uncommitted changes included; invalid after the next put, delete or await. */

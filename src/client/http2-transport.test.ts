@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from "bun:test";
-import { createServer, type Http2Server, type ServerHttp2Stream } from "node:http2";
+import { createServer, type Http2Server, type ServerHttp2Stream, type Settings } from "node:http2";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import { http2Frame } from "../../test/harness/raw-http2.ts";
 import type { CallStatus } from "./call-status.ts";
@@ -24,9 +24,12 @@ function framed(text: string): Uint8Array {
 }
 
 /** A server that hands each stream to `handle`. */
-async function serve(handle: (stream: ServerHttp2Stream, headers: Record<string, unknown>) => void) {
+async function serve(
+  handle: (stream: ServerHttp2Stream, headers: Record<string, unknown>) => void,
+  settings: Settings = {},
+) {
   const sockets = new Set<Socket>();
-  const server: Http2Server = createServer();
+  const server: Http2Server = createServer({ settings });
   server.on("connection", (socket: Socket) => sockets.add(socket));
   server.on("session", (session) => session.on("error", () => {}));
   server.on("stream", (stream, headers) => {
@@ -159,10 +162,20 @@ async function serveByHand() {
         if ((received.get(stream) ?? 0) >= bytes) resolve();
       }),
     received: (stream: number) => received.get(stream) ?? 0,
-    async grant(stream: number, bytes: number): Promise<void> {
+    async send(type: number, flags: number, stream: number, payload: Uint8Array): Promise<void> {
+      (await connected).write(http2Frame(type, flags, stream, payload));
+    },
+    grant(stream: number, bytes: number): Promise<void> {
       const increment = Buffer.alloc(4);
       increment.writeUInt32BE(bytes);
-      (await connected).write(http2Frame(8, 0, stream, increment));
+      return this.send(8, 0, stream, increment);
+    },
+    /** Raises or lowers the window that every stream starts with. */
+    setInitialWindow(bytes: number): Promise<void> {
+      const setting = Buffer.alloc(6);
+      setting.writeUInt16BE(4);
+      setting.writeUInt32BE(bytes, 2);
+      return this.send(4, 0, 0, setting);
     },
   };
 }
@@ -179,6 +192,89 @@ test("a stream that is held back by its server does not hold up another", async 
   open(over, server.address).call.send(new Uint8Array(1000));
   await server.has(3, 1000);
   expect(server.received(1)).toBe(WINDOW_BYTES);
+});
+
+test("a raise of the initial window counts for open streams too, whatever they were granted before", async () => {
+  const server = await serveByHand();
+  const { call } = open(transport(), server.address);
+  call.send(new Uint8Array(1_000_000));
+  await server.has(1, WINDOW_BYTES);
+  await server.grant(1, 100_000);
+  await server.setInitialWindow(131_070);
+  await server.grant(0, 900_000);
+  await server.has(1, 131_070 + 100_000);
+  await server.setInitialWindow(200_000);
+  await server.has(1, 300_000);
+  // lowered, it must be granted back before anything leaves
+  await server.setInitialWindow(100_000);
+  await server.grant(1, 150_000);
+  await server.has(1, 350_000);
+  expect(server.received(1)).toBe(350_000);
+});
+
+test("a server that says goodbye lets what it has seen end, and the rest goes elsewhere", async () => {
+  const server = await serveByHand();
+  const over = transport();
+  const seen = open(over, server.address, "/s/M", undefined, framed("a"));
+  await server.has(1, 6);
+  const unseen = open(over, server.address, "/s/M", undefined, framed("b"));
+  await server.send(7, 0, 0, Uint8Array.of(0, 0, 0, 1, 0, 0, 0, 0));
+  expect((await unseen.ended).message).toContain("closing");
+  // trailers: grpc-status 0, as a literal
+  const block = Uint8Array.of(0x88, 0x00, 11, ...new TextEncoder().encode("grpc-status"), 1, 0x30);
+  await server.send(1, 0x5, 1, block);
+  expect((await seen.ended).code).toBe(GrpcCode.ok);
+});
+
+test("a server that breaks the protocol loses the connection", async () => {
+  for (const [what, type, payload] of [
+    ["push", 5, new Uint8Array(10)],
+    ["continuation", 9, new Uint8Array(1)],
+    ["window", 8, Uint8Array.of(0x7f, 0xff, 0xff, 0xff)],
+    ["no entry", 1, Uint8Array.of(0xff)],
+    ["frame of", 1, new Uint8Array(20_000)],
+  ] as const) {
+    const server = await serveByHand();
+    const { call, ended } = open(transport(), server.address);
+    call.send(framed("x"));
+    await server.has(1, 6);
+    await server.send(type, type === 1 ? 4 : 0, type === 8 ? 0 : 1, payload);
+    const status = await ended;
+    expect([status.code, status.message.includes(what) || status.message.includes("block")]).toEqual([
+      GrpcCode.unavailable,
+      true,
+    ]);
+  }
+});
+
+test("headers past their bound are refused", async () => {
+  const server = await serveByHand();
+  const { call, ended } = open(transport(), server.address);
+  call.send(framed("x"));
+  await server.has(1, 6);
+  await server.send(1, 0, 1, new Uint8Array(16_000));
+  for (let i = 0; i < 5; i++) await server.send(9, 0, 1, new Uint8Array(16_000));
+  expect((await ended).message).toContain("headers of more than");
+});
+
+test("no more calls are open than the server allows, and the others come after", async () => {
+  const settings = { maxConcurrentStreams: 3 };
+  let open_ = 0;
+  let most = 0;
+  const { address } = await serve((stream) => {
+    most = Math.max(most, ++open_);
+    endWith(stream, { "grpc-status": "0" });
+    stream.on("data", () => {});
+    stream.on("end", () => {
+      open_--;
+      stream.end();
+    });
+  }, settings);
+  const over = transport();
+  await open(over, address, "/s/M", undefined, framed("x")).ended;
+  const calls = Array.from({ length: 20 }, () => open(over, address, "/s/M", undefined, framed("x")).ended);
+  expect((await Promise.all(calls)).every(({ code }) => code === GrpcCode.ok)).toBe(true);
+  expect(most).toBeLessThanOrEqual(3);
 });
 
 test("many busy uploads on one connection all come to an end", async () => {
@@ -215,7 +311,6 @@ test("an error without any message comes in the headers", async () => {
 test("what is no gRPC, a reset, and an end without a status have codes of their own", async () => {
   const { address } = await serve((stream, { ":path": path }) => {
     if (path === "/proxy") stream.respond({ ":status": 503 }, { endStream: true });
-    else if (path === "/reset") stream.close(11);
     else {
       stream.respond(HEADERS);
       stream.end();
@@ -223,8 +318,13 @@ test("what is no gRPC, a reset, and an end without a status have codes of their 
   });
   const over = transport();
   expect((await open(over, address, "/proxy").ended).code).toBe(GrpcCode.unavailable);
-  expect((await open(over, address, "/reset").ended).code).toBe(GrpcCode.resourceExhausted);
   expect((await open(over, address, "/nothing").ended).code).toBe(GrpcCode.unavailable);
+  const byHand = await serveByHand();
+  const reset = open(over, byHand.address);
+  reset.call.send(framed("x"));
+  await byHand.has(1, 6);
+  await byHand.send(3, 0, 1, Uint8Array.of(0, 0, 0, 11));
+  expect((await reset.ended).code).toBe(GrpcCode.resourceExhausted);
 });
 
 test("a compressed message ends the call", async () => {

@@ -100,6 +100,11 @@ export class WritePath {
   propose(write: Write, request: Bytes): Promise<Bytes> {
     if (this.#stopped !== undefined) throw this.#stopped;
     if (this.#refusing !== undefined) throw this.#refusing;
+    if (this.#kv.full)
+      throw new Refusal(
+        "RESOURCE_EXHAUSTED",
+        "no space left for the shard's state: writes are taken again when there is",
+      );
     if (this.inFlight >= SHARD_WRITES_QUEUED_MAX) {
       throw new Refusal("RESOURCE_EXHAUSTED", `${SHARD_WRITES_QUEUED_MAX} writes of this shard are in flight`);
     }

@@ -18,7 +18,8 @@ import { Refusal } from "../model/refusal.ts";
 import type { Clock, Logger } from "../ports.ts";
 import { Code, StatusError } from "./code.ts";
 import type { Connection } from "./connection.ts";
-import { FRAME_PREFIX_BYTES, prefixOf, writePrefix } from "./frame.ts";
+import { flushSoon } from "./flush-queue.ts";
+import { FRAME_PREFIX_BYTES, frameAll, prefixOf } from "./frame.ts";
 import type { BidiControls, Call } from "./method.ts";
 import type { RequestSide } from "./request.ts";
 import type { MethodStats } from "./stats.ts";
@@ -224,13 +225,29 @@ export class NativeCall implements Call, BidiControls {
   #runCancelCallbacks(): void {
     const callbacks = this.#cancelCallbacks;
     this.#cancelCallbacks = undefined;
-    if (callbacks !== undefined) for (const callback of callbacks) callback();
+    if (callbacks === undefined) return;
+    for (const callback of callbacks) {
+      try {
+        callback();
+      } catch (error) {
+        this.#ports.logger.error({ component: "rpc", method: this.path, err: error }, "ending a cancelled call failed");
+      }
+    }
   }
 
   // --- writing ------------------------------------------------------------------------------------------------
 
-  /** Writes what was gathered: replies, and the end. */
+  /** Writes what was gathered: replies, and the end. A fault in it ends this stream, and no other. */
   flush(): void {
+    try {
+      this.#flush();
+    } catch (error) {
+      this.#ports.logger.error({ component: "rpc", method: this.path, err: error }, "writing a reply failed");
+      if (!this.stream.destroyed) this.stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+    }
+  }
+
+  #flush(): void {
     const { stream } = this;
     if (stream.destroyed || stream.closed) return;
     if (!this.ended) {
@@ -264,35 +281,14 @@ export class NativeCall implements Call, BidiControls {
     this.#queue = [];
     const bytes = this.#queued;
     this.#queued = 0;
-    const last = queue.length === 1 ? this.#writeOne(queue[0]!) : this.#gather(queue, bytes);
+    let last = queue[0]!;
+    if (queue.length === 1 && last.length > COPY_BYTES_MAX) stream.write(prefixOf(last.length));
+    else last = frameAll(queue, bytes);
     if (end) stream.end(last);
     else {
       this.#onWritten ??= () => this.#written();
       stream.write(last, this.#onWritten);
     }
-  }
-
-  /** A message with its prefix; of a large one the prefix is written, and the message returned as it is. */
-  #writeOne(message: Bytes): Bytes {
-    if (message.length > COPY_BYTES_MAX) {
-      this.stream.write(prefixOf(message.length));
-      return message;
-    }
-    const framed = Buffer.allocUnsafe(FRAME_PREFIX_BYTES + message.length);
-    writePrefix(framed, 0, message.length);
-    framed.set(message, FRAME_PREFIX_BYTES);
-    return framed;
-  }
-
-  #gather(messages: readonly Bytes[], bytes: number): Bytes {
-    const framed = Buffer.allocUnsafe(bytes);
-    let at = 0;
-    for (const message of messages) {
-      writePrefix(framed, at, message.length);
-      framed.set(message, at + FRAME_PREFIX_BYTES);
-      at += FRAME_PREFIX_BYTES + message.length;
-    }
-    return framed;
   }
 
   /** A write has left: says so to whoever waits. */
@@ -323,19 +319,6 @@ export class NativeCall implements Call, BidiControls {
     this.#counted += bytes;
     this.connection.addUnsent(bytes);
   }
-}
-
-/** Calls whose replies are gathered until the sockets have been read: what one read brings is answered with one write. */
-let gathering: NativeCall[] = [];
-
-function flushSoon(call: NativeCall): void {
-  if (gathering.push(call) === 1) setImmediate(flushAll);
-}
-
-function flushAll(): void {
-  const calls = gathering;
-  gathering = [];
-  for (const call of calls) call.flush();
 }
 
 function onWantTrailers(this: ServerHttp2Stream): void {

@@ -34,30 +34,31 @@ export class ConnectRoutes {
     this.#json = handlers(ports, ports.routes, (route) => route.served.json);
   }
 
+  /** Serves a request over HTTP/1.1. */
   http1(request: IncomingMessage, response: ServerResponse): void {
-    const body = new BodyMeter(this.#ports.budget);
     if (/^application\/grpc(\+|;|$)/i.test(request.headers["content-type"] ?? "")) {
       response.writeHead(505, { "content-type": "text/plain", connection: "close" });
       response.end("gRPC needs HTTP/2\n");
       return;
     }
-    const universal = fromHttp1(request, response, body);
-    this.#serve(universal)
-      .then((answer) => respondHttp1(answer, request, response))
+    const body = new BodyMeter(this.#ports.budget);
+    const serve = async () => respondHttp1(await this.#serve(fromHttp1(request, response, body)), request, response);
+    serve()
       .catch((error) => this.#failed(error, request.url, () => response.destroy()))
       .finally(() => body.done());
   }
 
+  /** Serves a stream of HTTP/2 that is not native gRPC. */
   http2(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, raw: readonly string[], connection: Connection): void {
     const body = new BodyMeter(this.#ports.budget);
     stream.on("error", ignore); // every failure of a stream also closes it
-    const universal = fromHttp2(stream, headers, raw, connection.peer, body);
-    this.#serve(universal)
-      .then((answer) => {
-        connection.pings.sent();
-        return respondHttp2(answer, stream);
-      })
-      .catch((error) => this.#failed(error, headers[":path"] as string, () => stream.destroy()))
+    const serve = async () => {
+      const answer = await this.#serve(fromHttp2(stream, headers, raw, connection.peer, body));
+      connection.pings.sent();
+      await respondHttp2(answer, stream);
+    };
+    serve()
+      .catch((error) => this.#failed(error, headers[":path"] as string | undefined, () => stream.destroy()))
       .finally(() => body.done());
   }
 
@@ -68,7 +69,7 @@ export class ConnectRoutes {
     return handler === undefined ? uResponseNotFound : handler(request);
   }
 
-  /** A response that could not be written to its end. */
+  /** A request that cannot be told to Connect, or a response that could not be written to its end. */
   #failed(error: unknown, path: string | undefined, destroy: () => void): void {
     this.#ports.logger.debug({ component: "rpc", method: path, err: error }, "a response broke off");
     destroy();

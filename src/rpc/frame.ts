@@ -182,3 +182,15 @@ export function prefixOf(length: number): Bytes {
   writePrefix(prefix, 0, length);
   return prefix;
 }
+
+/** The messages with their prefixes, in one buffer; `bytes` is what that takes. */
+export function frameAll(messages: readonly Bytes[], bytes: number): Bytes {
+  const framed = Buffer.allocUnsafe(bytes);
+  let at = 0;
+  for (const message of messages) {
+    writePrefix(framed, at, message.length);
+    framed.set(message, at + FRAME_PREFIX_BYTES);
+    at += FRAME_PREFIX_BYTES + message.length;
+  }
+  return framed;
+}

@@ -70,7 +70,7 @@ export function serveNative(
     stream.resume();
     return;
   }
-  const path = headers[":path"] as string;
+  const path = String(headers[":path"]);
   const route = ports.routes.get(path);
   if (route === undefined) {
     refuse(stream, new StatusError(Code.UNIMPLEMENTED, `unknown method ${path}`), path, ports.logger);

@@ -18,21 +18,16 @@ import {
   type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
-  type ServerOptions,
 } from "node:http2";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import {
   CONNECTIONS_MAX,
   HANDSHAKE_MS_MAX,
   HEADER_BYTES_MAX,
-  HTTP2_SESSION_MIB_MAX,
   KEEPALIVE_MIN_INTERVAL_MS,
   MESSAGE_BYTES_DEFAULT,
   REQUEST_BYTES_IN_FLIGHT_DEFAULT,
-  STREAM_RESETS_BURST,
-  STREAM_RESETS_PER_S,
   STREAMS_PER_CONNECTION_MAX,
-  STREAMS_REJECTED_MAX,
   TCP_KEEPALIVE_MS,
 } from "../model/limits.ts";
 import type { Clock, Logger } from "../ports.ts";
@@ -41,6 +36,7 @@ import { ConnectRoutes } from "./connect.ts";
 import { Connection } from "./connection.ts";
 import { Http1Connections } from "./http1.ts";
 import { isNativeGrpc, type NativePorts, routesOf, serveNative } from "./http2.ts";
+import { gatherWrites, http2Options } from "./http2-session.ts";
 import { PingPolicy } from "./keepalive.ts";
 import type { ServedMethod } from "./method.ts";
 import { IncompleteRequests } from "./request.ts";
@@ -264,48 +260,11 @@ function onStream(
   _flags: number,
   raw: readonly string[],
 ): void {
-  const { connection } = stream.session as Session;
+  const session = stream.session as Session | undefined;
+  if (session === undefined) return; // destroyed while its frames were read
+  const { connection } = session;
   if (isNativeGrpc(headers["content-type"])) serveNative(native, connection, stream, headers, raw);
   else connect.http2(stream, headers, raw, connection);
-}
-
-/**
- * Has a session write its socket once a turn of the event loop. Bun does so at the end of every stream: a system call
- * for each call, a third of what an empty one costs. The handle behind a session is Bun's own affair: where it is not
- * as expected, all is left as it is, and only slower.
- */
-function gatherWrites(session: Session): void {
-  const native = (session as { [NATIVE]?: { flush?: () => unknown } })[NATIVE];
-  const flush = native?.flush?.bind(native);
-  if (native === undefined || flush === undefined) return;
-  let due = false;
-  const flushNow = () => {
-    due = false;
-    flush();
-  };
-  native.flush = () => {
-    if (!due) setImmediate(flushNow);
-    due = true;
-  };
-}
-
-const NATIVE = Symbol.for("::bunhttp2native::");
-
-function http2Options(limits: ListenerLimits): ServerOptions {
-  const options = {
-    settings: {
-      maxConcurrentStreams: limits.streamsPerConnectionMax,
-      maxHeaderListSize: limits.headerBytesMax,
-      enableConnectProtocol: false,
-    },
-    maxSessionMemory: HTTP2_SESSION_MIB_MAX,
-    maxSessionRejectedStreams: STREAMS_REJECTED_MAX,
-    streamResetBurst: STREAM_RESETS_BURST,
-    streamResetRate: STREAM_RESETS_PER_S,
-    // our own response headers are well formed: a tenth of an empty call went into checking them for doubles
-    strictSingleValueFields: false,
-  };
-  return options;
 }
 
 const DEFAULT_LIMITS: ListenerLimits = {

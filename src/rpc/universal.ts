@@ -92,7 +92,7 @@ export function fromHttp2(
   stream.once("close", () => abort.abort());
   const authority = (headers[":authority"] as string | undefined) ?? headers.host;
   const origin = { peer, authority, headers: raw, body };
-  return universal("2.0", headers[":method"] as string, headers[":path"] as string, stream, abort.signal, origin);
+  return universal("2.0", String(headers[":method"]), String(headers[":path"]), stream, abort.signal, origin);
 }
 
 function universal(

@@ -298,7 +298,8 @@ class Opening {
   #compareHeads(watermark: WatermarkContent, current: OpenSegment): void {
     for (const durable of watermark.records.values()) {
       const replica = this.#replicas.get(durable.shard);
-      if (replica === undefined || replica.record.generation !== durable.generation) continue;
+      if (replica === undefined || replica.damage !== undefined) continue;
+      if (replica.record.generation !== durable.generation) continue;
       if (replica.head.offset >= durable.head.offset) continue;
       this.#damage({
         file: current.file.path === ":memory:" ? segmentPath(this.#directory, current.number) : current.file.path,

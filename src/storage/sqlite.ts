@@ -60,8 +60,11 @@ export function openSqlite(path: string, options: SqliteOptions): Database {
 /** An error's message with what SQLite's own leaves out, for people. */
 export function explainError(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  const cannotOpen = error instanceof SQLiteError && (error.errno & 0xff) === CANTOPEN;
-  return cannotOpen ? `${message}: an I/O error, missing rights, or too many open files` : message;
+  const code = error instanceof SQLiteError ? error.errno & 0xff : 0;
+  // SQLite opens a file for reading alone when it cannot open it for writing
+  return code === CANTOPEN || code === READONLY
+    ? `${message}: an I/O error, missing rights, or too many open files`
+    : message;
 }
 
 function configure(database: Database, options: SqliteOptions): void {
@@ -118,6 +121,7 @@ const IOERR = 10;
 const CORRUPT = 11;
 const FULL = 13;
 const CANTOPEN = 14;
+const READONLY = 8;
 const NOTADB = 26;
 /** The -wal index could not grow: on a full disk that is how SQLite says it. */
 const IOERR_SHMSIZE = IOERR | (19 << 8);

@@ -14,6 +14,8 @@ export const REPOSITORY = resolve(import.meta.dir, "../..");
 const BUILT = join(REPOSITORY, "dist/varia");
 /** Longer than any start takes, also one that replays a log on a busy machine. */
 const START_MS_MAX = 60_000;
+/** Longer than any orderly end takes. */
+const STOP_MS_MAX = 30_000;
 
 /** The command line up to the subcommand. */
 export function serverCommand(): string[] {
@@ -157,10 +159,10 @@ export class Server {
     return this.#end();
   }
 
-  /** SIGTERM, and waits for the end. */
+  /** SIGTERM, and waits for the end; kills it and rejects when it does not come. */
   async stop(): Promise<Exit> {
     this.signal("SIGTERM");
-    return this.#end();
+    return this.ends(STOP_MS_MAX);
   }
 
   /** Waits for the end that the server itself brings about; kills it and rejects after `ms`. */

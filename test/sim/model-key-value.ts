@@ -16,6 +16,7 @@ interface Row {
 
 export class ModelKeyValue implements KeyValue {
   applied: AppliedState = { offset: -1, term: -1, versionId: -1 };
+  readonly full = false;
   readonly #order: KeyOrder;
   #rows: readonly Row[] = [];
   #committed: readonly Row[] = [];

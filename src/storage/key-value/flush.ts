@@ -115,7 +115,11 @@ export class Flusher {
     this.#writers.delete(path);
     if (writer === undefined) return;
     // closing a database checkpoints it too, but keeps an error of the device to itself
-    checkpoint(writer.database);
+    try {
+      checkpoint(writer.database);
+    } catch (error) {
+      if (sqliteErrorKind(error) !== "full") throw error;
+    }
     writer.upsert.finalize();
     writer.remove.finalize();
     writer.database.close();

@@ -99,6 +99,9 @@ export class KeyValueNode {
   #activeBytes = 0;
   #frozenBytes = 0;
   readonly #flushes = new Map<SqliteKeyValue, Promise<void>>();
+  #closing = false;
+  /** The last flush found no space, and none has succeeded since. */
+  full = false;
   #roomWaiters: (() => void)[] = [];
   #room: Promise<void> | undefined;
   /** Told the applied offset that is in a synced checkpoint of the shard's file. */
@@ -153,6 +156,7 @@ export class KeyValueNode {
 
   /** Flushes and closes all shards, then ends the Worker. */
   async close(): Promise<void> {
+    this.#closing = true;
     await Promise.all([...this.#shards.values()].map((shard) => shard.close()));
     await this.#ask({ kind: "stop" });
     this.#worker.terminate();
@@ -169,6 +173,8 @@ export class KeyValueNode {
   }
 
   room(): Promise<void> | undefined {
+    // what is committed goes on into memory: what may still come is bounded by the requests in flight
+    if (this.full) return undefined;
     if (this.#activeBytes + this.#frozenBytes < this.#options.tableBytesMax) return undefined;
     this.#room ??= new Promise((resolve) => this.#roomWaiters.push(resolve));
     return this.#room;
@@ -177,8 +183,10 @@ export class KeyValueNode {
   /** Resolves when all that the shard has applied by now is in a synced checkpoint. */
   async flushNow(shard: SqliteKeyValue): Promise<void> {
     const wanted = shard.applied.offset;
-    while (shard.flushedOffset < wanted) await (this.#flushes.get(shard) ?? this.#flush(shard));
-    for (let attempt = 0; shard.durableOffset < wanted; attempt++) {
+    // without space the state stays in the log, which a start replays
+    const givenUp = () => this.#closing && this.full;
+    while (shard.flushedOffset < wanted && !givenUp()) await (this.#flushes.get(shard) ?? this.#flush(shard));
+    for (let attempt = 0; shard.durableOffset < wanted && !givenUp(); attempt++) {
       if (await this.#ask({ kind: "checkpoint", path: shard.path })) this.#durable(shard, shard.flushedOffset);
       else await this.#pause(Math.min(10 * 2 ** attempt, FLUSH_RETRY_MS));
     }
@@ -226,12 +234,21 @@ export class KeyValueNode {
           this.#options.onFault(error as Error);
           return new Promise(() => {});
         }
-        if (attempt === 0)
-          this.#options.logger.warn({ component: "key-value", err: error }, "no space to flush: writes wait");
+        this.full = true;
+        this.#makeRoom();
+        if (this.#closing) return;
+        if (attempt === 0) {
+          this.#options.logger.warn({ component: "key-value", err: error }, "no space to flush: writes are refused");
+        }
         await this.#pause(Math.min(50 * 2 ** attempt, FLUSH_RETRY_MS));
       }
     }
     this.#frozenBytes -= held;
+    this.full = false;
+    this.#makeRoom();
+  }
+
+  #makeRoom(): void {
     this.#room = undefined;
     for (const resolve of this.#roomWaiters.splice(0)) resolve();
   }

@@ -132,6 +132,10 @@ export class SqliteKeyValue implements KeyValue {
     this.#node.committed(this);
   }
 
+  get full(): boolean {
+    return this.#node.full;
+  }
+
   room(): Promise<void> | undefined {
     return this.#node.room();
   }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use varia_compat::Server;
 
 const SAMPLE: [&str; 18] = [
-    "a", "b", "z", "~", "é", "a/", "a/b", "/", "/a", "/b", "//", "/a/", "/a/x", "/a/y", "/a//", "/b/x", "/a/x/1",
-    "/c/d/e",
+    "a", "b", "z", "~", "é", "a/", "a/b", "/", "/a", "/b", "//", "/a/", "/a/x", "/a/y", "/a//",
+    "/b/x", "/a/x/1", "/c/d/e",
 ];
 
 async fn connect(server: &Server) -> OxiaClient {
@@ -64,20 +64,38 @@ async fn puts_gets_and_deletes() {
         let client = connect(&server).await;
         let first = client.put("a", "0").await.unwrap();
         assert_eq!(first.key, "a");
-        assert_eq!((first.version.version_id, first.version.modifications_count), (0, 0));
+        assert_eq!(
+            (first.version.version_id, first.version.modifications_count),
+            (0, 0)
+        );
         assert!(!first.version.is_ephemeral());
         let second = client.put("a", "1").await.unwrap();
-        assert_eq!((second.version.version_id, second.version.modifications_count), (1, 1));
-        assert_eq!(second.version.created_timestamp, first.version.created_timestamp);
+        assert_eq!(
+            (
+                second.version.version_id,
+                second.version.modifications_count
+            ),
+            (1, 1)
+        );
+        assert_eq!(
+            second.version.created_timestamp,
+            first.version.created_timestamp
+        );
 
         let read = client.get("a").await.unwrap();
         assert_eq!((read.key.as_str(), value(&read)), ("a", b"1".as_slice()));
         assert_eq!(read.version, second.version);
-        assert_eq!(client.get("a").include_value(false).await.unwrap().value, None);
+        assert_eq!(
+            client.get("a").include_value(false).await.unwrap().value,
+            None
+        );
 
         client.delete("a").await.unwrap();
         assert!(matches!(client.get("a").await, Err(OxiaError::KeyNotFound)));
-        assert!(matches!(client.delete("a").await, Err(OxiaError::KeyNotFound)));
+        assert!(matches!(
+            client.delete("a").await,
+            Err(OxiaError::KeyNotFound)
+        ));
         client.close().await.unwrap();
     }
 }
@@ -86,15 +104,48 @@ async fn puts_gets_and_deletes() {
 async fn checks_expected_versions() {
     let server = Server::start(1, &[]);
     let client = connect(&server).await;
-    let refused = |result: Result<_, OxiaError>| assert!(matches!(result, Err(OxiaError::UnexpectedVersionId)));
+    let refused = |result: Result<_, OxiaError>| {
+        assert!(matches!(result, Err(OxiaError::UnexpectedVersionId)))
+    };
     refused(client.put("a", "x").expected_version_id(3).await.map(drop));
-    let first = client.put("a", "0").expected_record_not_exists().await.unwrap().version;
-    refused(client.put("a", "x").expected_record_not_exists().await.map(drop));
-    let second = client.put("a", "1").expected_version_id(first.version_id).await.unwrap().version;
-    refused(client.put("a", "x").expected_version_id(first.version_id).await.map(drop));
-    refused(client.delete("a").expected_version_id(first.version_id).await);
+    let first = client
+        .put("a", "0")
+        .expected_record_not_exists()
+        .await
+        .unwrap()
+        .version;
+    refused(
+        client
+            .put("a", "x")
+            .expected_record_not_exists()
+            .await
+            .map(drop),
+    );
+    let second = client
+        .put("a", "1")
+        .expected_version_id(first.version_id)
+        .await
+        .unwrap()
+        .version;
+    refused(
+        client
+            .put("a", "x")
+            .expected_version_id(first.version_id)
+            .await
+            .map(drop),
+    );
+    refused(
+        client
+            .delete("a")
+            .expected_version_id(first.version_id)
+            .await,
+    );
     assert_eq!(value(&client.get("a").await.unwrap()), b"1");
-    client.delete("a").expected_version_id(second.version_id).await.unwrap();
+    client
+        .delete("a")
+        .expected_version_id(second.version_id)
+        .await
+        .unwrap();
     assert!(matches!(client.get("a").await, Err(OxiaError::KeyNotFound)));
 }
 
@@ -105,11 +156,18 @@ async fn lists_scans_and_deletes_ranges() {
         let client = connect(&server).await;
         put_all(&client, &owned(&["a", "b", "c", "d", "e", "f"])).await;
         assert_eq!(client.list("b", "e").await.unwrap(), ["b", "c", "d"]);
-        assert_eq!(client.list("", "").await.unwrap(), ["a", "b", "c", "d", "e", "f"]);
+        assert_eq!(
+            client.list("", "").await.unwrap(),
+            ["a", "b", "c", "d", "e", "f"]
+        );
         assert!(client.list("e", "b").await.unwrap().is_empty());
         let records = client.range_scan("b", "e").await.unwrap();
         assert_eq!(keys(&records), ["b", "c", "d"]);
-        assert!(records.iter().all(|record| value(record) == record.key.as_bytes()));
+        assert!(
+            records
+                .iter()
+                .all(|record| value(record) == record.key.as_bytes())
+        );
         client.delete_range("b", "e").await.unwrap();
         assert_eq!(client.list("", "").await.unwrap(), ["a", "e", "f"]);
         client.delete_range("b", "").await.unwrap();
@@ -130,11 +188,15 @@ async fn check_comparisons(client: &OxiaClient, order: &[String]) {
             let found = client.get(key.clone()).comparison(comparison).await;
             match expected.and_then(|at| order.get(at)) {
                 Some(wanted) => {
-                    let found = found.unwrap_or_else(|error| panic!("{comparison:?} {key}: {error}"));
+                    let found =
+                        found.unwrap_or_else(|error| panic!("{comparison:?} {key}: {error}"));
                     assert_eq!(&found.key, wanted, "{comparison:?} {key}");
                     assert_eq!(value(&found), wanted.as_bytes());
                 }
-                None => assert!(matches!(found, Err(OxiaError::KeyNotFound)), "{comparison:?} {key}"),
+                None => assert!(
+                    matches!(found, Err(OxiaError::KeyNotFound)),
+                    "{comparison:?} {key}"
+                ),
             }
         }
     }
@@ -148,7 +210,10 @@ async fn compares_in_hierarchical_order() {
     put_all(&client, &order).await;
     assert_eq!(client.list("", "").await.unwrap(), order);
     check_comparisons(&client, &order).await;
-    assert_eq!(client.list("/a/", "/a//").await.unwrap(), ["/a/", "/a/x", "/a/y"]);
+    assert_eq!(
+        client.list("/a/", "/a//").await.unwrap(),
+        ["/a/", "/a/x", "/a/y"]
+    );
     assert_eq!(client.list("/", "//").await.unwrap(), ["/", "/a", "/b"]);
 }
 
@@ -177,13 +242,33 @@ async fn keeps_a_partition_on_one_shard() {
     let server = Server::start(4, &[]);
     let client = connect(&server).await;
     for (index, key) in ["a", "b", "c", "d", "e"].iter().enumerate() {
-        let put = client.put(*key, *key).partition_key("together").await.unwrap();
+        let put = client
+            .put(*key, *key)
+            .partition_key("together")
+            .await
+            .unwrap();
         assert_eq!(put.version.version_id, index as i64);
     }
-    assert_eq!(client.list("b", "d").partition_key("together").await.unwrap(), ["b", "c"]);
-    let next = client.get("c").partition_key("together").comparison(ComparisonType::Higher).await.unwrap();
+    assert_eq!(
+        client
+            .list("b", "d")
+            .partition_key("together")
+            .await
+            .unwrap(),
+        ["b", "c"]
+    );
+    let next = client
+        .get("c")
+        .partition_key("together")
+        .comparison(ComparisonType::Higher)
+        .await
+        .unwrap();
     assert_eq!(next.key, "d");
-    client.delete_range("a", "e").partition_key("together").await.unwrap();
+    client
+        .delete_range("a", "e")
+        .partition_key("together")
+        .await
+        .unwrap();
     assert_eq!(client.list("", "").await.unwrap(), ["e"]);
 }
 
@@ -195,8 +280,19 @@ async fn scans_five_thousand_records_of_four_shards() {
     put_all(&client, &all).await;
     let records = client.range_scan("", "").await.unwrap();
     assert_eq!(keys(&records), all);
-    assert!(records.iter().all(|record| value(record) == record.key.as_bytes()));
-    assert_eq!(client.list("record-01000", "record-03000").await.unwrap().len(), 2000);
+    assert!(
+        records
+            .iter()
+            .all(|record| value(record) == record.key.as_bytes())
+    );
+    assert_eq!(
+        client
+            .list("record-01000", "record-03000")
+            .await
+            .unwrap()
+            .len(),
+        2000
+    );
 }
 
 #[tokio::test]
@@ -205,7 +301,16 @@ async fn stores_empty_values_and_unicode_keys() {
     let client = connect(&server).await;
     client.put("empty", "").await.unwrap();
     assert_eq!(value(&client.get("empty").await.unwrap()), b"");
-    for key in ["é", "e\u{301}", "日本語/キー", "🦀", "\u{10ffff}", "\0", "a\0b", ""] {
+    for key in [
+        "é",
+        "e\u{301}",
+        "日本語/キー",
+        "🦀",
+        "\u{10ffff}",
+        "\0",
+        "a\0b",
+        "",
+    ] {
         client.put(key, key).await.unwrap();
         assert_eq!(value(&client.get(key).await.unwrap()), key.as_bytes());
     }
@@ -215,8 +320,12 @@ async fn stores_empty_values_and_unicode_keys() {
 #[tokio::test]
 async fn names_a_missing_namespace() {
     let server = Server::start(1, &[]);
-    let result = OxiaClient::builder().service_address(server.address()).namespace("missing").build().await;
-    let error = result.err().expect("no client for a missing namespace");
+    let result = OxiaClient::builder()
+        .service_address(server.address())
+        .namespace("missing")
+        .build()
+        .await;
+    let error = result.expect_err("no client for a missing namespace");
     assert!(error.to_string().contains("namespace not found"), "{error}");
 }
 
@@ -237,7 +346,10 @@ async fn reconnects_after_a_restart() {
                 let read = eventually(|| client.get(key.clone()).into_future()).await;
                 assert_eq!(value(&read), key.as_bytes());
             }
-            assert_eq!(eventually(|| client.list("", "").into_future()).await.len(), before.len() + round + 1);
+            assert_eq!(
+                eventually(|| client.list("", "").into_future()).await.len(),
+                before.len() + round + 1
+            );
         }
     }
 }
