@@ -2,6 +2,7 @@
  * Clients that mean harm, or know no better: each is bounded or cut off, and the requests of others go on meanwhile.
  */
 import { afterEach, describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { Code, Connection, frame } from "../../test/harness/grpc.ts";
 import { END_HEADERS, FrameType, http2Frame, RawConnection } from "../../test/harness/raw-http2.ts";
 import { listenForTest, oxiaMethods, pathOf, type TestListener, until } from "../../test/harness/rpc-server.ts";
@@ -246,6 +247,85 @@ describe("clients that are merely busy", () => {
     await until(() => raw.received > before, "a sign of life");
     expect([stats!.active, listener.connections()]).toEqual([STREAMS_PER_CONNECTION_MAX, 1]);
   });
+});
+
+describe("nonsense", () => {
+  test("after the preface ends at most its own connection", async () => {
+    const listener = await listen({ write: echo, writeStream: bidiEcho });
+    const types = fc.integer({ min: 0, max: 12 });
+    const frames = fc.array(
+      fc.tuple(types, fc.nat(255), fc.integer({ min: 0, max: 7 }), fc.uint8Array({ maxLength: 60 })),
+    );
+    await expectOthersServed(listener, () =>
+      fc.assert(
+        fc.asyncProperty(frames, fc.boolean(), async (parts, asCall) => {
+          const raw = await RawConnection.open(listener.address);
+          raw.greet();
+          if (asCall) raw.call(WRITE);
+          for (const [type, flags, stream, payload] of parts) raw.send(http2Frame(type, flags, stream, payload));
+          await new Promise((resolve) => setImmediate(resolve));
+          raw.close();
+        }),
+        { numRuns: 150 },
+      ),
+    );
+    await until(() => listener.connections() === 1, "the connections to go");
+    expect(listener.stats().requestBytesInFlight).toBe(0);
+    expect(listener.stats().methods.map(({ active }) => active)).toEqual([0, 0, 0, 0]);
+    expect(listener.logged.filter(({ level }) => level === "error")).toEqual([]);
+  });
+
+  test("from the first byte on ends at most its own connection", async () => {
+    const listener = await listen();
+    await expectOthersServed(listener, () =>
+      fc.assert(
+        fc.asyncProperty(
+          fc.uint8Array({ maxLength: 100 }),
+          fc.constantFrom("", "PRI * ", "POST ", "GET / HTTP/1.1\r\n"),
+          async (bytes, start) => {
+            const raw = await RawConnection.open(listener.address);
+            raw.send(Buffer.from(start));
+            raw.send(bytes);
+            await new Promise((resolve) => setImmediate(resolve));
+            raw.close();
+          },
+        ),
+        { numRuns: 150 },
+      ),
+    );
+    await until(() => listener.connections() === 1, "the connections to go");
+  });
+
+  test("in headers is answered, over HTTP/2 and for every content type", async () => {
+    const listener = await listen();
+    const raw = await rawTo(listener);
+    const types = ["application/grpc", "application/proto", "application/grpc-web", "application/json", "", "\xff"];
+    for (const type of types) {
+      for (const value of ["\x80\xff", "\u0001", " a ", "%", "a,b", ""]) {
+        raw.call(WRITE, frame(EMPTY_BYTES), { "content-type": type, filler: value, "grpc-timeout": value });
+      }
+      raw.call("no slash", frame(EMPTY_BYTES), { "content-type": type });
+      raw.call("//[", frame(EMPTY_BYTES), { "content-type": type });
+    }
+    await expectOthersServed(listener, () => new Promise((resolve) => setTimeout(resolve, 50)));
+    await until(() => listener.stats().methods.every(({ active }) => active === 0), "the calls to end");
+  });
+});
+
+test("streams that their handler has paused do not hold up the other calls of their connection", async () => {
+  const paused: Method = { kind: "bidi", open: () => ({ message: () => false, end: () => {} }) };
+  const listener = await listen({ write: echo, writeStream: paused });
+  const connection = await grpcTo(listener);
+  for (let i = 0; i < 20; i++) {
+    const call = connection.open(pathOf("writeStream"), () => {});
+    for (let k = 0; k < 20; k++) call.send(new Uint8Array(5_000));
+  }
+  await until(
+    () => listener.stats().methods.some(({ method, active }) => method === "WriteStream" && active === 20),
+    "the streams",
+  );
+  const reply = await connection.call(WRITE, new Uint8Array(300_000));
+  expect([reply.code, reply.messages[0]!.length]).toEqual([Code.OK, 300_000]);
 });
 
 test("headers past the limit are refused, and the connection lives on", async () => {

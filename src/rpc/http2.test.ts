@@ -169,6 +169,66 @@ describe("errors", () => {
   });
 });
 
+describe("handlers with mistakes", () => {
+  test("a response header that cannot be sent ends its call, and no other", async () => {
+    let first = true;
+    const listener = await listen({
+      write: unary((request, call) => {
+        if (first) call.setResponseHeader("bad header", "x");
+        first = false;
+        return request;
+      }),
+    });
+    const connection = await connect(listener);
+    const replies = await Promise.all([1, 2, 3].map(() => connection.call(pathOf("write"), EMPTY_BYTES)));
+    expect(replies.map(({ lost, code }) => lost || code)).toEqual([true, Code.OK, Code.OK]);
+    expect(listener.logged.map(({ message }) => message)).toEqual(["writing a reply failed"]);
+  });
+
+  test("a callback that throws at a cancellation keeps no other from being called", async () => {
+    const told: number[] = [];
+    const reply = await callWrite(
+      (_request, call) => {
+        call.onCancel(() => told.push(1));
+        call.onCancel(() => {
+          throw new Error("a bug");
+        });
+        call.onCancel(() => told.push(3));
+        return new Promise(() => {});
+      },
+      EMPTY_BYTES,
+      { headers: { "grpc-timeout": "5m" } },
+    );
+    expect([reply.code, told]).toEqual([Code.DEADLINE_EXCEEDED, [1, 3]]);
+    expect(reply.listener.logged.map(({ message }) => message)).toEqual(["ending a cancelled call failed"]);
+  });
+
+  test("responses and ends after the end are dropped", async () => {
+    let controls!: BidiControls;
+    const listener = await listen({
+      writeStream: {
+        kind: "bidi",
+        open: (_call, given) => {
+          controls = given;
+          return { message: () => true, end: () => given.end() };
+        },
+      },
+    });
+    const got: Bytes[] = [];
+    const call = (await connect(listener)).open(pathOf("writeStream"), (message) => got.push(message));
+    call.send(EMPTY_BYTES);
+    call.halfClose();
+    expect((await call.ended).code).toBe(Code.OK);
+    expect(controls.send(EMPTY_BYTES)).toBe(false);
+    controls.end();
+    controls.fail(new Refusal("ABORTED", ""));
+    controls.resume();
+    await expect(controls.drained()).rejects.toThrow("aborted");
+    expect(got).toEqual([]);
+    expect(listener.stats().methods[0]!.handled.reduce((sum, count) => sum + count)).toBe(1);
+  });
+});
+
 describe("malformed requests", () => {
   const cases: Record<string, { rawBody: Uint8Array; code: number; message: string }> = {
     "no message": { rawBody: EMPTY_BYTES, code: Code.UNIMPLEMENTED, message: "no request message" },

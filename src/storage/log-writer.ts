@@ -9,12 +9,11 @@
  * A full disk refuses clients' entries and keeps what it has; promises and control entries then use the ballast. Any
  * other error of the device is thrown: the process must end, since what is on the disk is unknown.
  */
-import { closeSync, existsSync, fsyncSync, openSync, statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { assert } from "../lib/assert.ts";
 import type { Bytes } from "../lib/bytes.ts";
 import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term, Timestamp } from "../model/ids.ts";
 import {
-  LOG_BALLAST_BYTES,
   LOG_COMMIT_BYTES_MAX,
   LOG_READ_BYTES_MAX,
   LOG_SEGMENT_BYTES_MAX,
@@ -24,8 +23,9 @@ import {
 import { type Reason, Refusal } from "../model/refusal.ts";
 import type { LogStats, ReplicaLog } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
-import { removeFile, removeSqlite, syncDirectory, writeAll } from "./files.ts";
-import { ballastPath, segmentPath } from "./log-files.ts";
+import { Ballast } from "./ballast.ts";
+import { removeSqlite, syncDirectory } from "./files.ts";
+import { segmentPath } from "./log-files.ts";
 import { indexRow, type OpenedLog, type OpenSegment, openLogFiles } from "./log-opening.ts";
 import { type LogReplica, replicaLog } from "./log-replica.ts";
 import type { SegmentRecord } from "./promises.ts";
@@ -67,6 +67,7 @@ export class LogWriter {
   readonly #options: LogWriterOptions;
   readonly #files: OpenedLog;
   readonly #replicas: Map<ShardId, LogReplica>;
+  readonly #ballast: Ballast;
   #current: OpenSegment;
   /** Indexes of closed segments that were read. */
   readonly #closedIndexes = new Map<number, Map<ShardId, ShardIndex>>();
@@ -83,12 +84,13 @@ export class LogWriter {
   /** Opens or creates the log in a directory. Throws what the device throws. */
   constructor(options: LogWriterOptions) {
     this.#options = options;
+    this.#ballast = new Ballast(options.directory);
     this.#files = openLogFiles(options);
     this.#replicas = this.#files.replicas;
     this.#current = this.#files.current;
     this.#openedAt = options.now();
     for (const segment of this.#files.closed) this.#closedBytes += this.#sizeOf(segment);
-    this.#layBallast();
+    this.#ballast.lay();
   }
 
   replicas(): ReplicaLog[] {
@@ -145,12 +147,12 @@ export class LogWriter {
   }
 
   #save(record: ReplicaRecord): void {
-    this.#withBallast(() => this.#files.promises.save({ replicas: [record] }));
+    this.#ballast.use(() => this.#files.promises.save({ replicas: [record] }));
   }
 
   #syncWatermark(replicas: readonly LogReplica[]): void {
     const records = replicas.map(({ record, head }) => ({ ...record, head }));
-    this.#withBallast(() => this.#files.watermark.sync(records));
+    this.#ballast.use(() => this.#files.watermark.sync(records));
     for (const { record } of replicas) this.#behind.delete(record.shard);
     if (this.#behind.size === 0) this.#commitsBehind = 0;
   }
@@ -196,7 +198,8 @@ export class LogWriter {
       full = true;
       file.rollback();
     }
-    if (full && this.#dropBallastFor(accepted)) {
+    // control entries may use the ballast; clients' entries are refused before
+    if (full && accepted.length > 0 && accepted.every(({ entry }) => isControl(entry.value)) && this.#ballast.drop()) {
       this.#commitGroup(group, results);
       return;
     }
@@ -348,7 +351,7 @@ export class LogWriter {
     tolerateFull(() => {
       this.#rollWhenDue();
       this.#trim();
-      this.#layBallast();
+      this.#ballast.lay();
     });
   }
 
@@ -449,46 +452,6 @@ export class LogWriter {
     this.#current.file.close();
     this.#files.promises.close();
     this.#files.watermark.close();
-  }
-
-  // --- the ballast ----------------------------------------------------------------------------------------------
-
-  /** Runs what must not fail for want of space: the ballast is given up for it. */
-  #withBallast(step: () => void): void {
-    try {
-      step();
-    } catch (error) {
-      if (!isDiskFull(error) || !this.#dropBallast()) throw error;
-      step();
-    }
-  }
-
-  /** Control entries may use the ballast; clients' entries are refused before. */
-  #dropBallastFor(appends: readonly Append[]): boolean {
-    return appends.length > 0 && appends.every(({ entry }) => isControl(entry.value)) && this.#dropBallast();
-  }
-
-  #dropBallast(): boolean {
-    const path = ballastPath(this.#options.directory);
-    if (!existsSync(path)) return false;
-    removeFile(path);
-    return true;
-  }
-
-  /** Lays the ballast down when it is not there and there is space. */
-  #layBallast(): void {
-    const path = ballastPath(this.#options.directory);
-    if (existsSync(path)) return;
-    const file = openSync(path, "w", 0o600);
-    try {
-      writeAll(file, new Uint8Array(LOG_BALLAST_BYTES), 0);
-      fsyncSync(file);
-    } catch (error) {
-      removeFile(path);
-      if (!isDiskFull(error)) throw error;
-    } finally {
-      closeSync(file);
-    }
   }
 }
 

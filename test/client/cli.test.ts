@@ -197,7 +197,7 @@ test("perf loads, measures and reports as JSON, with its progress beside", async
     expect(latencyMs.p999).toBeGreaterThan(0);
   }
   expect(err).toContain("preload: 50 keys");
-  expect(err).toMatch(/put \d+\/s/);
+  expect(err).toMatch(/(put|get) \d+\/s/);
 });
 
 test("perf keeps to its rate", async () => {
