@@ -105,10 +105,16 @@ func TestFiveThousandKeys(t *testing.T) {
 		putAll(t, client, keys, func(key string) []byte { return []byte("value of " + key) })
 
 		reader := s.asyncClient()
-		results := make([]<-chan oxia.GetResult, len(keys))
-		for i, key := range keys {
-			results[i] = reader.Get(key)
+		// A get's channel may be unbuffered: each result is taken by a goroutine of its own, or the client stops.
+		results := make([]chan oxia.GetResult, len(keys))
+		for i := range results {
+			results[i] = make(chan oxia.GetResult, 1)
 		}
+		go func() {
+			for i, key := range keys {
+				go func(result <-chan oxia.GetResult) { results[i] <- <-result }(reader.Get(key))
+			}
+		}()
 		for i, result := range results {
 			r := <-result
 			must(t, r.Err)
