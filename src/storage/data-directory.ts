@@ -20,7 +20,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { utf8 } from "../lib/bytes.ts";
-import { replaceFile, syncDirectory } from "./files.ts";
+import { removeSqlite, replaceFile, syncDirectory } from "./files.ts";
 import { explainError, openSqlite, sqliteErrorKind } from "./sqlite.ts";
 
 /** The format that this build writes. It reads no newer one. */
@@ -182,15 +182,26 @@ function lockAll(directories: readonly string[]): Database[] {
 
 function lock(directory: string): Database {
   const path = join(directory, LOCK);
-  let held: Database | undefined;
   try {
-    held = openSqlite(path, { mode: "create", synchronous: "OFF", exclusive: true });
+    return hold(path);
+  } catch (cause) {
+    if (sqliteErrorKind(cause) === "busy")
+      throw new DirectoryRefused(`${directory} is in use by another process`, { cause });
+    if (sqliteErrorKind(cause) !== "corrupt") throw new Error(`${path}: ${explainError(cause)}`, { cause });
+  }
+  // It holds nothing and is never synced, so a power cut may garble it; whoever held it is gone, else it were busy.
+  removeSqlite(path);
+  return hold(path);
+}
+
+function hold(path: string): Database {
+  const held = openSqlite(path, { mode: "create", synchronous: "OFF", exclusive: true });
+  try {
     held.run("CREATE TABLE IF NOT EXISTS lock (holder INTEGER)");
     held.run("BEGIN EXCLUSIVE");
     return held;
-  } catch (cause) {
-    held?.close();
-    if (sqliteErrorKind(cause) !== "busy") throw new Error(`${path}: ${explainError(cause)}`, { cause });
-    throw new DirectoryRefused(`${directory} is in use by another process`, { cause });
+  } catch (error) {
+    held.close();
+    throw error;
   }
 }

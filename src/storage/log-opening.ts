@@ -15,8 +15,8 @@ import type { Damage } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { setAside, syncDirectory } from "./files.ts";
 import { promisesPath, segmentNumbers, segmentPath, watermarkPath } from "./log-files.ts";
-import { isLive, type LogReplica } from "./log-replica.ts";
-import { Promises, RowDamage, type SegmentRecord } from "./promises.ts";
+import { isLive, type LogReplica, liveLast } from "./log-replica.ts";
+import { Promises, RowDamage, type SegmentRecord, type SegmentShare } from "./promises.ts";
 import type { ReplicaRecord } from "./replica-record.ts";
 import { isWellFormed, SegmentFile } from "./segment.ts";
 import { ShardIndex } from "./segment-index.ts";
@@ -178,18 +178,25 @@ class Opening {
     for (const [at, segment] of closed.entries()) {
       const needed =
         segment.shares.length === 0 ||
-        segment.shares.some(({ shard, last }) => {
-          const replica = this.#replicas.get(shard);
-          return replica !== undefined && last.offset > replica.record.released;
+        segment.shares.some((share) => {
+          const record = this.#replicas.get(share.shard)?.record;
+          if (record === undefined) return false;
+          const last = liveLast(share, record);
+          // a share that a cut goes through ends in its middle: only its rows say with which checksum
+          return (
+            last > record.released || (last < share.last.offset && last >= share.first && last > record.base.offset)
+          );
         });
       if (needed) closed[at] = this.#checkSegment(segment);
-      else for (const { shard, last } of segment.shares) this.#advance(shard, last);
+      else for (const share of segment.shares) this.#advance(share);
     }
   }
 
-  #advance(shard: ShardId, last: Head): void {
-    const replica = this.#replicas.get(shard);
-    if (replica !== undefined && last.offset > replica.head.offset) replica.head = last;
+  /** Takes over the end of a share that no state needs. */
+  #advance(share: SegmentShare): void {
+    const replica = this.#replicas.get(share.shard);
+    if (replica === undefined || liveLast(share, replica.record) < share.last.offset) return;
+    if (share.last.offset > replica.head.offset) replica.head = share.last;
   }
 
   #checkSegment(segment: SegmentRecord): SegmentRecord {
@@ -210,10 +217,11 @@ class Opening {
       file?.close();
     }
     const shares = segment.shares.length > 0 ? segment.shares : this.#sharesOf(indexes);
-    for (const { shard, last } of shares) {
-      const replica = this.#replicas.get(shard);
-      if (replica === undefined || replica.head.offset >= last.offset || last.offset <= replica.record.released)
-        continue;
+    for (const share of shares) {
+      const replica = this.#replicas.get(share.shard);
+      if (replica === undefined) continue;
+      const last = liveLast(share, replica.record);
+      if (replica.head.offset >= last || last <= replica.record.released) continue;
       const where = `offset ${replica.head.offset + 1}`;
       replica.damage ??= damage ?? { file: path, where, what: "an entry is missing" };
     }

@@ -3,7 +3,7 @@
  *
  * Invariant: record.head.offset <= head.offset; head.term <= record.promise.
  */
-import type { Head } from "../model/ids.ts";
+import type { Head, Offset } from "../model/ids.ts";
 import type { Damage, ReplicaLog } from "../ports.ts";
 import type { ReplicaRecord } from "./replica-record.ts";
 
@@ -16,6 +16,14 @@ export interface LogReplica {
 /** Whether a row of this shard is an entry of the log as it stands: the cut of a newer generation ends older rows. */
 export function isLive(row: { readonly generation: number; readonly offset: number }, record: ReplicaRecord): boolean {
   return row.generation === record.generation || (row.generation < record.generation && row.offset <= record.cut);
+}
+
+/** The last offset of a segment's share that still is an entry of the log: below its first one when none is. */
+export function liveLast(
+  share: { readonly generation: number; readonly last: { readonly offset: Offset } },
+  record: ReplicaRecord,
+): Offset {
+  return share.generation < record.generation ? Math.min(share.last.offset, record.cut) : share.last.offset;
 }
 
 /** As callers of the port see it. */

@@ -27,7 +27,7 @@ import { Ballast } from "./ballast.ts";
 import { removeSqlite, syncDirectory } from "./files.ts";
 import { segmentPath } from "./log-files.ts";
 import { indexRow, type OpenedLog, type OpenSegment, openLogFiles } from "./log-opening.ts";
-import { type LogReplica, replicaLog } from "./log-replica.ts";
+import { type LogReplica, liveLast, replicaLog } from "./log-replica.ts";
 import type { SegmentRecord } from "./promises.ts";
 import { newRecord, type ReplicaRecord } from "./replica-record.ts";
 import { isWellFormed, type Row, SegmentFile } from "./segment.ts";
@@ -89,6 +89,9 @@ export class LogWriter {
     this.#replicas = this.#files.replicas;
     this.#current = this.#files.current;
     this.#openedAt = options.now();
+    // behind an accepted loss a new segment begins: dead rows and live ones of the same offsets never share one
+    if (options.acceptLoss.size > 0 && this.#current.file.rows > 0 && this.#current.file.path !== ":memory:")
+      this.#roll();
     for (const segment of this.#files.closed) this.#closedBytes += this.#sizeOf(segment);
     this.#ballast.lay();
   }
@@ -311,14 +314,33 @@ export class LogWriter {
     return [entryOf(row)];
   }
 
+  /** The closed segment that holds an entry of the log as it stands. */
+  #segmentOf(record: ReplicaRecord, offset: Offset): SegmentRecord | undefined {
+    return this.#files.closed.find(({ shares }) =>
+      shares.some(
+        (share) => share.shard === record.shard && share.first <= offset && offset <= liveLast(share, record),
+      ),
+    );
+  }
+
+  /** The chain's value at the entry before `offset`, the first of its segment. */
   #crcBefore(shard: ShardId, offset: Offset): number {
-    const { base } = this.#replicas.get(shard)!.record;
-    if (base.offset === offset - 1) return base.crc;
-    for (const { shares } of this.#files.closed) {
-      const share = shares.find((candidate) => candidate.shard === shard && candidate.last.offset === offset - 1);
-      if (share !== undefined) return share.last.crc;
+    const { record } = this.#replicas.get(shard)!;
+    if (record.base.offset === offset - 1) return record.base.crc;
+    const segment = this.#segmentOf(record, offset - 1);
+    if (segment === undefined) throw damaged(this.#options.directory, offset - 1, "no segment holds it");
+    const share = segment.shares.find((candidate) => candidate.shard === shard)!;
+    if (share.last.offset === offset - 1) return share.last.crc;
+    const file = new SegmentFile(segmentPath(this.#options.directory, segment.number), { syncData: true });
+    try {
+      const index = this.#indexOf(segment, file).get(shard);
+      const [row] =
+        index === undefined ? [] : file.read(shard, { ...index.find(offset - 1), entries: 1 }, LOG_READ_BYTES_MAX);
+      if (row === undefined) throw damaged(file.path, offset - 1, "its segment does not hold it");
+      return row.crc;
+    } finally {
+      file.close();
     }
-    throw damaged(this.#options.directory, offset - 1, "no segment holds it");
   }
 
   #indexOf(segment: SegmentRecord, file: SegmentFile): Map<ShardId, ShardIndex> {

@@ -215,7 +215,7 @@ test(
       console.log(`${name}: ${files.map((file) => relative(".", file)).join(" ")}`);
     for (const [part, { refused, without }] of counts)
       console.log(`${part}: ${refused} refused, ${without} without effect`);
-    for (const part of ["log segment", "log -wal", "promises", "watermark", "shard database"]) {
+    for (const part of ["log segment", "promises", "watermark", "shard database"]) {
       expect(counts.get(part)?.refused ?? 0, `flips in a ${part} that were noticed`).toBeGreaterThan(0);
     }
   },
