@@ -1,0 +1,190 @@
+/**
+ * CPU and throughput of the built server beside a peer, interleaved in one run on one machine: what counts is the ratio.
+ *
+ *     bun run bench                                        Varia alone
+ *     bun run bench --peer 127.0.0.1:6648 --peer-pid 4711  beside a server that speaks the same protocol, with 4 shards
+ *     … --rounds 3 --seconds 8 --rows "put, 1 k keys" --keys 1000000
+ *
+ * Load comes from `varia perf` in a process of its own. CPU is the server's, all threads, from the OS; resident memory
+ * too. A figure is the median of its rounds.
+ */
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+
+const EXECUTABLE = join(import.meta.dir, "../../dist/varia");
+const TICKS_PER_S = 100;
+
+const { values: flags } = parseArgs({
+  options: {
+    peer: { type: "string" },
+    "peer-pid": { type: "string" },
+    rounds: { type: "string", default: "3" },
+    seconds: { type: "string", default: "8" },
+    rows: { type: "string" },
+    keys: { type: "string", default: "1000000" },
+  },
+});
+
+interface Server {
+  readonly name: string;
+  readonly address: string;
+  readonly pid: number;
+}
+
+interface Row {
+  readonly name: string;
+  readonly keys: number;
+  readonly flags: readonly string[];
+  /** What the ratio to the peer must be, as the issue says it; for reading only. */
+  readonly wanted: string;
+}
+
+const many = Number(flags.keys);
+const batched = ["--rate", "0", "--value-size", "128"];
+const ROWS: readonly Row[] = [
+  { name: "put, 1 k keys", keys: 1000, flags: [...batched, "-p", "0"], wanted: "cpu <= 0.5" },
+  { name: "get, 1 k keys", keys: 1000, flags: [...batched, "-p", "100"], wanted: "cpu <= 0.6" },
+  { name: "put, 1 M keys", keys: many, flags: [...batched, "-p", "0"], wanted: "cpu <= 0.52" },
+  { name: "get, 1 M keys", keys: many, flags: [...batched, "-p", "100"], wanted: "cpu <= 0.48" },
+  { name: "range scan", keys: many, flags: ["--rate", "0", "--range-scan"], wanted: "records/s >= 1.5" },
+  { name: "unary get", keys: 1000, flags: [...batched, "--unary", "--connections", "4", "-p", "100"], wanted: "" },
+  {
+    name: "unary put",
+    keys: 1000,
+    flags: [...batched, "--unary", "--connections", "4", "-p", "0"],
+    wanted: "cpu <= 0.75",
+  },
+  {
+    name: "one put at a time",
+    keys: 1000,
+    flags: [...batched, "--unary", "--concurrency", "1", "-p", "0"],
+    wanted: "",
+  },
+];
+
+interface Figure {
+  readonly opsPerS: number;
+  readonly cpuUs: number;
+  readonly residentMb: number;
+  readonly p50Ms: number;
+}
+
+/** CPU seconds of a process, all its threads. */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S;
+}
+
+function residentMb(pid: number): number {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) / 1024;
+}
+
+async function perf(server: Server, words: readonly string[]): Promise<Record<string, any>> {
+  const child = Bun.spawn([EXECUTABLE, "perf", "-a", server.address, "--json", ...words], { stderr: "ignore" });
+  const text = await new Response(child.stdout).text();
+  if ((await child.exited) !== 0) throw new Error(`varia perf failed: ${words.join(" ")}\n${text}`);
+  return JSON.parse(text);
+}
+
+async function measure(server: Server, row: Row): Promise<Figure> {
+  const before = cpuSeconds(server.pid);
+  const summary = await perf(server, [
+    ...row.flags,
+    "--keys-cardinality",
+    String(row.keys),
+    "--duration",
+    `${flags.seconds}s`,
+  ]);
+  const cpu = cpuSeconds(server.pid) - before;
+  const kinds = Object.values(summary.byOperation) as {
+    records?: number;
+    operations: number;
+    latencyMs: { p50: number };
+  }[];
+  const operations = kinds.reduce((sum, each) => sum + (each.records ?? each.operations), 0);
+  const seconds = summary.elapsedSeconds as number;
+  return {
+    opsPerS: operations / seconds,
+    cpuUs: (cpu / operations) * 1e6,
+    residentMb: residentMb(server.pid),
+    p50Ms: kinds[0]?.latencyMs.p50 ?? 0,
+  };
+}
+
+async function startOwn(directory: string): Promise<Server & { stop(): Promise<void> }> {
+  const words = [
+    "standalone",
+    "-s",
+    "4",
+    "-p",
+    "127.0.0.1:0",
+    "-m",
+    "127.0.0.1:0",
+    "--data-dir",
+    `${directory}/db`,
+    "--wal-dir",
+    `${directory}/wal`,
+  ];
+  const child = Bun.spawn([EXECUTABLE, ...words], { stdout: "pipe", stderr: "ignore" });
+  let text = "";
+  for await (const chunk of child.stdout) {
+    text += Buffer.from(chunk).toString();
+    const address = /^public (\S+)$/m.exec(text)?.[1];
+    if (address === undefined) continue;
+    const stop = async () => {
+      child.kill();
+      await child.exited;
+    };
+    return { name: "varia", address, pid: child.pid, stop };
+  }
+  throw new Error(`the server did not start:\n${text}`);
+}
+
+function median(figures: readonly Figure[], of: (figure: Figure) => number): number {
+  const sorted = figures.map(of).sort((a, b) => a - b);
+  return sorted[sorted.length >> 1]!;
+}
+
+function line(name: string, figures: readonly Figure[]): string {
+  const ops = Math.round(median(figures, (figure) => figure.opsPerS));
+  const cpu = median(figures, (figure) => figure.cpuUs).toFixed(2);
+  const resident = Math.round(median(figures, (figure) => figure.residentMb));
+  const p50 = median(figures, (figure) => figure.p50Ms).toFixed(2);
+  return `${name.padEnd(8)} ${String(ops).padStart(9)} ops/s  ${cpu.padStart(8)} µs CPU  ${p50.padStart(8)} ms p50  ${resident} MB`;
+}
+
+const directory = mkdtempSync(join(tmpdir(), "varia-bench-"));
+const own = await startOwn(directory);
+const servers: Server[] = [own];
+if (flags.peer !== undefined) servers.push({ name: "peer", address: flags.peer, pid: Number(flags["peer-pid"]) });
+try {
+  let loaded = 0;
+  for (const row of ROWS.filter(({ name }) => flags.rows === undefined || flags.rows.split(",").includes(name))) {
+    if (row.keys > loaded) {
+      for (const server of servers)
+        await perf(server, ["--rate", "0", "--preload", "--keys-cardinality", String(row.keys), "--duration", "0s"]);
+      loaded = row.keys;
+      if (row.keys === many)
+        for (const { name, pid } of servers)
+          console.log(`${name}: ${Math.round(residentMb(pid))} MB resident after loading ${many} keys`);
+    }
+    const figures = new Map<string, Figure[]>(servers.map(({ name }) => [name, []]));
+    for (let round = 0; round < Number(flags.rounds); round++) {
+      for (const server of servers) figures.get(server.name)!.push(await measure(server, row));
+    }
+    console.log(`\n${row.name}`);
+    for (const [name, each] of figures) console.log(`  ${line(name, each)}`);
+    if (servers.length === 2) {
+      const [ours, theirs] = [...figures.values()] as [Figure[], Figure[]];
+      const ratio = (of: (figure: Figure) => number) => (median(ours, of) / median(theirs, of)).toFixed(2);
+      console.log(
+        `  ratio    cpu ${ratio((figure) => figure.cpuUs)}  throughput ${ratio((figure) => figure.opsPerS)}  wanted: ${row.wanted}`,
+      );
+    }
+  }
+} finally {
+  await own.stop();
+  rmSync(directory, { recursive: true, force: true });
+}
