@@ -64,6 +64,12 @@ const ROWS: readonly Row[] = [
   },
 ];
 
+/** What `varia perf --json` prints, as far as it is read here. */
+interface Summary {
+  readonly elapsedSeconds: number;
+  readonly byOperation: Readonly<Record<string, { records?: number; operations: number; latencyMs: { p50: number } }>>;
+}
+
 interface Figure {
   readonly opsPerS: number;
   readonly cpuUs: number;
@@ -81,11 +87,11 @@ function residentMb(pid: number): number {
   return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) / 1024;
 }
 
-async function perf(server: Server, words: readonly string[]): Promise<Record<string, any>> {
+async function perf(server: Server, words: readonly string[]): Promise<Summary> {
   const child = Bun.spawn([EXECUTABLE, "perf", "-a", server.address, "--json", ...words], { stderr: "ignore" });
   const text = await new Response(child.stdout).text();
   if ((await child.exited) !== 0) throw new Error(`varia perf failed: ${words.join(" ")}\n${text}`);
-  return JSON.parse(text);
+  return JSON.parse(text) as Summary;
 }
 
 async function measure(server: Server, row: Row): Promise<Figure> {
@@ -98,13 +104,11 @@ async function measure(server: Server, row: Row): Promise<Figure> {
     `${flags.seconds}s`,
   ]);
   const cpu = cpuSeconds(server.pid) - before;
-  const kinds = Object.values(summary.byOperation) as {
-    records?: number;
-    operations: number;
-    latencyMs: { p50: number };
+  const kinds = Object.values(summary.byOperation);
+    operations: number;p50: number ;
   }[];
   const operations = kinds.reduce((sum, each) => sum + (each.records ?? each.operations), 0);
-  const seconds = summary.elapsedSeconds as number;
+  const seconds = summary.elapsedSeconds;
   return {
     opsPerS: operations / seconds,
     cpuUs: (cpu / operations) * 1e6,
