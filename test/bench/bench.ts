@@ -105,8 +105,6 @@ async function measure(server: Server, row: Row): Promise<Figure> {
   ]);
   const cpu = cpuSeconds(server.pid) - before;
   const kinds = Object.values(summary.byOperation);
-    operations: number;p50: number ;
-  }[];
   const operations = kinds.reduce((sum, each) => sum + (each.records ?? each.operations), 0);
   const seconds = summary.elapsedSeconds;
   return {
