@@ -7,6 +7,7 @@ import type { EntryId, Head, LogEntry, ReplicaId, ShardId } from "../model/ids.t
 import { LOG_UPKEEP_MS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
 import type { LogStats, ReplicaLog } from "../ports.ts";
+import { unpackAppends } from "./append-batch.ts";
 import { type Append, type AppendResult, LogWriter } from "./log-writer.ts";
 import { explainError } from "./sqlite.ts";
 
@@ -38,10 +39,8 @@ export interface LogAnswers {
   close: undefined;
 }
 
-/** To the Worker: a question, or appends. */
-export type ToLogWorker =
-  | { readonly id: number; readonly request: LogRequest }
-  | { readonly appends: readonly Append[] };
+/** To the Worker: a question, or appends packed by append-batch.ts. */
+export type ToLogWorker = { readonly id: number; readonly request: LogRequest } | { readonly appends: ArrayBuffer };
 
 /** From the Worker: an answer, a refusal, what became of appends, or that the device failed. */
 export type FromLogWorker =
@@ -58,7 +57,7 @@ let failed = false;
 self.onmessage = ({ data }: MessageEvent<ToLogWorker>): void => {
   if (failed) return;
   if ("appends" in data) {
-    for (const append of data.appends) waiting.push(append);
+    for (const append of unpackAppends(data.appends)) waiting.push(append);
     if (!commitDue) {
       commitDue = true;
       setImmediate(commit);

@@ -7,6 +7,7 @@ import type { EntryId, Head, LogEntry, Offset, ShardId, Term } from "../model/id
 import { LOG_QUEUED_BYTES_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import type { Log, LogStats, ReplicaLog } from "../ports.ts";
+import { packAppends } from "./append-batch.ts";
 import type { FromLogWorker, LogAnswers, LogRequest, ToLogWorker } from "./log-worker.ts";
 import type { Append, AppendResult } from "./log-writer.ts";
 import { startWorker } from "./start-worker.ts";
@@ -124,24 +125,19 @@ export class SqliteLog implements Log {
     this.#worker.terminate();
   }
 
-  /** Values that own their bytes are handed over, the others are copied: either way the caller's stay as they are. */
   #send(): void {
-    const appends = this.#outgoing;
-    if (appends.length === 0) return;
+    if (this.#outgoing.length === 0) return;
+    const appends = packAppends(this.#outgoing);
     this.#outgoing = [];
-    this.#post({ appends });
+    this.#worker.postMessage({ appends } satisfies ToLogWorker, [appends]);
   }
 
   #ask<Kind extends LogRequest["kind"]>(request: LogRequest & { readonly kind: Kind }): Promise<LogAnswers[Kind]> {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#questions.set(id, { resolve, reject });
-      this.#post({ id, request });
+      this.#worker.postMessage({ id, request } satisfies ToLogWorker);
     });
-  }
-
-  #post(message: ToLogWorker): void {
-    this.#worker.postMessage(message);
   }
 
   #receive(message: FromLogWorker): void {

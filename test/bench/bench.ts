@@ -3,7 +3,7 @@
  *
  *     bun run bench                                        Varia alone
  *     bun run bench --peer 127.0.0.1:6648 --peer-pid 4711  beside a server that speaks the same protocol, with 4 shards
- *     … --rounds 3 --seconds 8 --rows "put, 1 k keys" --keys 1000000
+ *     … --rounds 3 --seconds 8 --rows "put, 1 k keys;range scan" --keys 1000000
  *
  * Load comes from `varia perf` in a process of its own. CPU is the server's, all threads, from the OS; resident memory
  * too. A figure is the median of its rounds.
@@ -163,7 +163,7 @@ const servers: Server[] = [own];
 if (flags.peer !== undefined) servers.push({ name: "peer", address: flags.peer, pid: Number(flags["peer-pid"]) });
 try {
   let loaded = 0;
-  for (const row of ROWS.filter(({ name }) => flags.rows === undefined || flags.rows.split(",").includes(name))) {
+  for (const row of ROWS.filter(({ name }) => flags.rows === undefined || flags.rows.split(";").includes(name))) {
     if (row.keys > loaded) {
       for (const server of servers)
         await perf(server, ["--rate", "0", "--preload", "--keys-cardinality", String(row.keys), "--duration", "0s"]);

@@ -72,6 +72,7 @@ export class MergedCursor implements Cursor {
 
   next(): boolean {
     this.#check();
+    if (this.#tables.length === 0) return this.#nextStored();
     for (;;) {
       const source = this.#first();
       if (source === undefined) return this.#nextStored();

@@ -270,7 +270,7 @@ function scan(database: Database, path: string, state: StoredState | undefined):
       if ((compareBytes(orderKey, last[0]) || compareBytes(tie, last[1])) <= 0)
         return damage(`row ${count}`, "keys are out of order");
       const crc = storedCrc(row);
-      if (crc !== rowCrc(orderKey, tie, row.subarray(4)))
+      if (!hasItsCrc(orderKey, tie, row))
         return damage(`row ${count}`, "a row has another checksum than it was written with");
       addToHash(hash, crc, 1);
       count++;
@@ -291,7 +291,7 @@ function* readableRows(database: Database): Generator<[Uint8Array, Uint8Array, U
     try {
       const rows = database.query(`SELECT okey, tie, row FROM kv ORDER BY okey ${direction}, tie ${direction}`);
       for (const { okey, tie, row } of rows.iterate() as Iterable<Record<string, Uint8Array>>) {
-        if (storedCrc(row!) === rowCrc(okey!, tie!, row!.subarray(4))) yield [okey!, tie!, row!];
+        if (hasItsCrc(okey!, tie!, row!)) yield [okey!, tie!, row!];
       }
       return;
     } catch {
@@ -305,9 +305,9 @@ export function storedCrc(stored: Uint8Array): number {
   return (stored[0]! | (stored[1]! << 8) | (stored[2]! << 16) | (stored[3]! << 24)) >>> 0;
 }
 
-/** The CRC of a record: over order key, tie and row. */
-export function rowCrc(orderKey: Uint8Array, tie: Uint8Array, row: Uint8Array): number {
+/** Whether a stored row has the CRC that it begins with: over order key, tie and row. */
+export function hasItsCrc(orderKey: Uint8Array, tie: Uint8Array, stored: Uint8Array): boolean {
   let crc = crc32c(orderKey);
   if (tie.length > 0) crc = crc32c(tie, 0, tie.length, crc);
-  return crc32c(row, 0, row.length, crc);
+  return crc32c(stored, 4, stored.length, crc) === storedCrc(stored);
 }

@@ -3,7 +3,7 @@ import type { Database, Statement } from "bun:sqlite";
 import { EMPTY_BYTES } from "../../lib/bytes.ts";
 import { Refusal } from "../../model/refusal.ts";
 import { openSqlite } from "../sqlite.ts";
-import { rowCrc, storedCrc } from "./flush.ts";
+import { hasItsCrc } from "./flush.ts";
 import type { OrderRange } from "./table-order.ts";
 
 /** Bytes of a file that readers map: a mapped page costs no copy, but counts as resident until the kernel takes it back. */
@@ -16,7 +16,12 @@ const PAGE_ROWS_MAX = 1024;
 /** A page ends with the row that reaches this. */
 const PAGE_BYTES_MAX = 256 * 1024;
 
-export type StoredRow = readonly [orderKey: Uint8Array, tie: Uint8Array, stored: Uint8Array];
+/** As the columns are named; `row` is CRC and row. */
+export interface StoredRow {
+  readonly okey: Uint8Array;
+  readonly tie: Uint8Array;
+  readonly row: Uint8Array;
+}
 
 export class KeyValueReader {
   readonly path: string;
@@ -76,17 +81,17 @@ export class KeyValueReader {
       from?.tie ?? EMPTY_BYTES,
       to?.orderKey ?? EMPTY_BYTES,
       to?.tie ?? EMPTY_BYTES,
-    ) as Iterable<{ okey: Uint8Array; tie: Uint8Array; row: Uint8Array }>;
-    for (const { okey, tie, row } of found) {
-      rows.push([okey, tie, row]);
-      bytes += row.length;
+    ) as Iterable<StoredRow>;
+    for (const stored of found) {
+      rows.push(stored);
+      bytes += stored.row.length;
       if (bytes >= PAGE_BYTES_MAX) return { rows, last: false };
     }
     return { rows, last: rows.length < limit };
   }
 
   check(orderKey: Uint8Array, tie: Uint8Array, stored: Uint8Array): void {
-    if (storedCrc(stored) === rowCrc(orderKey, tie, stored.subarray(4))) return;
+    if (hasItsCrc(orderKey, tie, stored)) return;
     const place = Buffer.from(orderKey.subarray(0, 64)).toString("hex");
     throw new Refusal(
       "DATA_LOSS",
@@ -129,11 +134,11 @@ export class StoredCursor {
 
   next(): boolean {
     if (this.#at === this.#page.length && !this.#turn()) return false;
-    const [orderKey, tie, stored] = this.#page[this.#at++]!;
-    this.#reader.check(orderKey, tie, stored);
-    this.orderKey = orderKey;
+    const { okey, tie, row } = this.#page[this.#at++]!;
+    this.#reader.check(okey, tie, row);
+    this.orderKey = okey;
     this.tie = tie;
-    this.stored = stored;
+    this.stored = row;
     return true;
   }
 
@@ -141,7 +146,7 @@ export class StoredCursor {
     if (this.#last) return false;
     const end = this.#page.at(-1);
     if (end !== undefined) {
-      const bound = { orderKey: end[0], tie: end[1], inclusive: false };
+      const bound = { orderKey: end.okey, tie: end.tie, inclusive: false };
       this.#range = this.#range.reverse ? { ...this.#range, to: bound } : { ...this.#range, from: bound };
     }
     const { rows, last } = this.#reader.page(this.#range, this.#limit);
