@@ -93,8 +93,6 @@ export const LOG_QUEUED_BYTES_MAX = 256 * MiB;
 export const LOG_CHECKPOINT_PAGES = 128;
 /** Bytes that the -wal of a segment is cut to after a checkpoint. */
 export const LOG_WAL_BYTES_KEPT = 4 * MiB;
-/** Files of closed segments held open at once for reading. */
-export const LOG_SEGMENT_FILES_OPEN_MAX = 4;
 /** A mark in a segment's index stands for so many entries at most, with so many rows of other shards between two of them. */
 export const LOG_INDEX_ENTRIES_PER_MARK_MAX = 1024;
 export const LOG_INDEX_FOREIGN_ROWS_MAX = 64;

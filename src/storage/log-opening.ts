@@ -235,10 +235,9 @@ class Opening {
     });
   }
 
-  /** Reads all rows, moves heads on, fills the indexes. Answers the first damage; rows behind it are still read where they can be. */
+  /** Reads all rows, moves heads on, fills the indexes. Answers the first damage that is new; the rows of shards without one are all read. */
   #readRows(file: SegmentFile, indexes: Map<ShardId, ShardIndex>): Damage | undefined {
     let damage: Damage | undefined;
-    const bad = new Set<ShardId>();
     for (let rows = file.scan(0); rows.length > 0; rows = file.scan(rows.at(-1)!.rowid)) {
       for (const row of rows) {
         const place = (what: string): Damage => ({
@@ -251,7 +250,7 @@ class Opening {
           continue;
         }
         const replica = this.#replicas.get(row.shard);
-        if (replica === undefined || !isLive(row, replica.record) || bad.has(row.shard)) continue;
+        if (replica === undefined || replica.damage !== undefined || !isLive(row, replica.record)) continue;
         if (row.offset <= replica.head.offset && row.offset <= replica.record.base.offset) continue;
         const follows = row.offset === replica.head.offset + 1;
         if (!follows || row.crc !== entryCrc(replica.head.crc, row)) {
@@ -259,7 +258,6 @@ class Opening {
             follows ? "its checksum is not that of what was written" : "the entries before it are missing",
           );
           replica.damage ??= damage;
-          bad.add(row.shard);
           continue;
         }
         replica.head = { term: row.term, offset: row.offset, crc: row.crc };

@@ -15,7 +15,6 @@ import type { Bytes } from "../lib/bytes.ts";
 import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term, Timestamp } from "../model/ids.ts";
 import {
   LOG_COMMIT_BYTES_MAX,
-  LOG_READ_BYTES_MAX,
   LOG_SEGMENT_BYTES_MAX,
   WATERMARK_LAG_COMMITS_MAX,
   WATERMARK_LAG_MS_MAX,
@@ -27,11 +26,11 @@ import { Ballast } from "./ballast.ts";
 import { removeSqlite, syncDirectory } from "./files.ts";
 import { segmentPath } from "./log-files.ts";
 import { indexRow, type OpenedLog, type OpenSegment, openLogFiles } from "./log-opening.ts";
-import { type LogReplica, liveLast, replicaLog } from "./log-replica.ts";
+import { LogReader } from "./log-reader.ts";
+import { type LogReplica, replicaLog } from "./log-replica.ts";
 import type { SegmentRecord } from "./promises.ts";
 import { newRecord, type ReplicaRecord } from "./replica-record.ts";
-import { isWellFormed, type Row, SegmentFile } from "./segment.ts";
-import type { ShardIndex } from "./segment-index.ts";
+import { SegmentFile } from "./segment.ts";
 import { isDiskFull } from "./sqlite.ts";
 
 export interface LogWriterOptions {
@@ -69,8 +68,7 @@ export class LogWriter {
   readonly #replicas: Map<ShardId, LogReplica>;
   readonly #ballast: Ballast;
   #current: OpenSegment;
-  /** Indexes of closed segments that were read. */
-  readonly #closedIndexes = new Map<number, Map<ShardId, ShardIndex>>();
+  readonly #reader: LogReader;
   #openedAt: Timestamp;
   /** Replicas whose heads the watermark does not have yet. */
   readonly #behind = new Set<ShardId>();
@@ -87,6 +85,7 @@ export class LogWriter {
     this.#ballast = new Ballast(options.directory);
     this.#files = openLogFiles(options);
     this.#replicas = this.#files.replicas;
+    this.#reader = new LogReader(options.directory, this.#files.closed);
     this.#current = this.#files.current;
     this.#openedAt = options.now();
     // behind an accepted loss a new segment begins: dead rows and live ones of the same offsets never share one
@@ -267,94 +266,7 @@ export class LogWriter {
         `offset ${fromInclusive} was trimmed: the log begins at ${replica.record.base.offset + 1}`,
       );
     }
-    const at = this.#current.indexes.get(shard);
-    if (at !== undefined && fromInclusive >= at.first)
-      return this.#readFrom(this.#current.file, at, shard, fromInclusive);
-    const segment = this.#files.closed.find(({ shares }) =>
-      shares.some(
-        (share) => share.shard === shard && share.first <= fromInclusive && fromInclusive <= share.last.offset,
-      ),
-    );
-    if (segment === undefined) throw damaged(this.#options.directory, fromInclusive, "no segment holds it");
-    const file = new SegmentFile(segmentPath(this.#options.directory, segment.number), { syncData: true });
-    try {
-      const index = this.#indexOf(segment, file).get(shard);
-      if (index === undefined) throw damaged(file.path, fromInclusive, "its segment does not hold it");
-      return this.#readFrom(file, index, shard, fromInclusive);
-    } finally {
-      file.close();
-    }
-  }
-
-  /** Reads and checks the chain against the entry before, which lies in the same segment or ends the one before it. */
-  #readFrom(file: SegmentFile, index: ShardIndex, shard: ShardId, from: Offset): LogEntry[] {
-    const first = from > index.first ? from - 1 : from;
-    let crc = first === from ? this.#crcBefore(shard, from) : undefined;
-    const entries: LogEntry[] = [];
-    for (const row of file.read(shard, index.find(first), LOG_READ_BYTES_MAX)) {
-      if (!isWellFormed(row) || row.offset !== first + (crc === undefined ? 0 : entries.length + from - first)) {
-        throw damaged(file.path, row.offset, "the entries are not in order");
-      }
-      if (crc !== undefined && row.crc !== entryCrc(crc, row)) {
-        throw damaged(file.path, row.offset, "its checksum is not that of what was written");
-      }
-      if (crc !== undefined) entries.push(entryOf(row));
-      crc = row.crc;
-    }
-    if (entries.length === 0) return first < from ? this.#readOne(file, index, shard, from, crc) : entries;
-    return entries;
-  }
-
-  /** The entry at `from` alone, when the one before it filled the read. */
-  #readOne(file: SegmentFile, index: ShardIndex, shard: ShardId, from: Offset, crc: number | undefined): LogEntry[] {
-    const [row] = file.read(shard, { ...index.find(from), entries: 1 }, LOG_READ_BYTES_MAX);
-    if (row === undefined || crc === undefined || row.crc !== entryCrc(crc, row)) {
-      throw damaged(file.path, from, "its checksum is not that of what was written");
-    }
-    return [entryOf(row)];
-  }
-
-  /** The closed segment that holds an entry of the log as it stands. */
-  #segmentOf(record: ReplicaRecord, offset: Offset): SegmentRecord | undefined {
-    return this.#files.closed.find(({ shares }) =>
-      shares.some(
-        (share) => share.shard === record.shard && share.first <= offset && offset <= liveLast(share, record),
-      ),
-    );
-  }
-
-  /** The chain's value at the entry before `offset`, the first of its segment. */
-  #crcBefore(shard: ShardId, offset: Offset): number {
-    const { record } = this.#replicas.get(shard)!;
-    if (record.base.offset === offset - 1) return record.base.crc;
-    const segment = this.#segmentOf(record, offset - 1);
-    if (segment === undefined) throw damaged(this.#options.directory, offset - 1, "no segment holds it");
-    const share = segment.shares.find((candidate) => candidate.shard === shard)!;
-    if (share.last.offset === offset - 1) return share.last.crc;
-    const file = new SegmentFile(segmentPath(this.#options.directory, segment.number), { syncData: true });
-    try {
-      const index = this.#indexOf(segment, file).get(shard);
-      const [row] =
-        index === undefined ? [] : file.read(shard, { ...index.find(offset - 1), entries: 1 }, LOG_READ_BYTES_MAX);
-      if (row === undefined) throw damaged(file.path, offset - 1, "its segment does not hold it");
-      return row.crc;
-    } finally {
-      file.close();
-    }
-  }
-
-  #indexOf(segment: SegmentRecord, file: SegmentFile): Map<ShardId, ShardIndex> {
-    let indexes = this.#closedIndexes.get(segment.number);
-    if (indexes !== undefined) return indexes;
-    indexes = new Map();
-    for (let rows = file.scan(0); rows.length > 0; rows = file.scan(rows.at(-1)!.rowid)) {
-      for (const row of rows) {
-        const index = indexes.get(row.shard);
-        if (index === undefined || row.offset === index.last + 1) indexRow(indexes, row.shard, row.offset, row.rowid);
-      }
-    }
-    this.#closedIndexes.set(segment.number, indexes);
-    return indexes;
+    return this.#reader.read(replica, fromInclusive, this.#current);
   }
 
   // --- upkeep ---------------------------------------------------------------------------------------------------
@@ -412,7 +324,7 @@ export class LogWriter {
     file.close();
     this.#files.closed.push(record);
     this.#closedBytes += this.#sizeOf(record);
-    this.#closedIndexes.set(number, indexes);
+    this.#reader.segmentClosed(number, indexes);
     this.#current = { number: number + 1, file: next, indexes: new Map() };
     this.#openedAt = this.#options.now();
   }
@@ -435,7 +347,7 @@ export class LogWriter {
       this.#closedBytes -= this.#sizeOf(oldest);
       removeSqlite(segmentPath(this.#options.directory, oldest.number));
       closed.shift();
-      this.#closedIndexes.delete(oldest.number);
+      this.#reader.segmentRemoved(oldest.number);
     }
   }
 
@@ -488,12 +400,4 @@ function tolerateFull(step: () => void): void {
   } catch (error) {
     if (!isDiskFull(error)) throw error;
   }
-}
-
-function entryOf({ term, offset, timestamp, value }: Row): LogEntry {
-  return { term, offset, timestamp, value };
-}
-
-function damaged(file: string, offset: Offset, what: string): Refusal {
-  return new Refusal("DATA_LOSS", `${file}: offset ${offset}: ${what}`);
 }
