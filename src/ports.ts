@@ -5,6 +5,7 @@
  */
 import type { Bytes } from "./lib/bytes.ts";
 import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term, Timestamp } from "./model/ids.ts";
+import type { Writer } from "./wire/writer.ts";
 
 // --- time -----------------------------------------------------------------------------------------------------
 
@@ -121,6 +122,11 @@ export interface Cursor {
   /** The raw key, as it was put. */
   readonly key: Bytes;
   readonly row: Bytes;
+  /**
+   * Moves over the next records and appends each as a field of RangeScanResponse (wire/stored-record.ts): at most
+   * `recordsMax`, and until `target` holds `bytesMax` or somewhat more. False at the end.
+   */
+  appendRecords(target: Writer, recordsMax: number, bytesMax: number): boolean;
 }
 
 /** One applied offset, readable over several ticks. Release it, or it is cut after SNAPSHOT_PIN_MS_MAX: `next` then throws ABORTED. */

@@ -16,8 +16,9 @@ import type { KeyValue } from "../ports.ts";
 import { decodeEntryValue } from "../wire/log-entry.ts";
 import type { Int64 } from "../wire/reader.ts";
 import type { Delete, DeleteRange, Put, Write } from "../wire/requests.ts";
+import { rowParts } from "../wire/stored-record.ts";
 import { Writer } from "../wire/writer.ts";
-import { encodeRow, rowParts, storedVersion } from "./record.ts";
+import { encodeRow, storedVersion } from "./record.ts";
 
 /** Status on the wire. */
 const STATUS = { OK: 0, KEY_NOT_FOUND: 1, UNEXPECTED_VERSION_ID: 2, SESSION_DOES_NOT_EXIST: 3 } as const;

@@ -13,9 +13,10 @@ import { compareKeys, INTERNAL_PREFIX, isInternal, type KeyOrder } from "../mode
 import { RANGE_SCAN_RECORDS_MAX, REPLY_BYTES_SOFT_MAX } from "../model/limits.ts";
 import type { Cursor, KeyRange, KeyValue } from "../ports.ts";
 import type { Get, RangeRead } from "../wire/requests.ts";
+import { appendOneByOne, rowParts } from "../wire/stored-record.ts";
 import { varintSize, type Writer } from "../wire/writer.ts";
 import type { BookkeepingRecord } from "./bookkeeping.ts";
-import { fieldSize, rowParts } from "./record.ts";
+import { fieldSize } from "./record.ts";
 import { COMPARISON } from "./validate.ts";
 
 /** What a get reads from. */
@@ -108,12 +109,7 @@ export function rangeOf(read: RangeRead): KeyRange {
 
 /** Fills one RangeScanResponse; false when the range is at its end. */
 export function fillRangeScan(cursor: Cursor, response: Writer): boolean {
-  let valueBytes = 0;
-  for (let records = 0; records < RANGE_SCAN_RECORDS_MAX && valueBytes < REPLY_BYTES_SOFT_MAX; records++) {
-    if (!cursor.next()) return false;
-    valueBytes += encodeResult(response, cursor.key, cursor.row, true);
-  }
-  return true;
+  return cursor.appendRecords(response, RANGE_SCAN_RECORDS_MAX, REPLY_BYTES_SOFT_MAX);
 }
 
 /** Fills one ListResponse; false when the range is at its end. */
@@ -170,6 +166,10 @@ class MergedCursor implements Cursor {
     this.#current = record;
     this.#next++;
     return record !== undefined;
+  }
+
+  appendRecords(target: Writer, recordsMax: number, bytesMax: number): boolean {
+    return appendOneByOne(this, target, recordsMax, bytesMax);
   }
 
   get key(): Bytes {

@@ -13,49 +13,13 @@ import type { Bytes } from "../lib/bytes.ts";
 import type { Timestamp } from "../model/ids.ts";
 import { type Int64, Reader } from "../wire/reader.ts";
 import { decodeSecondaryIndex, type Put, type SecondaryIndex } from "../wire/requests.ts";
+import { rowParts } from "../wire/stored-record.ts";
 import { int64Size, varintSize, type Writer } from "../wire/writer.ts";
-
-/** Where the parts of a row lie; ends are exclusive. */
-export interface RowParts {
-  /** The content of the `Version` message; its field begins at 0. */
-  versionStart: number;
-  versionEnd: number;
-  /** The value: empty when it equals `bodyEnd`. */
-  valueStart: number;
-  /** Where the fields that clients are sent end and the extras begin. */
-  bodyEnd: number;
-}
-
-const parts: RowParts = { versionStart: 0, versionEnd: 0, valueStart: 0, bodyEnd: 0 };
 
 const VERSION_TAG = 0x12;
 const VALUE_TAG = 0x1a;
 const PARTITION_KEY_TAG = 0x32;
 const SECONDARY_INDEX_TAG = 0x42;
-
-/** The parts of a row; the one object returned is overwritten by the next call. */
-export function rowParts(row: Bytes): RowParts {
-  const versionLength = lengthAt(row, 1);
-  parts.versionStart = 1 + varintSize(versionLength);
-  parts.versionEnd = parts.versionStart + versionLength;
-  if (row[parts.versionEnd] === VALUE_TAG) {
-    const valueLength = lengthAt(row, parts.versionEnd + 1);
-    parts.valueStart = parts.versionEnd + 1 + varintSize(valueLength);
-    parts.bodyEnd = parts.valueStart + valueLength;
-  } else {
-    parts.valueStart = parts.bodyEnd = parts.versionEnd;
-  }
-  return parts;
-}
-
-function lengthAt(row: Bytes, at: number): number {
-  let result = 0;
-  for (let shift = 0; ; shift += 7) {
-    const byte = row[at++]!;
-    result |= (byte & 0x7f) << shift;
-    if (byte < 0x80) return result;
-  }
-}
 
 /** What apply needs of the record that a put replaces or a delete removes. */
 export interface StoredVersion {

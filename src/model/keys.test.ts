@@ -107,3 +107,19 @@ test("the children of a folder are one range", () => {
     false,
   ]);
 });
+
+test("a raw key is compared with an order key as its own order key would be, wherever it lies", () => {
+  const internal = fc
+    .tuple(fc.constant(INTERNAL_PREFIX), key)
+    .map(([prefix, rest]) => Uint8Array.of(...prefix, ...rest));
+  const any = fc.oneof({ weight: 4, arbitrary: key }, internal);
+  fc.assert(
+    fc.property(any, any, fc.constantFrom(hierarchical, natural), fc.nat(5), (a, b, order, before) => {
+      const source = new Uint8Array(before + b.length + 3).fill(0x2f);
+      source.set(b, before);
+      const compared = order.compareWithRaw(orderKeyOf(order, a), tieOf(order, a), source, before, before + b.length);
+      expect(Math.sign(compared)).toBe(Math.sign(compareKeys(order, a, b)));
+    }),
+    { numRuns: 3000 },
+  );
+});

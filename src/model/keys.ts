@@ -23,6 +23,13 @@ export function isInternal(key: Bytes): boolean {
   return key.length >= 7 && key[0] === 0x5f && startsWith(key, INTERNAL_PREFIX);
 }
 
+/** `isInternal` for a key that lies within `source`. */
+function isInternalAt(source: Bytes, start: number, end: number): boolean {
+  if (end - start < INTERNAL_PREFIX.length || source[start] !== 0x5f) return false;
+  for (let i = 1; i < INTERNAL_PREFIX.length; i++) if (source[start + i] !== INTERNAL_PREFIX[i]) return false;
+  return true;
+}
+
 export type KeySorting = "hierarchical" | "natural";
 
 export interface KeyOrder {
@@ -35,6 +42,11 @@ export interface KeyOrder {
   needsTie(key: Bytes): boolean;
   /** The raw key, in bytes of its own. `tie` is the raw key where `needsTie`, else empty. */
   decode(orderKey: Bytes, tie: Bytes): Bytes;
+  /**
+   * Compares (order key, tie) with the raw key that lies in `source` from `start` inclusive to `end` exclusive:
+   * negative, zero or positive.
+   */
+  compareWithRaw(orderKey: Bytes, tie: Bytes, source: Bytes, start: number, end: number): number;
   /** The order key that stands before all internal keys and after all user keys. */
   readonly internalStart: Bytes;
 }
@@ -75,6 +87,29 @@ const hierarchical: KeyOrder = {
     for (let i = 0; i < key.length; i++) if (key[i] === SLASH_ENCODED) key[i] = SLASH;
     return key;
   },
+  compareWithRaw(orderKey, tie, source, start, end) {
+    const length = end - start;
+    let slashes = 0;
+    let needsTie = false;
+    for (let i = start; i < end; i++) {
+      const byte = source[i]!;
+      if (byte === SLASH) slashes++;
+      else if (byte === SLASH_ENCODED) needsTie = true;
+    }
+    if (length >= 2 && source[end - 1] === SLASH && source[end - 2] === SLASH) slashes--;
+    if (slashes > SLASHES_MAX) slashes = SLASHES_MAX;
+    if (isInternalAt(source, start, end)) slashes |= INTERNAL_BIT << 8;
+    const levels = ((orderKey[0]! << 8) | orderKey[1]!) - slashes;
+    if (levels !== 0) return levels;
+    const shorter = Math.min(orderKey.length - 2, length);
+    for (let i = 0; i < shorter; i++) {
+      const byte = source[start + i]!;
+      const difference = orderKey[i + 2]! - (byte === SLASH ? SLASH_ENCODED : byte);
+      if (difference !== 0) return difference;
+    }
+    if (orderKey.length - 2 !== length) return orderKey.length - 2 - length;
+    return needsTie ? compareBytes(tie, source.subarray(start, end)) : tie.length;
+  },
   internalStart: Uint8Array.of(INTERNAL_BIT, 0),
 };
 
@@ -91,6 +126,17 @@ const natural: KeyOrder = {
   },
   decode(orderKey) {
     return orderKey.slice(1);
+  },
+  compareWithRaw(orderKey, _tie, source, start, end) {
+    const region = orderKey[0]! - (isInternalAt(source, start, end) ? 1 : 0);
+    if (region !== 0) return region;
+    const length = end - start;
+    const shorter = Math.min(orderKey.length - 1, length);
+    for (let i = 0; i < shorter; i++) {
+      const difference = orderKey[i + 1]! - source[start + i]!;
+      if (difference !== 0) return difference;
+    }
+    return orderKey.length - 1 - length;
   },
   internalStart: Uint8Array.of(1),
 };

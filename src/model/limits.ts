@@ -121,6 +121,8 @@ export const SQLITE_CACHE_BYTES_DEFAULT = 64 * MiB;
 export const SCAN_BEFORE_SERVING_BYTES_MAX = 1024 * MiB;
 /** A range read that pins its snapshot for longer is cut (ABORTED): the client goes on after the last key. */
 export const SNAPSHOT_PIN_MS_MAX = 60_000;
+/** Bytes of one block of records in a KV file, unless a single record is larger: a page of the file holds it. */
+export const KEY_VALUE_BLOCK_BYTES_MAX = 3968;
 /** KV files held open at once; past it the least recently used is closed. */
 export const KEY_VALUE_FILES_OPEN_MAX = 256;
 
@@ -167,6 +169,31 @@ export const CLIENT_KEEPALIVE_TIMEOUT_MS = 3_000;
 export const CLIENT_MESSAGE_BYTES_MAX = 256 * MiB;
 /** Messages of one shard that a range read holds decoded before it stops the server. */
 export const CLIENT_RANGE_PAGES_MAX = 2;
+/** Milliseconds that a session lives without a heartbeat: the default of the official Go client, and what servers allow. */
+export const CLIENT_SESSION_TIMEOUT_MS = 15_000;
+export const CLIENT_SESSION_TIMEOUT_MS_MIN = 2_000;
+export const CLIENT_SESSION_TIMEOUT_MS_MAX = 300_000;
+/** Heartbeats go out every tenth of the session's timeout, no more often than this unless the timeout is short itself. */
+export const CLIENT_HEARTBEAT_MS_MIN = 2_000;
+/** Closing a client waits so long for its sessions' ends; those that are not confirmed run out by themselves. */
+export const CLIENT_CLOSE_SESSIONS_MS_MAX = 3_000;
+/**
+ * Bytes of notifications that a reader has not taken before the servers are held back. On top comes what each shard's
+ * server had room to send already: CLIENT_STREAM_WINDOW_BYTES.
+ */
+export const CLIENT_NOTIFICATIONS_BYTES_MAX = 4 * MiB;
+/** Deltas of one sequence put, and index entries of one record: far above any use, far below a request's bound. */
+export const CLIENT_SEQUENCE_DELTAS_MAX = 64;
+export const CLIENT_INDEX_ENTRIES_MAX = 1024;
+/** Records that a cache keeps, default. */
+export const CLIENT_CACHE_ENTRIES_DEFAULT = 10_000;
+/** Who waits for a lock looks again after this long without a notification: a notification can be missed, a lock must not. */
+export const CLIENT_LOCK_RECHECK_MS = 10_000;
+/** A command that ran under a lock which is lost has this long to end before it is killed. */
+export const LOCKED_COMMAND_GRACE_MS = 5_000;
+/** Lines that the shell's history keeps, and keys that one completion looks at. */
+export const SHELL_HISTORY_LINES_MAX = 1_000;
+export const SHELL_COMPLETION_KEYS_MAX = 100;
 
 // --- metrics --------------------------------------------------------------------------------------------------
 

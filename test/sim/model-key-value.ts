@@ -8,6 +8,7 @@ import { crc32c } from "../../src/lib/crc32c.ts";
 import { compareKeys, type KeyOrder, orderKeyOf, tieOf } from "../../src/model/keys.ts";
 import type { AppliedState, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../../src/ports.ts";
 import { addToHash, hashToBigInt } from "../../src/storage/key-value/record-hash.ts";
+import { appendOneByOne } from "../../src/wire/stored-record.ts";
 
 interface Row {
   readonly key: Bytes;
@@ -111,6 +112,9 @@ export class ModelKeyValue implements KeyValue {
       },
       get row() {
         return inRange[at]!.row;
+      },
+      appendRecords(target, recordsMax, bytesMax) {
+        return appendOneByOne(this, target, recordsMax, bytesMax);
       },
     };
   }

@@ -5,6 +5,8 @@
 import { type Bytes, compareBytes, EMPTY_BYTES } from "../../lib/bytes.ts";
 import type { KeyOrder } from "../../model/keys.ts";
 import type { Cursor } from "../../ports.ts";
+import { appendOneByOne, appendRecord, bodyEnd } from "../../wire/stored-record.ts";
+import type { Writer } from "../../wire/writer.ts";
 import type { StoredCursor } from "./reader.ts";
 import { NOWHERE, type Table } from "./table.ts";
 import type { TableCursor } from "./table-order.ts";
@@ -41,13 +43,16 @@ export class MergedCursor implements Cursor {
   readonly #order: KeyOrder;
   readonly #tables: readonly TableSource[];
   readonly #stored: StoredCursor | undefined;
+  /** Whether `#stored` stands at a record, and whether that was given out already. */
   #storedMore: boolean;
+  #storedUsed = false;
   readonly #direction: 1 | -1;
   /** Called before each step: throws when the snapshot was cut. */
   readonly #check: () => void;
+  #fromTable = false;
   #orderKey: Bytes = EMPTY_BYTES;
   #tie: Bytes = EMPTY_BYTES;
-  row: Bytes = EMPTY_BYTES;
+  #tableRow: Bytes = EMPTY_BYTES;
 
   constructor(
     order: KeyOrder,
@@ -67,19 +72,23 @@ export class MergedCursor implements Cursor {
   }
 
   get key(): Bytes {
-    return this.#order.decode(this.#orderKey, this.#tie);
+    return this.#fromTable ? this.#order.decode(this.#orderKey, this.#tie) : this.#stored!.key;
+  }
+
+  get row(): Bytes {
+    return this.#fromTable ? this.#tableRow : this.#stored!.row;
   }
 
   next(): boolean {
     this.#check();
-    if (this.#tables.length === 0) return this.#nextStored();
+    this.#leaveUsed();
     for (;;) {
       const source = this.#first();
-      if (source === undefined) return this.#nextStored();
+      if (source === undefined) return this.#takeStored();
       const { orderKey, tie, row } = source;
       if (this.#storedMore) {
-        const order = this.#compareStored(orderKey, tie);
-        if (order > 0) return this.#nextStored();
+        const order = this.#stored!.compare(orderKey, tie) * this.#direction;
+        if (order > 0) return this.#takeStored();
         if (order === 0) this.#storedMore = this.#stored!.next();
       }
       // older tables that hold the same key, and the source itself, move on
@@ -88,21 +97,49 @@ export class MergedCursor implements Cursor {
           table.advance();
       }
       if (row === undefined) continue;
+      this.#fromTable = true;
       this.#orderKey = orderKey;
       this.#tie = tie;
-      this.row = row;
+      this.#tableRow = row;
       return true;
     }
   }
 
-  #nextStored(): boolean {
-    if (!this.#storedMore) return false;
-    const stored = this.#stored!;
-    this.#orderKey = stored.orderKey;
-    this.#tie = stored.tie;
-    this.row = stored.stored.subarray(4);
-    this.#storedMore = stored.next();
+  appendRecords(target: Writer, recordsMax: number, bytesMax: number): boolean {
+    if (this.#direction < 0) return appendOneByOne(this, target, recordsMax, bytesMax);
+    for (let records = 0; records < recordsMax && target.length < bytesMax; ) {
+      const copied = this.#appendStored(target, recordsMax - records);
+      records += copied;
+      if (copied > 0) continue;
+      if (!this.next()) return false;
+      const { key, row } = this;
+      appendRecord(target, row, bodyEnd(row), key);
+      records++;
+    }
     return true;
+  }
+
+  /** Copies stored records that come before every table's next key. */
+  #appendStored(target: Writer, recordsMax: number): number {
+    this.#check();
+    this.#leaveUsed();
+    if (!this.#storedMore) return 0;
+    const source = this.#first();
+    const copied = this.#stored!.append(target, recordsMax, source?.orderKey, source?.tie ?? EMPTY_BYTES);
+    this.#storedUsed = copied > 0;
+    return copied;
+  }
+
+  #leaveUsed(): void {
+    if (!this.#storedUsed) return;
+    this.#storedUsed = false;
+    this.#storedMore = this.#stored!.next();
+  }
+
+  #takeStored(): boolean {
+    this.#fromTable = false;
+    this.#storedUsed = this.#storedMore;
+    return this.#storedMore;
   }
 
   /** The table whose key comes first; of equals the newest. */
@@ -117,11 +154,5 @@ export class MergedCursor implements Cursor {
       }
     }
     return best;
-  }
-
-  /** Positive when the stored row comes before the table's key. */
-  #compareStored(orderKey: Bytes, tie: Bytes): number {
-    const stored = this.#stored!;
-    return (compareBytes(orderKey, stored.orderKey) || compareBytes(tie, stored.tie)) * this.#direction;
   }
 }

@@ -1,11 +1,12 @@
 /** The thread that writes the KV files: answers one request after the other with flush.ts. */
 
+import type { KeySorting } from "../../model/keys.ts";
 import { explainError, type SqliteErrorKind, sqliteErrorKind } from "../sqlite.ts";
 import { type Flushed, Flusher, type Opened, type StoredState } from "./flush.ts";
 import type { SharedTable } from "./table.ts";
 
 export type FlushRequest =
-  | { readonly kind: "open"; readonly path: string; readonly verify: boolean }
+  | { readonly kind: "open"; readonly path: string; readonly sorting: KeySorting; readonly verify: boolean }
   | { readonly kind: "flush"; readonly path: string; readonly table: SharedTable; readonly state: StoredState }
   | { readonly kind: "checkpoint"; readonly path: string }
   | { readonly kind: "close"; readonly path: string }
@@ -48,7 +49,7 @@ self.onmessage = ({ data }: MessageEvent<{ readonly id: number; readonly request
 function answer(request: FlushRequest): FlushAnswers[keyof FlushAnswers] {
   switch (request.kind) {
     case "open":
-      return flusher.open(request.path, request.verify);
+      return flusher.open(request.path, request.sorting, request.verify);
     case "flush":
       return flusher.flush(request.path, request.table, request.state);
     case "checkpoint":

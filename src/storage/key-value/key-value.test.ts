@@ -7,6 +7,7 @@ import { ModelKeyValue } from "../../../test/sim/model-key-value.ts";
 import { type KeySorting, keyOrder } from "../../model/keys.ts";
 import { systemClock } from "../../ops/clock.ts";
 import type { Cursor, KeyValue, KeyValueSnapshot } from "../../ports.ts";
+import { Writer } from "../../wire/writer.ts";
 import { KeyValueNode } from "./node.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "varia-kv-"));
@@ -34,7 +35,37 @@ function rows(cursor: Cursor): string[] {
 
 const byte = fc.constantFrom(0x61, 0x62, 0x2f, 0xff, 0x00, 0x5f);
 const key = fc.array(byte, { maxLength: 4 }).map((bytes) => Uint8Array.from(bytes));
-const row = fc.uint8Array({ maxLength: 30 });
+/** Rows of records with a value and extras of any length, and bytes that are none. */
+const row = fc.oneof(
+  fc.uint8Array({ maxLength: 30 }),
+  fc
+    .record({ version: fc.uint8Array({ maxLength: 5 }), value: fc.nat(3000), extras: fc.uint8Array({ maxLength: 9 }) })
+    .map(({ version, value, extras }) => recordRow(version, new Uint8Array(value).fill(7), extras)),
+);
+
+function recordRow(version: Uint8Array, value: Uint8Array, extras: Uint8Array): Uint8Array {
+  const writer = new Writer();
+  writer.field(0x12, version);
+  if (value.length > 0) writer.field(0x1a, value);
+  writer.raw(extras);
+  return writer.finish().slice();
+}
+
+/** Keys on several levels, so that they lie in several places of the order. */
+function numbered(n: number): Uint8Array {
+  return new TextEncoder().encode(n % 3 === 0 ? `a/${n}` : `a${n}`);
+}
+
+/** What a range scan sends, in replies of a few records. */
+function replies(cursor: Cursor, recordsMax: number, bytesMax: number): string {
+  const whole = new Writer();
+  for (let more = true; more; ) {
+    const reply = new Writer();
+    more = cursor.appendRecords(reply, recordsMax, bytesMax);
+    whole.raw(reply.finish());
+  }
+  return Buffer.from(whole.finish()).toString("hex");
+}
 const range = fc.record(
   { from: key, to: key, fromInclusive: fc.boolean(), toInclusive: fc.boolean(), reverse: fc.boolean() },
   { requiredKeys: [] },
@@ -42,6 +73,11 @@ const range = fc.record(
 const step = fc.oneof(
   { weight: 10, arbitrary: fc.record({ kind: fc.constant("put" as const), key, row }) },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("delete" as const), key }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("put many" as const), from: fc.nat(300), row }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant("delete many" as const), from: fc.nat(300), count: fc.nat(200) }),
+  },
   { weight: 3, arbitrary: fc.record({ kind: fc.constant("get" as const), key }) },
   { weight: 4, arbitrary: fc.record({ kind: fc.constant("commit" as const) }) },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("rollback" as const) }) },
@@ -78,6 +114,7 @@ test("whatever happens in whatever order, it holds what the model holds", async 
         const readSnapshots = () => {
           for (const [ours, theirs, r] of snapshots.splice(0)) {
             expect(rows(ours.cursor(r))).toEqual(rows(theirs.cursor(r)));
+            expect(replies(ours.cursor(r), 20, 3000)).toBe(replies(theirs.cursor(r), 20, 3000));
             ours.release();
           }
         };
@@ -91,6 +128,17 @@ test("whatever happens in whatever order, it holds what the model holds", async 
             case "delete":
               expect(kv.delete(s.key)).toBe(model.delete(s.key));
               break;
+            case "put many":
+              for (let n = s.from; n < s.from + 100; n++) {
+                kv.put(numbered(n), s.row);
+                model.put(numbered(n), s.row);
+              }
+              break;
+            case "delete many":
+              for (let n = s.from; n < s.from + s.count; n++) {
+                expect(kv.delete(numbered(n))).toBe(model.delete(numbered(n)));
+              }
+              break;
             case "get":
               expect(kv.get(s.key)?.slice()).toEqual(model.get(s.key)?.slice());
               break;
@@ -103,6 +151,7 @@ test("whatever happens in whatever order, it holds what the model holds", async 
               break;
             case "cursor":
               expect(rows(kv.cursor(s.range))).toEqual(rows(model.cursor(s.range)));
+              expect(replies(kv.cursor(s.range), 7, 5000)).toBe(replies(model.cursor(s.range), 7, 5000));
               break;
             case "snapshot":
               commit();

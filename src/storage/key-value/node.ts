@@ -137,7 +137,7 @@ export class KeyValueNode {
   }): Promise<{ readonly keyValue: SqliteKeyValue } | { readonly damage: Damage }> {
     const { path, order, verify, onDamage } = options;
     mkdirSync(dirname(path), { recursive: true });
-    let opened = await this.#ask({ kind: "open", path, verify });
+    let opened = await this.#ask({ kind: "open", path, sorting: order.sorting, verify });
     if (opened.damage !== undefined && onDamage !== "refuse") {
       opened = await this.#ask({ kind: onDamage, path });
     }

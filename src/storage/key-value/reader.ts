@@ -1,34 +1,39 @@
-/** Reading connections on one KV file: point look-ups, and pages of a range. Every row's CRC is checked. */
+/** Reading connections on one KV file: point look-ups, and the blocks of a range. Every block's CRC is checked. */
 import type { Database, Statement } from "bun:sqlite";
-import { EMPTY_BYTES } from "../../lib/bytes.ts";
+import { type Bytes, compareBytes, EMPTY_BYTES } from "../../lib/bytes.ts";
+import type { KeyOrder } from "../../model/keys.ts";
 import { Refusal } from "../../model/refusal.ts";
+import type { Writer } from "../../wire/writer.ts";
 import { openSqlite } from "../sqlite.ts";
-import { hasItsCrc } from "./flush.ts";
+import { type BlockBound, BlockView, isWhole, type StoredBlock } from "./block.ts";
+import { BLOCK_OF_KEY, placeOf } from "./block-merge.ts";
 import type { OrderRange } from "./table-order.ts";
 
 /** Bytes of a file that readers map: a mapped page costs no copy, but counts as resident until the kernel takes it back. */
 const MMAP_BYTES = 64 * 1024 * 1024;
 /** Least page cache of one connection. */
 const CACHE_KIB_MIN = 64;
-/** Rows of a range's first page; each further one is twice as large. */
-const PAGE_ROWS_FIRST = 16;
-const PAGE_ROWS_MAX = 1024;
-/** A page ends with the row that reaches this. */
+/** Blocks of a range's second page; each further one is twice as large. The first is the one that the range begins in. */
+const PAGE_BLOCKS_FIRST = 2;
+const PAGE_BLOCKS_MAX = 64;
+/** A page ends with the block that reaches this. */
 const PAGE_BYTES_MAX = 256 * 1024;
 
-/** As the columns are named; `row` is CRC and row. */
-export interface StoredRow {
-  readonly okey: Uint8Array;
-  readonly tie: Uint8Array;
-  readonly row: Uint8Array;
+const BEFORE_ALL: BlockBound = { okey: EMPTY_BYTES, tie: EMPTY_BYTES };
+
+/** A record as stored. The row is borrowed until the next read. */
+export interface StoredRecord {
+  readonly row: Bytes;
+  readonly crc: number;
 }
 
 export class KeyValueReader {
   readonly path: string;
   readonly #database: Database;
-  readonly #get: Statement;
-  /** Statements by range shape. */
-  readonly #pages = new Map<string, Statement>();
+  readonly #ofKey: Statement;
+  readonly #forward: Statement;
+  readonly #forwardTo: Statement;
+  readonly #backward: Statement;
 
   /** `mapped`: for point reads. A scan gains little from a map, and every connection's own map counts as resident memory. */
   constructor(path: string, { cacheBytes, mapped }: { readonly cacheBytes: number; readonly mapped: boolean }) {
@@ -39,15 +44,29 @@ export class KeyValueReader {
       cacheKiB: Math.max(CACHE_KIB_MIN, Math.floor(cacheBytes / 1024)),
       mmapBytes: mapped ? MMAP_BYTES : 0,
     });
-    this.#get = this.#database.prepare("SELECT row FROM kv WHERE okey = ?1 AND tie = ?2");
+    const blocks = "SELECT okey, tie, records FROM block WHERE";
+    this.#ofKey = this.#database.prepare(BLOCK_OF_KEY);
+    this.#forward = this.#database.prepare(`${blocks} (okey, tie) > (?1, ?2) ORDER BY okey, tie LIMIT ?3`);
+    this.#forwardTo = this.#database.prepare(
+      `${blocks} (okey, tie) > (?1, ?2) AND (okey, tie) <= (?4, ?5) ORDER BY okey, tie LIMIT ?3`,
+    );
+    this.#backward = this.#database.prepare(`${blocks} (okey, tie) < (?1, ?2) ORDER BY okey DESC, tie DESC LIMIT ?3`);
   }
 
-  /** What is stored: CRC and row, or undefined. */
-  get(orderKey: Uint8Array, tie: Uint8Array): Uint8Array | undefined {
-    const found = this.#get.get(orderKey, tie) as { row: Uint8Array } | null;
-    if (found === null) return undefined;
-    this.check(orderKey, tie, found.row);
-    return found.row;
+  /** What is stored under a key, or undefined. */
+  get(order: KeyOrder, orderKey: Bytes, tie: Bytes): StoredRecord | undefined {
+    const block = this.blockOf(orderKey, tie);
+    if (block === undefined) return undefined;
+    const view = new BlockView(block.records);
+    const index = view.lowerBound(order, orderKey, tie);
+    if (index === view.count || view.compare(order, orderKey, tie, index) !== 0) return undefined;
+    return { row: view.row(index), crc: view.crc(index) };
+  }
+
+  /** The block that a key falls into. */
+  blockOf(orderKey: Bytes, tie: Bytes): StoredBlock | undefined {
+    const block = this.#ofKey.get(orderKey, tie) as StoredBlock | null;
+    return block === null ? undefined : this.#checked(block);
   }
 
   /** Pins the state as it is now until `unpin`. */
@@ -60,100 +79,176 @@ export class KeyValueReader {
     this.#database.run("COMMIT");
   }
 
-  cursor(range: OrderRange): StoredCursor {
-    return new StoredCursor(this, range);
+  /** Up to `limit` blocks behind a bound, those that begin at or before `to` when it is given, up to PAGE_BYTES_MAX of them. */
+  blocksBehind({ okey, tie }: BlockBound, to: BlockBound | undefined, limit: number): StoredBlock[] {
+    return this.#page(
+      to === undefined
+        ? this.#forward.iterate(okey, tie, limit)
+        : this.#forwardTo.iterate(okey, tie, limit, to.okey, to.tie),
+    );
   }
 
-  /** Up to `limit` rows of a range, in its order, and up to PAGE_BYTES_MAX of them; `last` when the range ends there. */
-  page(range: OrderRange, limit: number): { readonly rows: StoredRow[]; readonly last: boolean } {
-    const { from, to, reverse } = range;
-    const shape = `${from === undefined ? "" : from.inclusive ? ">=" : ">"}|${to === undefined ? "" : to.inclusive ? "<=" : "<"}|${reverse}`;
-    let statement = this.#pages.get(shape);
-    if (statement === undefined) {
-      statement = this.#database.prepare(pageSql(range));
-      this.#pages.set(shape, statement);
-    }
-    const rows: StoredRow[] = [];
+  /** Up to `limit` blocks that begin before a bound, the nearest first, up to PAGE_BYTES_MAX of them. */
+  blocksBefore({ okey, tie }: BlockBound, limit: number): StoredBlock[] {
+    return this.#page(this.#backward.iterate(okey, tie, limit));
+  }
+
+  /** The last block, if there is one. */
+  lastBlock(): StoredBlock | undefined {
+    const [block] = this.#database
+      .query("SELECT okey, tie, records FROM block ORDER BY okey DESC, tie DESC LIMIT 1")
+      .all() as StoredBlock[];
+    return block === undefined ? undefined : this.#checked(block);
+  }
+
+  #page(found: Iterable<unknown>): StoredBlock[] {
+    const blocks: StoredBlock[] = [];
     let bytes = 0;
-    const found = statement.iterate(
-      limit,
-      from?.orderKey ?? EMPTY_BYTES,
-      from?.tie ?? EMPTY_BYTES,
-      to?.orderKey ?? EMPTY_BYTES,
-      to?.tie ?? EMPTY_BYTES,
-    ) as Iterable<StoredRow>;
-    for (const stored of found) {
-      rows.push(stored);
-      bytes += stored.row.length;
-      if (bytes >= PAGE_BYTES_MAX) return { rows, last: false };
+    for (const block of found as Iterable<StoredBlock>) {
+      blocks.push(this.#checked(block));
+      bytes += block.records.length;
+      if (bytes >= PAGE_BYTES_MAX) break;
     }
-    return { rows, last: rows.length < limit };
+    return blocks;
   }
 
-  check(orderKey: Uint8Array, tie: Uint8Array, stored: Uint8Array): void {
-    if (hasItsCrc(orderKey, tie, stored)) return;
-    const place = Buffer.from(orderKey.subarray(0, 64)).toString("hex");
+  #checked(block: StoredBlock): StoredBlock {
+    if (isWhole(block)) return block;
     throw new Refusal(
       "DATA_LOSS",
-      `${this.path}: order key ${place}: a row has another checksum than it was written with`,
+      `${this.path}: ${placeOf(block)}: a block has another checksum than it was written with`,
     );
   }
 
   close(): void {
-    for (const statement of this.#pages.values()) statement.finalize();
-    this.#get.finalize();
+    for (const statement of [this.#ofKey, this.#forward, this.#forwardTo, this.#backward]) statement.finalize();
     this.#database.close();
   }
 }
 
-function pageSql({ from, to, reverse }: OrderRange): string {
-  const conditions = ["?1 = ?1"];
-  conditions.push(from === undefined ? "?2 = ?2 AND ?3 = ?3" : `(okey, tie) ${from.inclusive ? ">=" : ">"} (?2, ?3)`);
-  conditions.push(to === undefined ? "?4 = ?4 AND ?5 = ?5" : `(okey, tie) ${to.inclusive ? "<=" : "<"} (?4, ?5)`);
-  const direction = reverse ? "DESC" : "ASC";
-  return `SELECT okey, tie, row FROM kv WHERE ${conditions.slice(1).join(" AND ")} ORDER BY okey ${direction}, tie ${direction} LIMIT ?1`;
-}
-
-/** A place in the stored rows of a range, read page by page. */
+/** A place in the stored records of a range, read page by page. */
 export class StoredCursor {
   readonly #reader: KeyValueReader;
-  #range: OrderRange;
-  #page: StoredRow[] = [];
+  readonly #order: KeyOrder;
+  readonly #range: OrderRange;
+  readonly #to: BlockBound | undefined;
+  #page: StoredBlock[] = [];
   #at = 0;
-  #limit = PAGE_ROWS_FIRST;
-  #last = false;
-  orderKey: Uint8Array = EMPTY_BYTES;
-  tie: Uint8Array = EMPTY_BYTES;
-  /** CRC and row. */
-  stored: Uint8Array = EMPTY_BYTES;
+  #blocksNext = 0;
+  /** Where the next page begins; undefined when there is none. */
+  #bound: BlockBound | undefined = BEFORE_ALL;
+  #view: BlockView | undefined;
+  /** The current record, and the first and the one behind the last of this block that lie in the range. */
+  #index = 0;
+  #low = 0;
+  #high = 0;
 
-  constructor(reader: KeyValueReader, range: OrderRange) {
+  constructor(reader: KeyValueReader, order: KeyOrder, range: OrderRange) {
     this.#reader = reader;
+    this.#order = order;
     this.#range = range;
+    this.#to = range.to === undefined ? undefined : { okey: range.to.orderKey, tie: range.to.tie };
   }
 
   next(): boolean {
-    if (this.#at === this.#page.length && !this.#turn()) return false;
-    const { okey, tie, row } = this.#page[this.#at++]!;
-    this.#reader.check(okey, tie, row);
-    this.orderKey = okey;
-    this.tie = tie;
-    this.stored = row;
+    const { reverse } = this.#range;
+    if (this.#view !== undefined) {
+      this.#index += reverse ? -1 : 1;
+      if (this.#index >= this.#low && this.#index < this.#high) return true;
+    }
+    while (this.#turn()) {
+      if (this.#low >= this.#high) continue;
+      this.#index = reverse ? this.#high - 1 : this.#low;
+      return true;
+    }
+    this.#view = undefined;
+    return false;
+  }
+
+  /** Compares (orderKey, tie) with the current record's key. */
+  compare(orderKey: Bytes, tie: Bytes): number {
+    return this.#view!.compare(this.#order, orderKey, tie, this.#index);
+  }
+
+  /** The current record's raw key, a view of its block, which stays as it is. */
+  get key(): Bytes {
+    return this.#view!.key(this.#index);
+  }
+
+  get row(): Bytes {
+    return this.#view!.row(this.#index);
+  }
+
+  /**
+   * Appends the current record and those behind it in its block, up to `recordsMax`, and those before (orderKey, tie)
+   * when it is given. Stands at the last one then, and answers how many: 0 when the current one is not before it.
+   * Only in a forward range.
+   */
+  append(target: Writer, recordsMax: number, orderKey: Bytes | undefined, tie: Bytes): number {
+    const view = this.#view!;
+    let end = this.#high;
+    if (orderKey !== undefined && view.compare(this.#order, orderKey, tie, end - 1) <= 0) {
+      end = Math.min(end, view.lowerBound(this.#order, orderKey, tie));
+    }
+    const records = Math.min(end - this.#index, recordsMax);
+    if (records <= 0) return 0;
+    const last = this.#index + records - 1;
+    target.slice(view.bytes, view.start(this.#index), view.end(last));
+    this.#index = last;
+    return records;
+  }
+
+  /** Opens the next block; false when there is none. */
+  #turn(): boolean {
+    if (this.#at === this.#page.length && !this.#nextPage()) return false;
+    const block = this.#page[this.#at++]!;
+    const { from, to } = this.#range;
+    const view = new BlockView(block.records);
+    this.#view = view;
+    this.#low = 0;
+    this.#high = view.count;
+    const order = this.#order;
+    if (from !== undefined && view.compare(order, from.orderKey, from.tie, 0) >= 0) {
+      this.#low = view.lowerBound(order, from.orderKey, from.tie, !from.inclusive);
+    }
+    if (to !== undefined && view.compare(order, to.orderKey, to.tie, view.count - 1) <= 0) {
+      this.#high = view.lowerBound(order, to.orderKey, to.tie, to.inclusive);
+    }
     return true;
   }
 
-  #turn(): boolean {
-    if (this.#last) return false;
-    const end = this.#page.at(-1);
-    if (end !== undefined) {
-      const bound = { orderKey: end.okey, tie: end.tie, inclusive: false };
-      this.#range = this.#range.reverse ? { ...this.#range, to: bound } : { ...this.#range, from: bound };
-    }
-    const { rows, last } = this.#reader.page(this.#range, this.#limit);
-    this.#page = rows;
-    this.#last = last;
+  #nextPage(): boolean {
+    if (this.#bound === undefined) return false;
+    const limit = this.#blocksNext;
+    this.#blocksNext = Math.min(Math.max(limit * 2, PAGE_BLOCKS_FIRST), PAGE_BLOCKS_MAX);
     this.#at = 0;
-    this.#limit = Math.min(this.#limit * 2, PAGE_ROWS_MAX);
-    return this.#page.length > 0;
+    if (limit === 0) {
+      const first = this.#firstBlock();
+      this.#page = first === undefined ? [] : [first];
+    } else {
+      const bound = this.#bound;
+      this.#page = this.#range.reverse
+        ? this.#reader.blocksBefore(bound, limit)
+        : this.#reader.blocksBehind(bound, this.#to, limit);
+    }
+    const end = this.#page.at(-1);
+    this.#bound = end;
+    if (end !== undefined && this.#range.reverse && this.#beginsBelow(end)) this.#bound = undefined;
+    return end !== undefined;
+  }
+
+  /** The block that the range begins in. */
+  #firstBlock(): StoredBlock | undefined {
+    const { from, to, reverse } = this.#range;
+    const start = reverse ? to : from;
+    if (start !== undefined) return this.#reader.blockOf(start.orderKey, start.tie);
+    return reverse ? this.#reader.lastBlock() : this.#reader.blockOf(EMPTY_BYTES, EMPTY_BYTES);
+  }
+
+  /** Whether the range's lower end is not below the block's bound: what lies before the block is outside. */
+  #beginsBelow({ okey, tie }: BlockBound): boolean {
+    const { from } = this.#range;
+    if (okey.length === 0) return true;
+    return from !== undefined && (compareBytes(okey, from.orderKey) || compareBytes(tie, from.tie)) <= 0;
   }
 }

@@ -18,9 +18,9 @@ import { SNAPSHOT_PIN_MS_MAX } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { AppliedState, Clock, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../../ports.ts";
 import { MergedCursor } from "./cursor.ts";
-import { type StoredState, storedCrc } from "./flush.ts";
+import type { StoredState } from "./flush.ts";
 import type { KeyValueNode } from "./node.ts";
-import type { KeyValueReader } from "./reader.ts";
+import { type KeyValueReader, StoredCursor } from "./reader.ts";
 import { addToHash, hashToBigInt, type RecordHash } from "./record-hash.ts";
 import { type Address, hashKey, type KeyProbe, NOWHERE, Table } from "./table.ts";
 import { type OrderRange, TableOrder } from "./table-order.ts";
@@ -204,10 +204,10 @@ export class SqliteKeyValue implements KeyValue {
     const { bytes, orderKeyLength, tieLength } = this.#probe;
     const orderKey = bytes.subarray(0, orderKeyLength);
     const tie = tieLength === 0 ? EMPTY_BYTES : bytes.subarray(orderKeyLength, orderKeyLength + tieLength);
-    const stored = this.#node.reader(this.path).get(orderKey, tie);
+    const stored = this.#node.reader(this.path).get(this.order, orderKey, tie);
     this.#node.stats.fileReads++;
-    const crc = stored === undefined ? 0 : storedCrc(stored);
-    const row = stored?.subarray(4);
+    const row = stored?.row;
+    const crc = stored?.crc ?? 0;
     this.#remember(row, crc);
     this.#lastCrc = crc;
     return row;
@@ -286,7 +286,11 @@ export class SqliteKeyValue implements KeyValue {
     const tables = layers
       .filter(({ table }) => table.keyCount > 0)
       .map(({ order, table }) => order.cursor(range, table.end));
-    return new MergedCursor(this.order, { tables, stored: reader?.cursor(range), reverse: range.reverse });
+    return new MergedCursor(this.order, {
+      tables,
+      stored: reader && new StoredCursor(reader, this.order, range),
+      reverse: range.reverse,
+    });
   }
 
   #newLayer(): Layer {
@@ -381,8 +385,9 @@ export class SqliteSnapshot implements KeyValueSnapshot {
       .filter(({ table }) => table.keyCount > 0)
       .map(({ order, end }) => order.cursor(orderRange, end));
     this.usedAt = this.#clock.monotonicMs();
-    const sources = { tables, stored: this.#reader.cursor(orderRange), reverse: orderRange.reverse };
-    return new MergedCursor(this.#shard.order, sources, () => this.#check());
+    const { order } = this.#shard;
+    const stored = new StoredCursor(this.#reader, order, orderRange);
+    return new MergedCursor(order, { tables, stored, reverse: orderRange.reverse }, () => this.#check());
   }
 
   release(): void {

@@ -207,13 +207,6 @@ export class Table {
     return this.chunks[version >>> OFFSET_BITS]!.bytes.subarray(offset, offset + length);
   }
 
-  /** The CRC, little endian, and the row behind it, as they lie in the arena. */
-  crcAndRow(version: Address): Bytes {
-    const offset = (version & OFFSET_MASK) + VERSION_HEADER_BYTES - 4;
-    const length = this.#word(version, 1) & LENGTH_MASK;
-    return this.chunks[version >>> OFFSET_BITS]!.bytes.subarray(offset, offset + 4 + length);
-  }
-
   rowLength(version: Address): number {
     return this.#word(version, 1) & LENGTH_MASK;
   }

@@ -1,0 +1,127 @@
+/**
+ * Reads a KV file from end to end: to prove on opening that it holds what was written (safety.md §7), or to save what
+ * can be read of one that does not.
+ */
+import type { Database } from "bun:sqlite";
+import { type KeyOrder, orderKeyOf, tieOf } from "../../model/keys.ts";
+import type { Damage } from "../../ports.ts";
+import { BlockView, isWhole, recordCrc, type StoredBlock } from "./block.ts";
+import { placeOf } from "./block-merge.ts";
+import { ChunkPool } from "./chunk-pool.ts";
+import type { StoredState } from "./flush.ts";
+import { addToHash, type RecordHash, sameHash } from "./record-hash.ts";
+import { hashKey, Table } from "./table.ts";
+
+/** Records saved at a time. */
+const SALVAGED_AT_ONCE = 10_000;
+
+/** All blocks in order. */
+export function* blocks(database: Database): Generator<BlockView> {
+  for (const { records } of storedBlocks(database, "ASC")) yield new BlockView(records);
+}
+
+function storedBlocks(database: Database, direction: "ASC" | "DESC"): Iterable<StoredBlock> {
+  const query = database.query(`SELECT okey, tie, records FROM block ORDER BY okey ${direction}, tie ${direction}`);
+  return query.iterate() as Iterable<StoredBlock>;
+}
+
+/**
+ * Reads everything: each block's CRC, bounds and keys ascending, the CRC of each record, record count and additive
+ * hash as stored. The first damage, if there is any.
+ */
+export function scan(
+  database: Database,
+  path: string,
+  order: KeyOrder,
+  state: StoredState | undefined,
+): Damage | undefined {
+  const hash: RecordHash = { low: 0, high: 0 };
+  let count = 0;
+  let lastKey: Uint8Array | undefined;
+  for (const block of storedBlocks(database, "ASC")) {
+    const damage = (what: string): Damage => ({ file: path, where: `row ${count}, ${placeOf(block)}`, what });
+    if (!isWhole(block)) return damage("a block has another checksum than it was written with");
+    const view = new BlockView(block.records);
+    if (count === 0 && block.okey.length > 0) return damage("the first block is missing");
+    if (lastKey !== undefined && order.compareWithRaw(block.okey, block.tie, lastKey, 0, lastKey.length) <= 0) {
+      return damage("blocks overlap");
+    }
+    for (let index = 0; index < view.count; index++) {
+      const key = view.key(index);
+      const isAscending =
+        lastKey === undefined ||
+        order.compareWithRaw(orderKeyOf(order, key), tieOf(order, key), lastKey, 0, lastKey.length) > 0;
+      if (!isAscending) return damage("keys are out of order");
+      const crc = view.crc(index);
+      if (crc !== recordCrc(order, key, view.row(index)))
+        return damage("a record has another checksum than it was written with");
+      addToHash(hash, crc, 1);
+      lastKey = key;
+      count++;
+    }
+  }
+  const whole = (what: string): Damage => ({ file: path, where: `row ${count}`, what });
+  if (count !== (state?.rowCount ?? 0)) return whole(`${count} records where ${state?.rowCount ?? 0} were written`);
+  if (!sameHash(hash, state?.hash ?? { low: 0, high: 0 }))
+    return whole("the records have another hash than they were written with");
+  return undefined;
+}
+
+/**
+ * The records that can still be read and have their CRC, as tables: from the front as far as blocks can be read, then
+ * from the back. Of a block that is not whole each record is tried by itself.
+ */
+export function* readableRecords(database: Database, order: KeyOrder): Generator<Table> {
+  for (const direction of ["ASC", "DESC"] as const) {
+    let table = new Table(new ChunkPool());
+    let failed = false;
+    try {
+      for (const block of storedBlocks(database, direction)) {
+        salvageBlock(block.records, order, table);
+        if (table.keyCount < SALVAGED_AT_ONCE) continue;
+        yield table;
+        table = new Table(new ChunkPool());
+      }
+    } catch {
+      // an unreadable page ends this direction: the other one reads what lies behind it
+      failed = true;
+    }
+    yield table;
+    if (!failed) return;
+  }
+}
+
+function salvageBlock(records: Uint8Array, order: KeyOrder, table: Table): void {
+  const view = new BlockView(records);
+  // what a damaged header says of it is not to be trusted
+  const count = Math.min(view.count, records.length);
+  for (let index = 0; index < count; index++) {
+    try {
+      const key = view.key(index);
+      const row = view.row(index);
+      const crc = view.crc(index);
+      if (row.length > 0 && crc === recordCrc(order, key, row)) addTo(table, order, { key, row, crc });
+    } catch {
+      // lengths that point out of the block
+    }
+  }
+}
+
+function addTo(
+  table: Table,
+  order: KeyOrder,
+  { key, row, crc }: { readonly key: Uint8Array; readonly row: Uint8Array; readonly crc: number },
+): void {
+  const orderKey = orderKeyOf(order, key);
+  const tie = tieOf(order, key);
+  const bytes = new Uint8Array(orderKey.length + tie.length);
+  bytes.set(orderKey);
+  bytes.set(tie, orderKey.length);
+  const probe = {
+    bytes,
+    orderKeyLength: orderKey.length,
+    tieLength: tie.length,
+    hash: hashKey(bytes, bytes.length),
+  };
+  table.append(table.findOrAdd(probe), row, crc);
+}
