@@ -5,7 +5,7 @@
  */
 import { type Bytes, EMPTY_BYTES, text } from "../lib/bytes.ts";
 import { type Int64, Reader } from "../wire/reader.ts";
-import type { WireKey } from "./keys.ts";
+import { type WireKey, wireKey } from "./keys.ts";
 import { GetResult, type Version } from "./records.ts";
 
 /** Status of one operation. */
@@ -15,6 +15,8 @@ export interface PutAnswer {
   readonly status: number;
   /** With status ok. */
   readonly version: Version | undefined;
+  /** The key that the server made of a sequence; undefined for other puts. */
+  readonly key: WireKey | undefined;
 }
 
 export interface WriteAnswer {
@@ -50,14 +52,16 @@ function decodePutAnswer(reader: Reader): PutAnswer {
   reader.end = end;
   let status = 0;
   let version: Version | undefined;
+  let key: WireKey | undefined;
   while (reader.pos < end) {
     const tag = reader.tag();
     if (tag === 0x08) status = reader.uint32();
     else if (tag === 0x12) version = decodeVersion(reader);
+    else if (tag === 0x1a) key = wireKey(reader.view());
     else reader.skip(tag);
   }
   reader.end = outerEnd;
-  return { status, version };
+  return { status, version, key };
 }
 
 function decodeStatus(reader: Reader): number {
@@ -171,6 +175,7 @@ export class RecordDecoder {
     let version: Version | undefined;
     let value = EMPTY_BYTES;
     let key: WireKey | undefined;
+    let secondaryKey: WireKey | undefined;
     while (reader.pos < end) {
       const tag = reader.tag();
       switch (tag) {
@@ -186,6 +191,9 @@ export class RecordDecoder {
         case 0x22:
           key = this.#key();
           break;
+        case 0x2a:
+          secondaryKey = this.#key();
+          break;
         default:
           reader.skip(tag);
       }
@@ -193,7 +201,7 @@ export class RecordDecoder {
     reader.end = outerEnd;
     key ??= asked?.(index);
     if (status !== Status.ok || version === undefined || key === undefined) return { status, record: undefined };
-    return { status, record: new GetResult(key, value, version) };
+    return { status, record: new GetResult(key, value, version, secondaryKey) };
   }
 
   #value(): Bytes {

@@ -31,6 +31,7 @@ function batcher(bounds: Partial<{ lingerMs: number; requestsMax: number; bytesM
       kind: "get",
       key: "k",
       comparison: 0,
+      byIndex: false,
       route: "k",
       start,
       end: start,

@@ -3,25 +3,28 @@
  *
  * Everything it needs of the world comes in through ClientPorts; `connect` plugs in the real one.
  */
-import { utf8 } from "../lib/bytes.ts";
-import type { Int64 } from "../wire/reader.ts";
+import { CLIENT_CLOSE_SESSIONS_MS_MAX, CLIENT_HEARTBEAT_MS_MIN } from "../model/limits.ts";
+import { int64, keyRange, optionalKey, putFields, userKey } from "./arguments.ts";
 import { Assignments } from "./assignments.ts";
-import { ClientClosedError, InvalidArgumentError } from "./errors.ts";
-import { isInternalKey, type Key, keyBytes, keyText, type WireKey, wireKey } from "./keys.ts";
+import { ClientClosedError, InvalidArgumentError, SessionDoesNotExistError } from "./errors.ts";
+import { type Key, keyBytes, keyText, type WireKey, wireKey } from "./keys.ts";
+import { Notifications, type NotificationsOptions } from "./notifications.ts";
 import { PendingBudget, type Route } from "./operation.ts";
 import type {
   DeleteOptions,
   GetOptions,
   PutOptions,
-  RangeOptions,
   RangeReadOptions,
   ResolvedOptions,
   RoutingOptions,
+  SequenceUpdatesOptions,
 } from "./options.ts";
 import { convertedPages, mergedPages, RangeRead } from "./range-read.ts";
 import type { GetResult, PutResult } from "./records.ts";
-import { Comparison, writeDelete, writeDeleteRange, writeGet, writePut } from "./requests.ts";
-import { allOf, nearest, type Router, reroute } from "./routing.ts";
+import { Comparison, type PutFields, writeDelete, writeDeleteRange, writeGet, writePut } from "./requests.ts";
+import { allOf, nearest, type Router, reroute, type Search } from "./routing.ts";
+import { SequenceUpdates } from "./sequence-updates.ts";
+import { type SessionLost, Sessions } from "./sessions.ts";
 import type { ShardContext } from "./shard-context.ts";
 import { KEYS, type KeyRange, type RangeKind, RECORDS } from "./shard-range.ts";
 import { ShardReader } from "./shard-reader.ts";
@@ -29,16 +32,22 @@ import { hashesOf, type Shard } from "./shard-table.ts";
 import { ShardWriter } from "./shard-writer.ts";
 import type { ClientPorts } from "./transport.ts";
 
-/** `expected_version_id` that says: must not exist. */
-const MUST_NOT_EXIST = -1;
-const INT64_MIN = -(2n ** 63n);
-const INT64_MAX = 2n ** 63n - 1n;
+/** Where a write goes, and what it does there. It may have to wait for a session first. */
+interface Write {
+  readonly bytes: number;
+  readonly ephemeral: boolean;
+  shard(): Shard;
+  run(shard: Shard): void;
+  fail(error: Error): void;
+}
 
 export class VariaClient {
   readonly #ports: ClientPorts;
   readonly #context: ShardContext;
   readonly #writers = new Map<number, ShardWriter>();
   readonly #readers = new Map<number, ShardReader>();
+  readonly #sessions: Sessions;
+  readonly #identity: WireKey;
   readonly #router: Router = { table: () => this.#context.assignments.table, shardOf: (key) => this.#shardOf(key) };
   #closing: Promise<void> | undefined;
 
@@ -59,7 +68,18 @@ export class VariaClient {
       },
       budget: new PendingBudget(),
       openRanges: new Set(),
+      feeds: new Set(),
+      closers: new Set(),
     };
+    const { sessionTimeoutMs, requestTimeoutMs } = options;
+    this.#identity = wireKey(options.clientIdentity ?? randomIdentity(ports.random));
+    this.#sessions = new Sessions(this.#context, {
+      timeoutMs: sessionTimeoutMs,
+      // as the official clients, but several of them within a session that lives shortly
+      heartbeatMs: Math.min(Math.max(sessionTimeoutMs / 10, CLIENT_HEARTBEAT_MS_MIN), sessionTimeoutMs / 4),
+      clientIdentity: this.#identity,
+      closeMs: Math.min(requestTimeoutMs, CLIENT_CLOSE_SESSIONS_MS_MAX),
+    });
   }
 
   /** Resolves once the shards are known. For programs there is `connect`; this is for other ports. */
@@ -78,33 +98,36 @@ export class VariaClient {
   }
 
   /**
-   * Stores a record. Text is stored as UTF-8; bytes are copied before the call returns. Rejects with
-   * UnexpectedVersionIdError when `expectedVersionId` or `mustNotExist` does not hold.
+   * Stores a record. Text is stored as UTF-8; bytes are copied before the call returns, but for an ephemeral put they
+   * must not change before it is done. Rejects with UnexpectedVersionIdError when `expectedVersionId` or `mustNotExist`
+   * does not hold, and with SessionDoesNotExistError when the session of an ephemeral one has ended: nothing was stored
+   * then, and the next ephemeral put makes a new session. The result has the key that the server made of a sequence.
    */
   put(key: Key, value: string | Uint8Array, options: PutOptions = {}): Promise<PutResult> {
     return new Promise((resolve, reject) => {
-      const fields = {
-        key: userKey(key),
-        value: typeof value === "string" ? utf8(value) : value,
-        expectedVersionId: expectedVersion(options),
-        partitionKey: optionalKey(options.partitionKey),
-        overrideVersionId: int64("overrideVersionId", options.overrideVersionId),
-        overrideModificationsCount: int64("overrideModificationsCount", options.overrideModificationsCount),
-      };
+      const fields = putFields(key, value, options, this.#identity);
       const route = fields.partitionKey ?? fields.key;
       const bytes = fields.key.length + fields.value.length;
       this.#admit(bytes);
-      const writer = this.#writerOf(this.#shardOf(route));
-      const batch = writer.batchForPut(fields.key, bytes);
-      const start = batch.writer.length;
-      writePut(batch.writer, fields);
-      writer.added({ kind: "put", key: fields.key, route, start, end: start, deadline: 0, resolve, reject });
+      const ephemeral = options.ephemeral === true;
+      if (!ephemeral && !this.#sessions.holding) return this.#put(this.#shardOf(route), fields, route, resolve, reject);
+      this.#write({
+        bytes,
+        ephemeral,
+        shard: () => this.#shardOf(route),
+        run: (shard) => {
+          if (ephemeral) this.#putInSession(shard, fields, route, resolve, reject);
+          else this.#put(shard, fields, route, resolve, reject);
+        },
+        fail: reject,
+      });
     });
   }
 
   /**
    * The record at the key, or, with another `comparison`, the nearest one; undefined when there is none. The nearest
    * one is found within the order of each shard, and among shards by the order in which their results are merged.
+   * With `useIndex` the key is one of that index, and the result has `secondaryIndexKey`.
    */
   get(key: Key, options: GetOptions = {}): Promise<GetResult | undefined> {
     try {
@@ -113,11 +136,13 @@ export class VariaClient {
       if (comparison === undefined) throw new InvalidArgumentError(`unknown comparison "${options.comparison}"`);
       const includeValue = options.includeValue ?? true;
       const partitionKey = optionalKey(options.partitionKey);
-      if (comparison !== Comparison.equal && partitionKey === undefined) {
-        return this.#getNearest(asked, includeValue, comparison);
+      const useIndex = optionalKey(options.useIndex);
+      const search = { key: asked, comparison, byIndex: useIndex !== undefined, includeValue, useIndex };
+      if (partitionKey === undefined && (comparison !== Comparison.equal || useIndex !== undefined)) {
+        return this.#getNearest(search);
       }
       const route = partitionKey ?? asked;
-      return this.#get(this.#shardOf(route), asked, route, includeValue, comparison);
+      return this.#get(this.#shardOf(route), search, route);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -134,11 +159,15 @@ export class VariaClient {
       const expectedVersionId = int64("expectedVersionId", options.expectedVersionId);
       const route = partitionKey ?? deleted;
       this.#admit(deleted.length);
-      const writer = this.#writerOf(this.#shardOf(route));
-      const batch = writer.batchForDelete(deleted, deleted.length);
-      const start = batch.writer.length;
-      writeDelete(batch.writer, deleted, expectedVersionId, partitionKey);
-      writer.added({ kind: "delete", key: deleted, route, start, end: start, deadline: 0, resolve, reject });
+      const run = (shard: Shard) => {
+        const writer = this.#writerOf(shard);
+        const batch = writer.batchForDelete(deleted, deleted.length);
+        const start = batch.writer.length;
+        writeDelete(batch.writer, deleted, expectedVersionId, partitionKey);
+        writer.added({ kind: "delete", key: deleted, route, start, end: start, deadline: 0, resolve, reject });
+      };
+      const shard = () => this.#shardOf(route);
+      this.#write({ bytes: deleted.length, ephemeral: false, shard, run, fail: reject });
     });
   }
 
@@ -155,6 +184,31 @@ export class VariaClient {
     if (partitionKey !== undefined) return this.#deleteRange(this.#shardOf(partitionKey), start, end, partitionKey);
     const { shards } = this.#context.assignments.table;
     await allOf(shards.map((shard) => this.#deleteRange(shard, start, end, hashesOf(shard))));
+  }
+
+  /**
+   * The changes of all records from now on, over all shards: resolves once subscribed, so that whatever is written from
+   * then on is told of, once each. After a `missed` item the servers no longer knew some. Not read, it holds back the
+   * servers; leave the loop, abort the signal or close the client to end it.
+   */
+  async notifications(options: NotificationsOptions = {}): Promise<Notifications> {
+    if (this.#closing !== undefined) throw new ClientClosedError();
+    return Notifications.open(this.#context, options);
+  }
+
+  /** The highest key of a sequence, now and whenever there is a higher one; slow readers hear of the latest only. */
+  sequenceUpdates(key: Key, options: SequenceUpdatesOptions): SequenceUpdates {
+    if (this.#closing !== undefined) throw new ClientClosedError();
+    const route = wireKey(options.partitionKey);
+    return new SequenceUpdates(this.#context, wireKey(key), () => this.#shardOf(route).id, options.signal);
+  }
+
+  /**
+   * Calls `listener` when a session of this client has ended, or may have: its ephemeral records are gone, or will be.
+   * The returned function ends that.
+   */
+  onSessionLost(listener: (lost: SessionLost) => void): () => void {
+    return this.#sessions.onLost(listener);
   }
 
   /** Keys of the range as text; what is not UTF-8 in them is U+FFFD (`listBytes` has them as they are). */
@@ -181,10 +235,14 @@ export class VariaClient {
 
   /** Sends what is gathered and resolves once everything given so far is answered or has failed. */
   async flush(): Promise<void> {
+    await this.#sessions.idle();
     await Promise.all([...this.#writers.values(), ...this.#readers.values()].map((shard) => shard.flush()));
   }
 
-  /** Takes no more operations, flushes, closes all connections. Range reads under way are cut. */
+  /**
+   * Takes no more operations, flushes, ends its sessions and with them its ephemeral records, closes all connections.
+   * Range reads under way are cut, notifications end.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -195,7 +253,9 @@ export class VariaClient {
   }
 
   async #close(): Promise<void> {
+    for (const close of [...this.#context.closers]) close();
     await this.flush();
+    await this.#sessions.close();
     const error = new ClientClosedError();
     for (const range of [...this.#context.openRanges]) range.fail(error);
     for (const shard of [...this.#writers.values(), ...this.#readers.values()]) shard.close(error);
@@ -205,26 +265,69 @@ export class VariaClient {
 
   // --- one shard ------------------------------------------------------------------------------------------------
 
-  #get(shard: Shard, key: WireKey, route: Route, includeValue: boolean, comparison: number) {
+  #get(shard: Shard, search: Search & { includeValue: boolean; useIndex: WireKey | undefined }, route: Route) {
+    const { key, comparison, byIndex, includeValue, useIndex } = search;
     return new Promise<GetResult | undefined>((resolve, reject) => {
       this.#admit(key.length);
       const reader = this.#readerOf(shard);
       const batch = reader.batchFor(key.length);
       const start = batch.writer.length;
-      writeGet(batch.writer, key, includeValue, comparison);
-      reader.added({ kind: "get", key, comparison, route, start, end: start, deadline: 0, resolve, reject });
+      writeGet(batch.writer, key, includeValue, comparison, useIndex);
+      reader.added({ kind: "get", key, comparison, byIndex, route, start, end: start, deadline: 0, resolve, reject });
     });
+  }
+
+  #put(
+    shard: Shard,
+    fields: PutFields,
+    route: WireKey,
+    resolve: (result: PutResult) => void,
+    reject: (error: Error) => void,
+  ): void {
+    const { key } = fields;
+    const writer = this.#writerOf(shard);
+    const batch = writer.batchForPut(key, key.length + fields.value.length);
+    const start = batch.writer.length;
+    writePut(batch.writer, fields);
+    writer.added({ kind: "put", key, route, start, end: start, deadline: 0, resolve, reject });
+  }
+
+  #putInSession(
+    shard: Shard,
+    fields: PutFields,
+    route: WireKey,
+    resolve: (result: PutResult) => void,
+    reject: (error: Error) => void,
+  ): void {
+    const sessionId = this.#sessions.idOf(shard.id)!;
+    fields.extras!.sessionId = sessionId;
+    this.#put(shard, fields, route, resolve, (error) => {
+      if (error instanceof SessionDoesNotExistError) this.#sessions.refused(shard.id, sessionId);
+      reject(error);
+    });
+  }
+
+  /** Sends the write now, or once its shard has the session that it or one before it waits for. */
+  #write(write: Write): void {
+    const shard = write.shard();
+    const { bytes, ephemeral } = write;
+    if (this.#sessions.holds(shard.id) || (ephemeral && this.#sessions.idOf(shard.id) === undefined)) {
+      this.#sessions.hold(shard, { bytes, ephemeral, again: () => this.#write(write), fail: write.fail });
+    } else write.run(shard);
   }
 
   #deleteRange(shard: Shard, start: WireKey, end: WireKey, route: Route): Promise<void> {
     return new Promise((resolve, reject) => {
       const bytes = start.length + end.length;
       this.#admit(bytes);
-      const writer = this.#writerOf(shard);
-      const batch = writer.batchForDeleteRange(bytes);
-      const from = batch.writer.length;
-      writeDeleteRange(batch.writer, start, end);
-      writer.added({ kind: "delete-range", route, start: from, end: from, deadline: 0, resolve, reject });
+      const run = () => {
+        const writer = this.#writerOf(shard);
+        const batch = writer.batchForDeleteRange(bytes);
+        const from = batch.writer.length;
+        writeDeleteRange(batch.writer, start, end);
+        writer.added({ kind: "delete-range", route, start: from, end: from, deadline: 0, resolve, reject });
+      };
+      this.#write({ bytes, ephemeral: false, shard: () => shard, run, fail: reject });
     });
   }
 
@@ -235,14 +338,17 @@ export class VariaClient {
 
   // --- all shards -----------------------------------------------------------------------------------------------
 
-  async #getNearest(key: WireKey, includeValue: boolean, comparison: number): Promise<GetResult | undefined> {
+  async #getNearest(search: Search & { includeValue: boolean; useIndex: WireKey | undefined }) {
     const { shards } = this.#context.assignments.table;
-    const found = shards.map((shard) => this.#get(shard, key, hashesOf(shard), includeValue, comparison));
-    return nearest(await allOf(found), comparison);
+    return nearest(await allOf(shards.map((shard) => this.#get(shard, search, hashesOf(shard)))), search);
   }
 
   #range<T>(kind: RangeKind<T>, options: RangeReadOptions): () => AsyncGenerator<T[], void, undefined> {
-    const range: KeyRange = { ...keyRange(options), includeInternalKeys: options.includeInternalKeys ?? false };
+    const range: KeyRange = {
+      ...keyRange(options),
+      includeInternalKeys: options.includeInternalKeys ?? false,
+      useIndex: optionalKey(options.useIndex),
+    };
     const partitionKey = optionalKey(options.partitionKey);
     return () => {
       if (this.#closing !== undefined) throw new ClientClosedError();
@@ -284,6 +390,8 @@ export class VariaClient {
 
   #assignmentsChanged(): void {
     const { table } = this.#context.assignments;
+    this.#sessions.assignmentsChanged();
+    for (const feed of [...this.#context.feeds]) feed.assignmentsChanged();
     for (const shards of [this.#writers, this.#readers]) {
       for (const [id, shard] of shards) {
         shard.assignmentsChanged();
@@ -296,29 +404,7 @@ export class VariaClient {
   }
 }
 
-function optionalKey(key: Key | undefined): WireKey | undefined {
-  return key === undefined ? undefined : wireKey(key);
-}
-
-/** The key of a record that a program writes. Refuses the server's own region, so that one such key cannot fail a batch of others'. */
-function userKey(key: Key): WireKey {
-  const user = wireKey(key);
-  if (isInternalKey(user)) throw new InvalidArgumentError("keys that start with __oxia/ belong to the server");
-  return user;
-}
-
-function expectedVersion({ expectedVersionId, mustNotExist }: PutOptions): Int64 | undefined {
-  if (mustNotExist !== true) return int64("expectedVersionId", expectedVersionId);
-  if (expectedVersionId !== undefined) throw new InvalidArgumentError("mustNotExist contradicts expectedVersionId");
-  return MUST_NOT_EXIST;
-}
-
-function int64(name: string, value: Int64 | undefined): Int64 | undefined {
-  if (value === undefined || Number.isSafeInteger(value)) return value;
-  if (typeof value === "bigint" && value >= INT64_MIN && value <= INT64_MAX) return value;
-  throw new InvalidArgumentError(`${name} is not a 64-bit integer: a safe integer or a bigint`);
-}
-
-function keyRange({ startInclusive, endExclusive }: RangeOptions): Pick<KeyRange, "startInclusive" | "endExclusive"> {
-  return { startInclusive: wireKey(startInclusive ?? ""), endExclusive: wireKey(endExclusive ?? "") };
+function randomIdentity(random: () => number): string {
+  const word = () => Math.floor(random() * 0x1_0000_0000).toString(16);
+  return `varia-${word()}${word()}`;
 }

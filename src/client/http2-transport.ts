@@ -111,6 +111,7 @@ class Http2Call implements Call, StreamListener {
     // 1xx only announce what is to come
     if (httpStatus >= 200 && httpStatus !== 200) this.#status ??= statusFromHttp(httpStatus);
     if (last) this.#end(this.#status ?? unavailable(this.#address, new Error("the call ended without a status")));
+    else if (httpStatus === 200 && !this.#over) this.#handler.headers?.(headers);
   }
 
   data(bytes: Bytes, last: boolean): void {

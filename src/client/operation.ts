@@ -44,6 +44,8 @@ export interface GetOperation extends Pending<GetResult | undefined> {
   readonly kind: "get";
   readonly key: WireKey;
   readonly comparison: number;
+  /** The key is one of an index. */
+  readonly byIndex: boolean;
 }
 
 export type Operation = WriteOperation | GetOperation;

@@ -4,6 +4,9 @@ import {
   CLIENT_BATCH_LINGER_MS,
   CLIENT_BATCH_REQUESTS_MAX,
   CLIENT_REQUEST_TIMEOUT_MS,
+  CLIENT_SESSION_TIMEOUT_MS,
+  CLIENT_SESSION_TIMEOUT_MS_MAX,
+  CLIENT_SESSION_TIMEOUT_MS_MIN,
 } from "../model/limits.ts";
 import type { Int64 } from "../wire/reader.ts";
 import { InvalidArgumentError } from "./errors.ts";
@@ -27,6 +30,10 @@ export interface ClientOptions {
   readonly connectionsPerServer?: number;
   /** Sent as a bearer token with every call. */
   readonly authToken?: string;
+  /** Milliseconds that ephemeral records outlive the last heartbeat of this client: 2,000 to 300,000. Default 15,000. */
+  readonly sessionTimeoutMs?: number;
+  /** Stored with ephemeral records: who put them. Default: a random one. */
+  readonly clientIdentity?: string;
 }
 
 export interface RoutingOptions {
@@ -43,6 +50,27 @@ export interface PutOptions extends RoutingOptions {
   readonly overrideVersionId?: Int64;
   /** Stored as the record's count of modifications, as it is. */
   readonly overrideModificationsCount?: Int64;
+  /** The record is deleted when this client closes, or is not heard of for `sessionTimeoutMs`. */
+  readonly ephemeral?: boolean;
+  /**
+   * The server makes the key: `-` and 20 digits behind it for each delta, which is added to that part of the highest
+   * key so far. Needs a partition key; the first delta is at least 1. Not with `expectedVersionId` or `mustNotExist`.
+   */
+  readonly sequenceKeysDeltas?: readonly Int64[];
+  /** Further keys by which the record is found, each in an index of a name. A put replaces all that the record had. */
+  readonly secondaryIndexes?: readonly SecondaryIndex[];
+}
+
+export interface SecondaryIndex {
+  readonly name: string;
+  readonly key: Key;
+}
+
+export interface SequenceUpdatesOptions {
+  /** The partition key that the sequence is put with. */
+  readonly partitionKey: Key;
+  /** Ends the iteration when aborted. */
+  readonly signal?: AbortSignal;
 }
 
 export interface DeleteOptions extends RoutingOptions {
@@ -55,6 +83,8 @@ export interface GetOptions extends RoutingOptions {
   readonly comparison?: ComparisonName;
   /** Default true. */
   readonly includeValue?: boolean;
+  /** The key is one of this index. */
+  readonly useIndex?: string;
 }
 
 export interface RangeOptions extends RoutingOptions {
@@ -67,6 +97,8 @@ export interface RangeOptions extends RoutingOptions {
 export interface RangeReadOptions extends RangeOptions {
   /** Also the keys that the server keeps for itself, `__oxia/…`. Default false. */
   readonly includeInternalKeys?: boolean;
+  /** The range is one of this index's keys. Oxia's servers find nothing there without `endExclusive`. */
+  readonly useIndex?: string;
 }
 
 export interface ResolvedOptions {
@@ -78,6 +110,9 @@ export interface ResolvedOptions {
   readonly batchBytesMax: number;
   readonly connectionsPerServer: number;
   readonly authToken: string | undefined;
+  readonly sessionTimeoutMs: number;
+  /** Undefined: a random one. */
+  readonly clientIdentity: string | undefined;
 }
 
 /** Throws InvalidArgumentError at what cannot be meant. */
@@ -95,10 +130,18 @@ export function resolveOptions(options: ClientOptions): ResolvedOptions {
     batchBytesMax: number("batchBytesMax", options.batchBytesMax ?? CLIENT_BATCH_BYTES_MAX, 1),
     connectionsPerServer: number("connectionsPerServer", options.connectionsPerServer ?? 1, 1),
     authToken: options.authToken,
+    sessionTimeoutMs: number(
+      "sessionTimeoutMs",
+      options.sessionTimeoutMs ?? CLIENT_SESSION_TIMEOUT_MS,
+      CLIENT_SESSION_TIMEOUT_MS_MIN,
+      CLIENT_SESSION_TIMEOUT_MS_MAX,
+    ),
+    clientIdentity: options.clientIdentity,
   };
 }
 
-function number(name: string, value: number, min: number): number {
-  if (!Number.isFinite(value) || value < min) throw new InvalidArgumentError(`${name} is not a number from ${min}`);
-  return value;
+function number(name: string, value: number, min: number, max = Number.MAX_SAFE_INTEGER): number {
+  if (Number.isFinite(value) && value >= min && value <= max) return value;
+  const to = max === Number.MAX_SAFE_INTEGER ? "" : ` to ${max}`;
+  throw new InvalidArgumentError(`${name} is not a number from ${min}${to}`);
 }

@@ -2,6 +2,9 @@
  * A range read over several shards: their pages merged into one stream, k-way, with no more read ahead than each shard
  * holds. Equal to what official clients do, also in the order: shards keep their keys in an order of their own, and the
  * heads of the shards are compared by another (keys.ts), so the whole is sorted only within each shard.
+ *
+ * Reads by an index are merged by the index's keys where the servers name them (Oxia's do not): else by the records' own,
+ * as in Oxia's client for Go, so that the whole is in the order of the index within each shard only.
  */
 import { compareAcrossShards, type WireKey } from "./keys.ts";
 import type { ShardContext } from "./shard-context.ts";
@@ -58,7 +61,7 @@ interface Source<T> {
   readonly read: ShardRange<T>;
   page: readonly T[];
   next: number;
-  /** Key of page[next]. */
+  /** The key that page[next] is merged by. */
   key: WireKey;
 }
 
@@ -98,7 +101,7 @@ class Merge<T> {
         this.#wait(source);
         break;
       }
-      source.key = this.#kind.keyOf(source.page[source.next]!);
+      source.key = this.#kind.sortKeyOf(source.page[source.next]!);
       this.#siftDown(0);
     }
     return merged;
@@ -137,7 +140,7 @@ class Merge<T> {
       } else {
         source.page = page;
         source.next = 0;
-        source.key = this.#kind.keyOf(page[0]!);
+        source.key = this.#kind.sortKeyOf(page[0]!);
         this.#heap.push(source);
         this.#siftUp(this.#heap.length - 1);
       }
@@ -146,6 +149,13 @@ class Merge<T> {
 
   #addSuccessors({ hashes, after }: ShardGone): void {
     for (const shard of this.#context.assignments.table.within(hashes)) this.add(shard, after);
+  }
+
+  /** Records that an index has under one key are merged by their own. */
+  #compare(a: Source<T>, b: Source<T>): number {
+    const order = compareAcrossShards(a.key, b.key);
+    if (order !== 0 || this.#range.useIndex === undefined) return order;
+    return compareAcrossShards(this.#kind.keyOf(a.page[a.next]!), this.#kind.keyOf(b.page[b.next]!));
   }
 
   #removeFirst(): void {
@@ -160,7 +170,7 @@ class Merge<T> {
     let at = from;
     while (at > 0) {
       const parent = (at - 1) >> 1;
-      if (compareAcrossShards(heap[parent]!.key, heap[at]!.key) <= 0) return;
+      if (this.#compare(heap[parent]!, heap[at]!) <= 0) return;
       [heap[parent], heap[at]] = [heap[at]!, heap[parent]!];
       at = parent;
     }
@@ -172,7 +182,7 @@ class Merge<T> {
     for (;;) {
       let least = at;
       for (let child = 2 * at + 1; child <= 2 * at + 2 && child < heap.length; child++) {
-        if (compareAcrossShards(heap[child]!.key, heap[least]!.key) < 0) least = child;
+        if (this.#compare(heap[child]!, heap[least]!) < 0) least = child;
       }
       if (least === at) return;
       [heap[least], heap[at]] = [heap[at]!, heap[least]!];

@@ -44,13 +44,18 @@ export class GetResult {
   /** Bytes of the caller's own. Empty when the value is empty, or was not asked for. */
   readonly value: Uint8Array;
   readonly version: Version;
+  /** The key of the index by which the record was found; undefined where the server names none. */
+  readonly secondaryIndexKey: string | undefined;
   readonly #wireKey: WireKey;
+  readonly #secondaryKey: WireKey | undefined;
 
-  constructor(key: WireKey, value: Uint8Array, version: Version) {
+  constructor(key: WireKey, value: Uint8Array, version: Version, secondaryKey?: WireKey) {
     this.key = keyText(key);
     this.value = value;
     this.version = version;
+    this.secondaryIndexKey = secondaryKey === undefined ? undefined : keyText(secondaryKey);
     this.#wireKey = key;
+    this.#secondaryKey = secondaryKey;
   }
 
   /** The key's bytes, in bytes of the caller's own. */
@@ -61,5 +66,10 @@ export class GetResult {
   /** @internal For merging the results of shards. */
   static wireKeyOf(record: GetResult): WireKey {
     return record.#wireKey;
+  }
+
+  /** @internal The key by which an index sorts the record, where the server names it. */
+  static secondaryKeyOf(record: GetResult): WireKey | undefined {
+    return record.#secondaryKey;
   }
 }

@@ -8,7 +8,7 @@
  */
 import type { Bytes } from "../lib/bytes.ts";
 import type { Int64 } from "../wire/reader.ts";
-import { int64Size, varintSize, type Writer } from "../wire/writer.ts";
+import { int64Size, varintSize, Writer } from "../wire/writer.ts";
 import type { WireKey } from "./keys.ts";
 
 export const FRAME_PREFIX_BYTES = 5;
@@ -24,6 +24,22 @@ export interface PutFields {
   readonly partitionKey: WireKey | undefined;
   readonly overrideVersionId: Int64 | undefined;
   readonly overrideModificationsCount: Int64 | undefined;
+  /** Absent for most puts. */
+  readonly extras?: PutExtras | undefined;
+}
+
+export interface WireIndexEntry {
+  readonly index: WireKey;
+  readonly key: WireKey;
+}
+
+export interface PutExtras {
+  /** The record's session, known only when the put joins a request. */
+  sessionId: Int64 | undefined;
+  readonly clientIdentity: WireKey | undefined;
+  /** Unsigned. Empty: the key is the record's own. */
+  readonly sequenceKeysDeltas: readonly Int64[];
+  readonly secondaryIndexes: readonly WireIndexEntry[];
 }
 
 export interface RangeFields {
@@ -33,6 +49,8 @@ export interface RangeFields {
   /** Empty: to the end. */
   readonly endExclusive: WireKey;
   readonly includeInternalKeys: boolean;
+  /** Absent: the keys of the records themselves. */
+  readonly useIndex?: WireKey | undefined;
 }
 
 /** Starts a Write or Read request: leaves room for the prefix, names the shard. */
@@ -86,7 +104,7 @@ function writeOptionalInt64(writer: Writer, tag: number, value: Int64 | undefine
 
 /** Appends one put to a Write request. */
 export function writePut(writer: Writer, put: PutFields): void {
-  const { key, value, partitionKey } = put;
+  const { key, value, partitionKey, extras } = put;
   writer.byte(0x12);
   writer.varint(
     fieldSize(key.length) +
@@ -94,14 +112,52 @@ export function writePut(writer: Writer, put: PutFields): void {
       optionalInt64Size(put.expectedVersionId) +
       (partitionKey === undefined ? 0 : fieldSize(partitionKey.length)) +
       optionalInt64Size(put.overrideVersionId) +
-      optionalInt64Size(put.overrideModificationsCount),
+      optionalInt64Size(put.overrideModificationsCount) +
+      (extras === undefined ? 0 : extrasSize(extras)),
   );
   writeKey(writer, 0x0a, key);
   if (value.length > 0) writer.field(0x12, value);
   writeOptionalInt64(writer, 0x18, put.expectedVersionId);
+  if (extras !== undefined) {
+    writeOptionalInt64(writer, 0x20, extras.sessionId);
+    if (extras.clientIdentity !== undefined) writeKey(writer, 0x2a, extras.clientIdentity);
+  }
   if (partitionKey !== undefined) writeKey(writer, 0x32, partitionKey);
+  if (extras !== undefined) writeDerivedKeys(writer, extras);
   writeOptionalInt64(writer, 0x48, put.overrideVersionId);
   writeOptionalInt64(writer, 0x50, put.overrideModificationsCount);
+}
+
+function deltasSize(deltas: readonly Int64[]): number {
+  let size = 0;
+  for (const delta of deltas) size += int64Size(delta);
+  return size;
+}
+
+function indexEntrySize({ index, key }: WireIndexEntry): number {
+  return fieldSize(index.length) + fieldSize(key.length);
+}
+
+function extrasSize({ sessionId, clientIdentity, sequenceKeysDeltas, secondaryIndexes }: PutExtras): number {
+  let size = optionalInt64Size(sessionId) + (clientIdentity === undefined ? 0 : fieldSize(clientIdentity.length));
+  if (sequenceKeysDeltas.length > 0) size += fieldSize(deltasSize(sequenceKeysDeltas));
+  for (const entry of secondaryIndexes) size += fieldSize(indexEntrySize(entry));
+  return size;
+}
+
+/** The keys that the server makes of the put: parts of a sequence, entries of indexes. */
+function writeDerivedKeys(writer: Writer, { sequenceKeysDeltas, secondaryIndexes }: PutExtras): void {
+  if (sequenceKeysDeltas.length > 0) {
+    writer.byte(0x3a);
+    writer.varint(deltasSize(sequenceKeysDeltas));
+    for (const delta of sequenceKeysDeltas) writer.int64(delta);
+  }
+  for (const entry of secondaryIndexes) {
+    writer.byte(0x42);
+    writer.varint(indexEntrySize(entry));
+    writeKey(writer, 0x0a, entry.index);
+    writeKey(writer, 0x12, entry.key);
+  }
 }
 
 /** Appends one delete to a Write request. */
@@ -130,10 +186,21 @@ export function writeDeleteRange(writer: Writer, startInclusive: WireKey, endExc
   writeKey(writer, 0x12, endExclusive);
 }
 
-/** Appends one get to a Read request. */
-export function writeGet(writer: Writer, key: WireKey, includeValue: boolean, comparison: number): void {
+/** Appends one get to a Read request; with `useIndex` the key is one of that index. */
+export function writeGet(
+  writer: Writer,
+  key: WireKey,
+  includeValue: boolean,
+  comparison: number,
+  useIndex?: WireKey,
+): void {
   writer.byte(0x12);
-  writer.varint(fieldSize(key.length) + (includeValue ? 2 : 0) + (comparison === 0 ? 0 : 2));
+  writer.varint(
+    fieldSize(key.length) +
+      (includeValue ? 2 : 0) +
+      (comparison === 0 ? 0 : 2) +
+      (useIndex === undefined ? 0 : fieldSize(useIndex.length)),
+  );
   writeKey(writer, 0x0a, key);
   if (includeValue) {
     writer.byte(0x10);
@@ -143,6 +210,7 @@ export function writeGet(writer: Writer, key: WireKey, includeValue: boolean, co
     writer.byte(0x18);
     writer.byte(comparison);
   }
+  if (useIndex !== undefined) writeKey(writer, 0x22, useIndex);
 }
 
 /** Writes a whole List or RangeScan request: they have the same fields. */
@@ -150,6 +218,7 @@ export function rangeFrame(writer: Writer, range: RangeFields): Bytes {
   beginFrame(writer, range.shard);
   if (range.startInclusive.length > 0) writeKey(writer, 0x12, range.startInclusive);
   if (range.endExclusive.length > 0) writeKey(writer, 0x1a, range.endExclusive);
+  if (range.useIndex !== undefined) writeKey(writer, 0x22, range.useIndex);
   if (range.includeInternalKeys) {
     writer.byte(0x28);
     writer.byte(1);
@@ -161,5 +230,40 @@ export function rangeFrame(writer: Writer, range: RangeFields): Bytes {
 export function assignmentsFrame(writer: Writer, namespace: Bytes): Bytes {
   writer.length = FRAME_PREFIX_BYTES;
   writer.field(0x0a, namespace);
+  return endFrame(writer);
+}
+
+/** A whole CreateSessionRequest. */
+export function createSessionFrame(shard: number, timeoutMs: number, clientIdentity: WireKey): Bytes {
+  const writer = new Writer(64);
+  beginFrame(writer, shard);
+  writer.byte(0x10);
+  writer.varint(timeoutMs);
+  writeKey(writer, 0x1a, clientIdentity);
+  return endFrame(writer);
+}
+
+/** A whole SessionHeartbeat or CloseSessionRequest: they have the same fields. */
+export function sessionFrame(shard: number, sessionId: Int64): Bytes {
+  const writer = new Writer(32);
+  beginFrame(writer, shard);
+  writer.byte(0x10);
+  writer.int64(sessionId);
+  return endFrame(writer);
+}
+
+/** A whole NotificationsRequest; without an offset it asks for what comes from now on. */
+export function notificationsFrame(shard: number, startOffsetExclusive: Int64 | undefined): Bytes {
+  const writer = new Writer(32);
+  beginFrame(writer, shard);
+  writeOptionalInt64(writer, 0x10, startOffsetExclusive);
+  return endFrame(writer);
+}
+
+/** A whole GetSequenceUpdatesRequest. */
+export function sequenceUpdatesFrame(shard: number, key: WireKey): Bytes {
+  const writer = new Writer(64);
+  beginFrame(writer, shard);
+  writeKey(writer, 0x12, key);
   return endFrame(writer);
 }

@@ -3,7 +3,7 @@
  * what waited for the parent goes on to them.
  */
 import type { Bytes } from "../lib/bytes.ts";
-import { compareAcrossShards, type WireKey } from "./keys.ts";
+import { compareAcrossShards, equalKeys, type WireKey } from "./keys.ts";
 import type { GetOperation, Operation, Route } from "./operation.ts";
 import { GetResult } from "./records.ts";
 import { Comparison } from "./requests.ts";
@@ -50,7 +50,7 @@ function partsOf<O extends Operation>(operation: O, shards: readonly Shard[]): [
   const resolve = (value: unknown) => {
     results.push(value);
     if (results.length < shards.length) return;
-    if (whole.kind === "get") whole.resolve(nearest(results as GetResult[], whole.comparison));
+    if (whole.kind === "get") whole.resolve(nearest(results as GetResult[], whole));
     else (whole.resolve as (value: unknown) => void)(value);
   };
   return shards.map((shard) => {
@@ -59,19 +59,37 @@ function partsOf<O extends Operation>(operation: O, shards: readonly Shard[]): [
   });
 }
 
-/** The best of the records that several shards found: the highest one for floor and lower, else the lowest. */
-export function nearest(
-  found: readonly (GetResult | undefined)[],
-  comparison: GetOperation["comparison"],
-): GetResult | undefined {
-  const wantsHighest = comparison === Comparison.floor || comparison === Comparison.lower;
+/** What decides among the records that several shards found. */
+export type Search = Pick<GetOperation, "key" | "comparison" | "byIndex">;
+
+/**
+ * The best of the records that several shards found: the highest one for floor and lower, else the lowest. By an index
+ * the records are compared by its keys, and those with one such key by their own, as a shard picks among its records:
+ * the first of those that have the key asked for, else the one next to it.
+ */
+export function nearest(found: readonly (GetResult | undefined)[], search: Search): GetResult | undefined {
+  const wantsHighest = search.comparison === Comparison.floor || search.comparison === Comparison.lower;
   let best: GetResult | undefined;
   for (const record of found) {
     if (record === undefined) continue;
-    const order = best === undefined ? 0 : compareAcrossShards(GetResult.wireKeyOf(record), GetResult.wireKeyOf(best));
-    if (best === undefined || (wantsHighest ? order > 0 : order < 0)) best = record;
+    if (best === undefined) {
+      best = record;
+      continue;
+    }
+    const order = compareAcrossShards(sortKey(record), sortKey(best));
+    if (order !== 0) {
+      if (wantsHighest ? order > 0 : order < 0) best = record;
+      continue;
+    }
+    const exact = search.comparison === Comparison.floor && equalKeys(sortKey(best), search.key);
+    const tie = compareAcrossShards(GetResult.wireKeyOf(record), GetResult.wireKeyOf(best));
+    if (wantsHighest && !exact ? tie > 0 : tie < 0) best = record;
   }
   return best;
+}
+
+function sortKey(record: GetResult): WireKey {
+  return GetResult.secondaryKeyOf(record) ?? GetResult.wireKeyOf(record);
 }
 
 /** All results, or the first error, once every promise is settled: nothing goes on behind the caller's back. */

@@ -34,9 +34,10 @@ export function settleWrites(batch: WriteBatch, answer: WriteAnswer): boolean {
   for (const operation of batch.operations) {
     switch (operation.kind) {
       case "put": {
-        const { status, version } = answer.puts[puts++]!;
-        if (status === Status.ok && version !== undefined) operation.resolve(new PutResult(operation.key, version));
-        else operation.reject(statusError(status, outcomeUnknown));
+        const { status, version, key } = answer.puts[puts++]!;
+        if (status === Status.ok && version !== undefined) {
+          operation.resolve(new PutResult(key ?? operation.key, version));
+        } else operation.reject(statusError(status, outcomeUnknown));
         break;
       }
       case "delete": {

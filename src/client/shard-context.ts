@@ -2,6 +2,7 @@
 import type { Assignments } from "./assignments.ts";
 import type { BatchBounds } from "./batch.ts";
 import type { PendingBudget } from "./operation.ts";
+import type { ShardFeed } from "./shard-feed.ts";
 import type { ClientPorts } from "./transport.ts";
 
 export interface ShardContext {
@@ -15,4 +16,8 @@ export interface ShardContext {
   readonly budget: PendingBudget;
   /** Range reads under way, to be failed when the client closes. */
   readonly openRanges: Set<{ fail(error: Error): void }>;
+  /** Streams without an end, to be told when the assignments change. */
+  readonly feeds: Set<ShardFeed>;
+  /** What ends their readers when the client closes. */
+  readonly closers: Set<() => void>;
 }

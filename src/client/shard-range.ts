@@ -2,6 +2,9 @@
  * A range read of one shard as pages: each message of the List or RangeScan call is one. A call that breaks, or that the
  * server cuts, is made again from the last key that came; that key comes again and is dropped.
  *
+ * A read by an index knows the records' own keys only, not where in the index they stand: it is made again from its
+ * start, what came before is dropped, and when that no longer ends with the same record the read fails (ABORTED).
+ *
  * (Starting behind the last key would need the smallest key that follows it, and in the hierarchical order that is
  * not the key with a zero byte: `a//` followed by one has a slash more, and sorts far behind.)
  *
@@ -31,6 +34,8 @@ export interface KeyRange {
   /** Empty: to the end. */
   readonly endExclusive: WireKey;
   readonly includeInternalKeys: boolean;
+  /** The range is one of this index's keys, and results are in its order. */
+  readonly useIndex?: WireKey | undefined;
 }
 
 /** What is read: keys, or records. */
@@ -38,18 +43,22 @@ export interface RangeKind<T> {
   readonly path: string;
   decode(message: Bytes): T[];
   keyOf(item: T): WireKey;
+  /** The key that the items of several shards are merged by. */
+  sortKeyOf(item: T): WireKey;
 }
 
 export const KEYS: RangeKind<WireKey> = {
   path: "/io.oxia.proto.v1.OxiaClient/List",
   decode: (message) => new RecordDecoder(message).keys(),
   keyOf: (key) => key,
+  sortKeyOf: (key) => key,
 };
 
 export const RECORDS: RangeKind<GetResult> = {
   path: "/io.oxia.proto.v1.OxiaClient/RangeScan",
   decode: (message) => new RecordDecoder(message).records(),
   keyOf: GetResult.wireKeyOf,
+  sortKeyOf: (record) => GetResult.secondaryKeyOf(record) ?? GetResult.wireKeyOf(record),
 };
 
 /** The shard is no more: who owns a part of `hashes` goes on after `after`. */
@@ -84,6 +93,9 @@ export class ShardRange<T> {
   #last: WireKey | undefined;
   /** No key of the running call has come yet: the first one may be `#last`. */
   #atStart = true;
+  /** Items that came, and how many of them the running call of an index read has to repeat yet. */
+  #seen = 0;
+  #toRepeat = 0;
   #attempts = 0;
   #lastStatus: CallStatus | undefined;
   #cancelRetry: (() => void) | undefined;
@@ -145,7 +157,8 @@ export class ShardRange<T> {
     const { assignments, ports, headers } = this.#context;
     const shard = assignments.table.byId(this.#shard);
     if (shard === undefined) {
-      this.#finish(new ShardGone(this.#hashes, this.#last));
+      if (this.#seen > 0 && this.#range.useIndex !== undefined) this.#finish({ error: changed() });
+      else this.#finish(new ShardGone(this.#hashes, this.#last));
       return;
     }
     if (shard.leader === "") {
@@ -155,7 +168,9 @@ export class ShardRange<T> {
     this.#context.openRanges.add(this);
     this.#atStart = true;
     this.#paused = false;
-    const startInclusive = this.#last ?? this.#range.startInclusive;
+    const byIndex = this.#range.useIndex !== undefined;
+    this.#toRepeat = byIndex ? this.#seen : 0;
+    const startInclusive = byIndex ? this.#range.startInclusive : (this.#last ?? this.#range.startInclusive);
     const message = rangeFrame(new Writer(), { ...this.#range, startInclusive, shard: this.#shard });
     const call = ports.transport.open(
       { address: shard.leader, path: this.#kind.path, headers, message },
@@ -181,11 +196,26 @@ export class ShardRange<T> {
       this.#finish({ error: new ServerError(status, { cause: error }) });
       return;
     }
+    if (this.#range.useIndex !== undefined) {
+      const unseen = this.#unseen(page);
+      if (unseen === undefined) {
+        this.#finish({ error: changed() });
+        return;
+      }
+      page = unseen;
+    }
     if (page.length === 0) return;
-    if (this.#atStart && this.#last !== undefined && equalKeys(this.#kind.keyOf(page[0]!), this.#last)) page.shift();
+    if (
+      this.#range.useIndex === undefined &&
+      this.#atStart &&
+      this.#last !== undefined &&
+      equalKeys(this.#kind.keyOf(page[0]!), this.#last)
+    )
+      page.shift();
     this.#atStart = false;
     if (page.length === 0) return;
     this.#attempts = 0;
+    this.#seen += page.length;
     this.#last = this.#kind.keyOf(page[page.length - 1]!);
     if (this.#waiter !== undefined) {
       this.#takeWaiter()?.resolve(page);
@@ -198,9 +228,18 @@ export class ShardRange<T> {
     }
   }
 
+  /** What a repeated index read has that the one before had not; undefined when the two do not agree. */
+  #unseen(page: T[]): T[] | undefined {
+    if (this.#toRepeat === 0) return page;
+    const repeated = Math.min(this.#toRepeat, page.length);
+    this.#toRepeat -= repeated;
+    if (this.#toRepeat === 0 && !equalKeys(this.#kind.keyOf(page[repeated - 1]!), this.#last!)) return undefined;
+    return page.slice(repeated);
+  }
+
   #ended(status: CallStatus): void {
     this.#call = undefined;
-    if (status.code === GrpcCode.ok) this.#finish("complete");
+    if (status.code === GrpcCode.ok) this.#finish(this.#toRepeat > 0 ? { error: changed() } : "complete");
     else if (isRetryable(status)) {
       if (status.hint !== undefined) this.#context.assignments.takeHint(status.hint);
       this.#retryLater(status);
@@ -238,6 +277,10 @@ export class ShardRange<T> {
     waiter?.cancelTimeout();
     return waiter;
   }
+}
+
+function changed(): Error {
+  return new ServerError(plainStatus(GrpcCode.aborted, "a read by an index was cut, and the index has changed since"));
 }
 
 function settled<T>(end: { readonly error: Error } | ShardGone | "complete"): Promise<T[] | ShardGone | undefined> {

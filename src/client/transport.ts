@@ -8,6 +8,8 @@ import type { CallStatus } from "./call-status.ts";
 
 /** The side of a call that hears from the server. Its functions are never called from within `open` or `send`. */
 export interface CallHandler {
+  /** The headers of the answer, before its first message. Not called for a call that fails at once. */
+  headers?(headers: Readonly<Record<string, string | undefined>>): void;
   /** One message, whole. The bytes are the handler's to keep. */
   message(message: Bytes): void;
   /** After `send` returned false: there is room again. */

@@ -14,7 +14,7 @@ import { utf8 } from "../lib/bytes.ts";
 import type { Int64 } from "../wire/reader.ts";
 import { Writer } from "../wire/writer.ts";
 import { decodeWriteAnswer, RecordDecoder, Status } from "./answers.ts";
-import { keyBytes, wireKey } from "./keys.ts";
+import { keyBytes, keyText, wireKey } from "./keys.ts";
 import { beginFrame, endFrame, rangeFrame, writeDelete, writeDeleteRange, writeGet, writePut } from "./requests.ts";
 
 const key = fc.oneof(
@@ -52,6 +52,14 @@ test("write requests are what the generated code reads", () => {
     partitionKey: optional(key),
     overrideVersionId: optional(int64),
     overrideModificationsCount: optional(int64),
+    extras: optional(
+      fc.record({
+        sessionId: optional(int64),
+        clientIdentity: optional(fc.string({ unit: "grapheme" }).map(wireKey)),
+        sequenceKeysDeltas: fc.array(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }).map(normal), { maxLength: 5 }),
+        secondaryIndexes: fc.array(fc.record({ index: key, key }), { maxLength: 3 }),
+      }),
+    ),
   });
   const remove = fc.record({ key, expectedVersionId: optional(int64), partitionKey: optional(key) });
   const range = fc.record({ start: key, end: key });
@@ -70,6 +78,16 @@ test("write requests are what the generated code reads", () => {
       expect(read.puts.map((it) => [it.overrideVersionId, it.overrideModificationsCount])).toEqual(
         puts.map((it) => [big(it.overrideVersionId), big(it.overrideModificationsCount)]),
       );
+      expect(read.puts.map((it) => [it.sessionId, it.clientIdentity, it.sequenceKeyDelta])).toEqual(
+        puts.map(({ extras }) => [
+          big(extras?.sessionId),
+          extras?.clientIdentity === undefined ? undefined : keyText(extras.clientIdentity),
+          (extras?.sequenceKeysDeltas ?? []).map(BigInt),
+        ]),
+      );
+      expect(read.puts.map((it) => it.secondaryIndexes.map((entry) => [entry.indexName, entry.secondaryKey]))).toEqual(
+        puts.map(({ extras }) => (extras?.secondaryIndexes ?? []).map((entry) => [raw(entry.index)!, raw(entry.key)!])),
+      );
       expect(read.deletes.map((it) => [it.key, it.expectedVersionId, it.partitionKey])).toEqual(
         deletes.map((it) => [raw(it.key)!, big(it.expectedVersionId), raw(it.partitionKey)]),
       );
@@ -81,25 +99,34 @@ test("write requests are what the generated code reads", () => {
 });
 
 test("read and range requests are what the generated code reads", () => {
-  const get = fc.record({ key, includeValue: fc.boolean(), comparison: fc.nat({ max: 4 }) });
+  const get = fc.record({ key, includeValue: fc.boolean(), comparison: fc.nat({ max: 4 }), useIndex: optional(key) });
   fc.assert(
-    fc.property(fc.array(get), fc.nat(), key, key, fc.boolean(), (gets, shard, start, end, internal) => {
-      const writer = new Writer(8);
-      beginFrame(writer, shard);
-      for (const it of gets) writeGet(writer, it.key, it.includeValue, it.comparison);
-      const read = fromBinary(ReadRequestSchema, unframed(endFrame(writer)));
-      expect(read.gets.map((it) => [it.key, it.includeValue, it.comparisonType as number])).toEqual(
-        gets.map((it) => [raw(it.key)!, it.includeValue, it.comparison]),
-      );
-      const range = { shard, startInclusive: start, endExclusive: end, includeInternalKeys: internal };
-      const list = fromBinary(ListRequestSchema, unframed(rangeFrame(new Writer(), range)));
-      expect([list.shard, list.startInclusive, list.endExclusive, list.includeInternalKeys]).toEqual([
-        BigInt(shard),
-        raw(start)!,
-        raw(end)!,
-        internal,
-      ]);
-    }),
+    fc.property(
+      fc.array(get),
+      fc.nat(),
+      key,
+      key,
+      fc.boolean(),
+      optional(key),
+      (gets, shard, start, end, internal, useIndex) => {
+        const writer = new Writer(8);
+        beginFrame(writer, shard);
+        for (const it of gets) writeGet(writer, it.key, it.includeValue, it.comparison, it.useIndex);
+        const read = fromBinary(ReadRequestSchema, unframed(endFrame(writer)));
+        expect(
+          read.gets.map((it) => [it.key, it.includeValue, it.comparisonType as number, it.secondaryIndexName]),
+        ).toEqual(gets.map((it) => [raw(it.key)!, it.includeValue, it.comparison, raw(it.useIndex)]));
+        const range = { shard, startInclusive: start, endExclusive: end, includeInternalKeys: internal, useIndex };
+        const list = fromBinary(ListRequestSchema, unframed(rangeFrame(new Writer(), range)));
+        expect([
+          list.shard,
+          list.startInclusive,
+          list.endExclusive,
+          list.includeInternalKeys,
+          list.secondaryIndexName,
+        ]).toEqual([BigInt(shard), raw(start)!, raw(end)!, internal, raw(useIndex)]);
+      },
+    ),
   );
 });
 
@@ -131,17 +158,21 @@ function present<T extends object>(it: T): T {
 
 test("write answers are read as the generated code writes them", () => {
   const status = fc.constantFrom(0, 1, 2, 3);
-  const put = fc.record({ status, version: optional(versions) });
+  const put = fc.record({ status, version: optional(versions), key: optional(fc.uint8Array({ maxLength: 40 })) });
   fc.assert(
     fc.property(fc.array(put), fc.array(status), fc.array(status), (puts, deletes, ranges) => {
       const response = create(WriteResponseSchema, {
-        puts: puts.map((it) => present({ status: it.status, version: it.version && present(it.version) })),
+        puts: puts.map((it) => present({ ...it, version: it.version && present(it.version) })),
         deletes: deletes.map((it) => ({ status: it })),
         deleteRanges: ranges.map((it) => ({ status: it })),
       });
       const read = decodeWriteAnswer(toBinary(WriteResponseSchema, response));
       expect(read.puts).toEqual(
-        puts.map((it) => ({ status: it.status, version: it.version && versionOf(it.version) })) as typeof read.puts,
+        puts.map((it) => ({
+          status: it.status,
+          version: it.version && versionOf(it.version),
+          key: it.key && wireKey(it.key),
+        })) as typeof read.puts,
       );
       expect([read.deletes, read.deleteRanges]).toEqual([deletes, ranges]);
     }),
@@ -153,14 +184,26 @@ test("records are read as the generated code writes them, and the asked key stan
     version: versions,
     value: optional(value),
     key: optional(fc.uint8Array({ maxLength: 40 })),
+    secondaryIndexKey: optional(fc.string({ unit: "grapheme", maxLength: 40 })),
   });
   fc.assert(
     fc.property(fc.array(record), (records) => {
-      const gets = records.map((it) => present({ ...it, version: present(it.version) }));
+      const gets = records.map((it) =>
+        present({
+          ...it,
+          version: present(it.version),
+          secondaryIndexKey: it.secondaryIndexKey === undefined ? undefined : utf8(it.secondaryIndexKey),
+        }),
+      );
       const message = toBinary(ReadResponseSchema, create(ReadResponseSchema, { gets }));
       const read = new RecordDecoder(message).gets((index) => `asked ${index}`);
-      expect(read.map(({ record: it }) => [it!.keyBytes, it!.value, it!.version])).toEqual(
-        records.map((it, i) => [it.key ?? utf8(`asked ${i}`), it.value ?? new Uint8Array(0), versionOf(it.version)]),
+      expect(read.map(({ record: it }) => [it!.keyBytes, it!.value, it!.version, it!.secondaryIndexKey])).toEqual(
+        records.map((it, i) => [
+          it.key ?? utf8(`asked ${i}`),
+          it.value ?? new Uint8Array(0),
+          versionOf(it.version),
+          it.secondaryIndexKey,
+        ]),
       );
       // a scan's records all have keys
       const scanned = gets.filter((it) => it.key !== undefined);

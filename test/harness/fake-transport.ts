@@ -7,9 +7,14 @@ import { anyPack } from "@bufbuild/protobuf/wkt";
 import { type CallStatus, plainStatus, statusFromTrailers } from "../../src/client/call-status.ts";
 import type { Call, CallHandler, CallRequest, ClientPorts, Transport } from "../../src/client/transport.ts";
 import {
+  CreateSessionResponseSchema,
+  GetSequenceUpdatesResponseSchema,
   ListRequestSchema,
   ListResponseSchema,
   NamespaceShardsAssignmentSchema,
+  NotificationBatchSchema,
+  NotificationsRequestSchema,
+  type NotificationType,
   RangeScanResponseSchema,
   ReadRequestSchema,
   ReadResponseSchema,
@@ -75,6 +80,11 @@ export class FakeCall implements Call {
     if (!this.cancelled) this.#handler.message(message);
   }
 
+  /** The headers of the answer. */
+  head(headers: Record<string, string> = {}): void {
+    if (!this.cancelled) this.#handler.headers?.(headers);
+  }
+
   drain(): void {
     this.takesMore = true;
     this.#handler.drained();
@@ -112,6 +122,11 @@ export class FakeCall implements Call {
   /** Keys of the gets of a Read. */
   gets(): string[] {
     return fromBinary(ReadRequestSchema, this.sent[0]!).gets.map(({ key }) => latin1(key));
+  }
+
+  /** The offset after which a GetNotifications starts. */
+  startOffset(): bigint | undefined {
+    return fromBinary(NotificationsRequestSchema, this.sent[0]!).startOffsetExclusive;
   }
 
   /** Where a List or a RangeScan starts. */
@@ -209,6 +224,33 @@ export function listAnswer(keys: readonly string[]): Uint8Array {
 export function scanAnswer(keys: readonly string[]): Uint8Array {
   const records = keys.map((key) => ({ key: bytes(key), value: bytes(`value of ${key}`), version: version(1) }));
   return toBinary(RangeScanResponseSchema, create(RangeScanResponseSchema, { records }));
+}
+
+export function sessionAnswer(id: number): Uint8Array {
+  return toBinary(CreateSessionResponseSchema, create(CreateSessionResponseSchema, { sessionId: BigInt(id) }));
+}
+
+export interface FakeNotification {
+  readonly type?: number;
+  readonly versionId?: number;
+  readonly keyRangeLast?: string;
+}
+
+export function notificationBatch(offset: number, changes: Record<string, FakeNotification> = {}): Uint8Array {
+  const notifications = Object.entries(changes).map(([key, { type = 0, versionId, keyRangeLast }]) => ({
+    key: bytes(key),
+    value: {
+      type: type as NotificationType,
+      ...(versionId === undefined ? {} : { versionId: BigInt(versionId) }),
+      ...(keyRangeLast === undefined ? {} : { keyRangeLast: bytes(keyRangeLast) }),
+    },
+  }));
+  return toBinary(NotificationBatchSchema, create(NotificationBatchSchema, { offset: BigInt(offset), notifications }));
+}
+
+export function sequenceAnswer(key: string): Uint8Array {
+  const response = create(GetSequenceUpdatesResponseSchema, { highestSequenceKey: bytes(key) });
+  return toBinary(GetSequenceUpdatesResponseSchema, response);
 }
 
 /** A status with details, by way of the trailers that a server sends. */
