@@ -4,8 +4,10 @@
  * Everything it needs of the world comes in through ClientPorts; `connect` plugs in the real one.
  */
 import { CLIENT_CLOSE_SESSIONS_MS_MAX, CLIENT_HEARTBEAT_MS_MIN } from "../model/limits.ts";
+import type { Clock } from "../ports.ts";
 import { int64, keyRange, optionalKey, putFields, userKey } from "./arguments.ts";
 import { Assignments } from "./assignments.ts";
+import { type CacheOptions, RecordCache } from "./cache.ts";
 import { ClientClosedError, InvalidArgumentError, SessionDoesNotExistError } from "./errors.ts";
 import { type Key, keyBytes, keyText, type WireKey, wireKey } from "./keys.ts";
 import { Notifications, type NotificationsOptions } from "./notifications.ts";
@@ -30,7 +32,7 @@ import { KEYS, type KeyRange, type RangeKind, RECORDS } from "./shard-range.ts";
 import { ShardReader } from "./shard-reader.ts";
 import { hashesOf, type Shard } from "./shard-table.ts";
 import { ShardWriter } from "./shard-writer.ts";
-import type { ClientPorts } from "./transport.ts";
+import { type ClientPorts, randomName } from "./transport.ts";
 
 /** Where a write goes, and what it does there. It may have to wait for a session first. */
 interface Write {
@@ -72,7 +74,7 @@ export class VariaClient {
       closers: new Set(),
     };
     const { sessionTimeoutMs, requestTimeoutMs } = options;
-    this.#identity = wireKey(options.clientIdentity ?? randomIdentity(ports.random));
+    this.#identity = wireKey(options.clientIdentity ?? `varia-${randomName(ports.random)}`);
     this.#sessions = new Sessions(this.#context, {
       timeoutMs: sessionTimeoutMs,
       // as the official clients, but several of them within a session that lives shortly
@@ -211,6 +213,11 @@ export class VariaClient {
     return this.#sessions.onLost(listener);
   }
 
+  /** A cache of records, kept fresh by notifications: resolves once it hears of changes. Close it when done. */
+  async cache<T>(options: CacheOptions<T> = {}): Promise<RecordCache<T>> {
+    return RecordCache.open(this, options);
+  }
+
   /** Keys of the range as text; what is not UTF-8 in them is U+FFFD (`listBytes` has them as they are). */
   list(options: RangeReadOptions = {}): RangeRead<string> {
     const open = this.#range(KEYS, options);
@@ -226,6 +233,18 @@ export class VariaClient {
   /** Records of the range, with values. */
   rangeScan(options: RangeReadOptions = {}): RangeRead<GetResult> {
     return new RangeRead(this.#range<GetResult>(RECORDS, options));
+  }
+
+  /** @internal What locks need of a client beside its operations. */
+  static inside(client: VariaClient): {
+    readonly clock: Clock;
+    readonly random: () => number;
+    readonly identity: string;
+    shardIdOf(key: Key): number;
+  } {
+    const { clock, random } = client.#ports;
+    const identity = keyText(client.#identity);
+    return { clock, random, identity, shardIdOf: (key) => client.#shardOf(wireKey(key)).id };
   }
 
   /** Number of shards of the namespace, as last heard. */
@@ -402,9 +421,4 @@ export class VariaClient {
       }
     }
   }
-}
-
-function randomIdentity(random: () => number): string {
-  const word = () => Math.floor(random() * 0x1_0000_0000).toString(16);
-  return `varia-${word()}${word()}`;
 }

@@ -16,6 +16,7 @@ export type VariaErrorCode =
   | "OVERLOADED"
   | "NAMESPACE_NOT_FOUND"
   | "INVALID_ARGUMENT"
+  | "LOCK_LOST"
   | "SERVER";
 
 export interface VariaErrorOptions {
@@ -95,6 +96,15 @@ export class InvalidArgumentError extends VariaError {
 
   constructor(message: string) {
     super("INVALID_ARGUMENT", message);
+  }
+}
+
+/** A lock or a leadership ended before it was given back: its session is lost, or its record was deleted. */
+export class LockLostError extends VariaError {
+  override readonly name = "LockLostError";
+
+  constructor(what: string) {
+    super("LOCK_LOST", what);
   }
 }
 

@@ -61,3 +61,9 @@ export interface ClientPorts {
   /** A number from 0 inclusive to 1 exclusive. */
   readonly random: () => number;
 }
+
+/** A name that no other has: 64 bits of chance. */
+export function randomName(random: () => number): string {
+  const word = () => Math.floor(random() * 0x1_0000_0000).toString(16);
+  return `${word()}${word()}`;
+}
