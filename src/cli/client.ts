@@ -4,10 +4,13 @@
  */
 import { type Command, InvalidArgumentError as InvalidFlag, Option } from "commander";
 import type { VariaClient } from "../client/client.ts";
+import type { SecondaryIndex } from "../client/options.ts";
 import type { Version } from "../client/records.ts";
 import { Comparison, type ComparisonName } from "../client/requests.ts";
 import { utf8 } from "../lib/bytes.ts";
-import { addConnectionFlags, type ConnectionFlags, withClient } from "./client-connection.ts";
+import { addConnectionFlags, type ConnectionFlags } from "./client-connection.ts";
+import { addFeedCommands } from "./client-feeds.ts";
+import { aborted, type ClientHost, PROCESS_HOST } from "./client-host.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import {
   hexDump,
@@ -18,7 +21,6 @@ import {
   printObject,
   printObjects,
   recordObject,
-  standardOutput,
   versionObject,
   type Write,
 } from "./output.ts";
@@ -32,12 +34,16 @@ interface PutFlags extends ClientFlags {
   readonly expectedVersion?: number | bigint;
   readonly createOnly?: boolean;
   readonly stdIn?: boolean;
+  readonly sequenceKeysDeltas?: readonly (number | bigint)[];
+  readonly ephemeral?: boolean;
+  readonly index?: readonly SecondaryIndex[];
 }
 
 interface GetFlags extends ClientFlags {
   readonly comparisonType: ComparisonName;
   readonly includeVersion?: boolean;
   readonly hex?: boolean;
+  readonly index?: string;
 }
 
 interface DeleteFlags extends ClientFlags {
@@ -48,6 +54,7 @@ interface RangeFlags extends ClientFlags {
   readonly keyMin?: string;
   readonly keyMax?: string;
   readonly internalKeys?: boolean;
+  readonly index?: string;
 }
 
 interface ScanFlags extends RangeFlags {
@@ -60,6 +67,7 @@ const KEY_MIN = ["-s, --key-min <key>", "first key of the range; default: from t
 const KEY_MAX = ["-e, --key-max <key>", "key before which the range ends; default: to the end"] as const;
 const HEX = ["--hex", "print values as a hex dump"] as const;
 const INCLUDE_VERSION = ["-v, --include-version", "print the version of each record too"] as const;
+const INDEX = ["--index <name>", "by the keys of this secondary index"] as const;
 const INTERNAL_KEYS = ["--internal-keys", "also the keys that the server keeps for itself"] as const;
 
 /** Adds `client` and its commands. */
@@ -75,18 +83,24 @@ Examples:
   varia client list -s /a/ -e /a//          direct children of /a
   varia client -a db.example:6648 -n orders range-scan -o json`,
     );
-  addPut(client);
-  addGet(client);
-  addDelete(client);
-  addDeleteRange(client);
-  addList(client);
-  addRangeScan(client);
+  addRecordCommands(client, PROCESS_HOST);
+}
+
+/** Adds the commands themselves, to be run on `host`. */
+export function addRecordCommands(parent: Command, host: ClientHost): void {
+  addPut(parent, host);
+  addGet(parent, host);
+  addDelete(parent, host);
+  addDeleteRange(parent, host);
+  addList(parent, host);
+  addRangeScan(parent, host);
+  addFeedCommands(parent, host);
 }
 
 // --- commands -------------------------------------------------------------------------------------------------
 
-function addPut(client: Command): void {
-  client
+function addPut(parent: Command, host: ClientHost): void {
+  parent
     .command("put")
     .description("Store a record, or replace it.")
     .argument("<KEY>")
@@ -98,7 +112,27 @@ function addPut(client: Command): void {
     )
     .option("--create-only", "only if there is no record")
     .option(...PARTITION_KEY)
-    .option("-c, --std-in", "read the value from standard input, byte for byte")
+    .addOption(
+      // in a shell standard input is what it reads its lines from
+      new Option("-c, --std-in", "read the value from standard input, byte for byte").hideHelp(host.interactive),
+    )
+    .addOption(
+      new Option(
+        "-d, --sequence-keys-deltas <n,…>",
+        "let the server number the key: KEY is what it starts with; needs -p",
+      ).argParser(deltasFlag),
+    )
+    .option(
+      "--ephemeral",
+      host.interactive
+        ? "delete the record when the shell ends"
+        : "keep the record until the command is interrupted, and delete it then",
+    )
+    .addOption(
+      new Option("--index <name=key>", "find the record by this key of an index too; may be repeated").argParser(
+        indexEntryFlag,
+      ),
+    )
     .addHelpText(
       "after",
       `
@@ -106,13 +140,15 @@ Examples:
   varia client put greeting hello
   varia client put greeting hullo -e 0       only over version 0
   varia client put lock/a me --create-only   only if nobody has it
-  varia client put logo --std-in < logo.png`,
+  varia client put logo --std-in < logo.png
+  varia client put orders x -p shop -d 1     orders-00000000000000000001, …2
+  varia client put u/1 Ada --index name=ada  found by name, too`,
     )
-    .action((key: string, value: string | undefined, _flags, command: Command) => put(key, value, command));
+    .action((key: string, value: string | undefined, _flags, command: Command) => put(key, value, command, host));
 }
 
-function addGet(client: Command): void {
-  client
+function addGet(parent: Command, host: ClientHost): void {
+  parent
     .command("get")
     .description("Print a record's value.")
     .argument("<KEY>")
@@ -124,6 +160,7 @@ function addGet(client: Command): void {
     .option(...INCLUDE_VERSION)
     .option(...HEX)
     .option(...PARTITION_KEY)
+    .option(...INDEX)
     .addHelpText(
       "after",
       `
@@ -133,12 +170,12 @@ Examples:
   varia client get orders/99 -t floor -v     the last one up to orders/99`,
     )
     .action((key: string, _flags, command: Command) =>
-      run<GetFlags>(command, (it, flags, write) => get(it, key, flags, write)),
+      run<GetFlags>(command, host, (it, flags, write) => get(it, key, flags, write)),
     );
 }
 
-function addDelete(client: Command): void {
-  client
+function addDelete(parent: Command, host: ClientHost): void {
+  parent
     .command("delete")
     .description("Delete a record.")
     .argument("<KEY>")
@@ -156,7 +193,7 @@ Examples:
   varia client delete greeting -e 7          only if it is version 7`,
     )
     .action((key: string, _flags, command: Command) =>
-      run<DeleteFlags>(command, async (it, flags, write) => {
+      run<DeleteFlags>(command, host, async (it, flags, write) => {
         const deleted = await it.delete(key, { ...expected(flags), ...routing(flags) });
         if (!deleted) throw new ExitError(EXIT.notFound, "key not found");
         if (flags.output !== undefined) await printObject(flags.output, { key, deleted }, write);
@@ -164,8 +201,8 @@ Examples:
     );
 }
 
-function addDeleteRange(client: Command): void {
-  client
+function addDeleteRange(parent: Command, host: ClientHost): void {
+  parent
     .command("delete-range")
     .description("Delete the records of a range of keys.")
     .option("-s, --key-min <key>", "first key of the range; default: from the start")
@@ -178,7 +215,7 @@ Examples:
   varia client delete-range -s /a/ -e /a//   the direct children of /a`,
     )
     .action((_flags, command: Command) =>
-      run<RangeFlags>(command, async (it, flags, write) => {
+      run<RangeFlags>(command, host, async (it, flags, write) => {
         const keyMin = flags.keyMin ?? "";
         const keyMax = flags.keyMax ?? "";
         await it.deleteRange(keyMin, keyMax, routing(flags));
@@ -187,14 +224,15 @@ Examples:
     );
 }
 
-function addList(client: Command): void {
-  client
+function addList(parent: Command, host: ClientHost): void {
+  parent
     .command("list")
     .description("List the keys of a range.")
     .option(...KEY_MIN)
     .option(...KEY_MAX)
     .option(...INTERNAL_KEYS)
     .option(...PARTITION_KEY)
+    .option(...INDEX)
     .addHelpText(
       "after",
       `
@@ -202,11 +240,11 @@ Examples:
   varia client list
   varia client list -s /a/ -e /a//           direct children of /a`,
     )
-    .action((_flags, command: Command) => run<RangeFlags>(command, list));
+    .action((_flags, command: Command) => run<RangeFlags>(command, host, list));
 }
 
-function addRangeScan(client: Command): void {
-  client
+function addRangeScan(parent: Command, host: ClientHost): void {
+  parent
     .command("range-scan")
     .description("Print the records of a range of keys.")
     .option(...KEY_MIN)
@@ -215,6 +253,7 @@ function addRangeScan(client: Command): void {
     .option(...HEX)
     .option(...INTERNAL_KEYS)
     .option(...PARTITION_KEY)
+    .option(...INDEX)
     .addHelpText(
       "after",
       `
@@ -222,21 +261,21 @@ Examples:
   varia client range-scan -s /a/ -e /a// -v
   varia client range-scan -o json > records.json`,
     )
-    .action((_flags, command: Command) => run<ScanFlags>(command, rangeScan));
+    .action((_flags, command: Command) => run<ScanFlags>(command, host, rangeScan));
 }
 
 // --- what they do ---------------------------------------------------------------------------------------------
 
 async function run<Flags extends ClientFlags>(
   command: Command,
+  host: ClientHost,
   body: (client: VariaClient, flags: Flags, write: Write) => Promise<void>,
 ): Promise<void> {
   const flags = command.optsWithGlobals<Flags>();
-  // one request at a time gains nothing from waiting for more
-  await withClient(flags, { batchLingerMs: 0 }, (client) => body(client, flags, standardOutput()));
+  await host.run(flags, (client) => body(client, flags, host.output()));
 }
 
-async function put(key: string, given: string | undefined, command: Command): Promise<void> {
+async function put(key: string, given: string | undefined, command: Command, host: ClientHost): Promise<void> {
   const flags = command.optsWithGlobals<PutFlags>();
   if ((given === undefined) !== (flags.stdIn === true)) {
     throw new ExitError(EXIT.usage, "give the value either as VALUE or on standard input with --std-in");
@@ -244,18 +283,32 @@ async function put(key: string, given: string | undefined, command: Command): Pr
   if (flags.createOnly === true && flags.expectedVersion !== undefined) {
     throw new ExitError(EXIT.usage, "--create-only contradicts --expected-version");
   }
+  if (given === undefined && host.interactive) throw new ExitError(EXIT.usage, "a shell has no input of its own");
   const value = given === undefined ? await Bun.stdin.bytes() : utf8(given);
   const only = flags.createOnly === true ? { mustNotExist: true } : expected(flags);
-  await run<PutFlags>(command, async (client, _flags, write) => {
-    const { version } = await client.put(key, value, { ...only, ...routing(flags) });
-    const object = versionObject(utf8(key), version);
+  const options = {
+    ...only,
+    ...routing(flags),
+    ephemeral: flags.ephemeral === true,
+    sequenceKeysDeltas: flags.sequenceKeysDeltas ?? [],
+    secondaryIndexes: flags.index ?? [],
+  };
+  await run<PutFlags>(command, host, async (client, _flags, write) => {
+    const interruption = flags.ephemeral === true && !host.interactive ? host.interruption() : undefined;
+    const { keyBytes, version } = await client.put(key, value, options);
+    const object = versionObject(keyBytes, version);
     if (flags.output === undefined) await write(`${json(object)}\n`);
     else await printObject(flags.output, object, write);
+    if (interruption !== undefined) await aborted(interruption);
   });
 }
 
 async function get(client: VariaClient, key: string, flags: GetFlags, write: Write): Promise<void> {
-  const record = await client.get(key, { comparison: flags.comparisonType, ...routing(flags) });
+  const record = await client.get(key, {
+    comparison: flags.comparisonType,
+    ...routing(flags),
+    ...indexOf(flags),
+  });
   if (record === undefined) throw new ExitError(EXIT.notFound, "key not found");
   const { keyBytes, value, version } = record;
   if (flags.output !== undefined)
@@ -320,5 +373,22 @@ function rangeOf(flags: RangeFlags) {
     endExclusive: flags.keyMax ?? "",
     includeInternalKeys: flags.internalKeys === true,
     ...routing(flags),
+    ...indexOf(flags),
   };
+}
+
+function indexOf({ index }: { readonly index?: string }): { useIndex?: string } {
+  return index === undefined ? {} : { useIndex: index };
+}
+
+function deltasFlag(text: string): (number | bigint)[] {
+  const deltas = text.split(",");
+  if (!deltas.every((delta) => /^\d{1,20}$/.test(delta))) throw new InvalidFlag("Deltas are whole numbers from 0: 1,5");
+  return deltas.map((delta) => (Number.isSafeInteger(Number(delta)) ? Number(delta) : BigInt(delta)));
+}
+
+function indexEntryFlag(text: string, others: readonly SecondaryIndex[] = []): SecondaryIndex[] {
+  const at = text.indexOf("=");
+  if (at < 1) throw new InvalidFlag("An index entry is NAME=KEY.");
+  return [...others, { name: text.slice(0, at), key: text.slice(at + 1) }];
 }

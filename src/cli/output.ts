@@ -36,7 +36,8 @@ function textOf(bytes: Uint8Array): string | undefined {
   }
 }
 
-function bytesField(name: string, bytes: Uint8Array): Row {
+/** A field of bytes: text under its name, or base64 under another. */
+export function bytesField(name: string, bytes: Uint8Array): Row {
   const text = textOf(bytes);
   return text === undefined ? { [`${name}_base64`]: Buffer.from(bytes).toString("base64") } : { [name]: text };
 }

@@ -4,7 +4,9 @@ import { SettingError } from "../ops/settings.ts";
 import { explainError } from "../storage/sqlite.ts";
 import { addClientCommands } from "./client.ts";
 import { EXIT, ExitError } from "./exit.ts";
+import { addLockCommands } from "./lock.ts";
 import { addPerfCommand } from "./perf.ts";
+import { addShellCommand } from "./shell.ts";
 import { addStandaloneCommand } from "./standalone.ts";
 import { VERSION } from "./version.ts";
 
@@ -14,6 +16,7 @@ Examples:
   varia standalone -s 4 --data-dir /srv/db    four shards, data elsewhere
   varia client put greeting hello             write a record
   varia client get greeting                   read it back
+  varia lock nightly -- ./backup.sh           run it in one place at a time
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 version conflict,
 5 unavailable or timeout, 6 not allowed, 130 interrupted.`;
@@ -31,6 +34,8 @@ export function buildProgram(): Command {
     .option("--debug", "print stack traces with errors");
   addStandaloneCommand(program.commandsGroup("Run:"));
   addClientCommands(program.commandsGroup("Data:"));
+  addShellCommand(program.commandsGroup("Data:"));
+  addLockCommands(program.commandsGroup("Coordinate:"));
   addPerfCommand(program.commandsGroup("Inspect:"));
   return program;
 }

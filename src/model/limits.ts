@@ -191,9 +191,11 @@ export const CLIENT_CACHE_ENTRIES_DEFAULT = 10_000;
 export const CLIENT_LOCK_RECHECK_MS = 10_000;
 /** A command that ran under a lock which is lost has this long to end before it is killed. */
 export const LOCKED_COMMAND_GRACE_MS = 5_000;
-/** Lines that the shell's history keeps, and keys that one completion looks at. */
+/** Lines that the shell's history keeps. */
 export const SHELL_HISTORY_LINES_MAX = 1_000;
+/** Keys that one completion looks at on each level of the path, and levels below what was typed. */
 export const SHELL_COMPLETION_KEYS_MAX = 100;
+export const SHELL_COMPLETION_DEPTH_MAX = 8;
 
 // --- metrics --------------------------------------------------------------------------------------------------
 

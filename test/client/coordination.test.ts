@@ -165,12 +165,12 @@ test("the server numbers the keys of a sequence", async () => {
 
 test("updates of a sequence start with its highest key and go on with each higher one", async () => {
   const partitionKey = `${RUN}-updates`;
-  const put = async () => (await client.put("seq", "x", { partitionKey, sequenceKeysDeltas: [1] })).key;
-  await using early = client.sequenceUpdates("seq", { partitionKey });
+  const put = async () => (await client.put(partitionKey, "x", { partitionKey, sequenceKeysDeltas: [1] })).key;
+  await using early = client.sequenceUpdates(partitionKey, { partitionKey });
   const first = early.next();
   const one = await put();
   expect((await first).value).toBe(one);
-  await using late = client.sequenceUpdates("seq", { partitionKey });
+  await using late = client.sequenceUpdates(partitionKey, { partitionKey });
   expect((await late.next()).value).toBe(one);
   const [nextEarly, nextLate] = [early.next(), late.next()];
   const two = await put();
