@@ -1,6 +1,6 @@
 /** A program on the built client, run by node.test.ts under Node and Bun: node published.mjs host:port */
 import assert from "node:assert/strict";
-import { connect, RequestTimeoutError, UnexpectedVersionIdError } from "./client/index.js";
+import { connect, LeaderElection, Lock, RequestTimeoutError, UnexpectedVersionIdError } from "./client/index.js";
 
 const client = await connect({ serviceAddress: process.argv[2] });
 const run = `${process.release.name}-${process.versions.bun ?? "none"}-${Date.now().toString(36)}`;
@@ -32,6 +32,35 @@ assert.deepEqual((await client.get(bytes)).keyBytes, bytes);
 const large = new Uint8Array(3_000_000).fill(3);
 await client.put(`${run}-large`, large);
 assert.deepEqual((await client.get(`${run}-large`)).value, large);
+
+const changes = await client.notifications();
+const ephemeral = await client.put(`${run}-ephemeral`, "x", { ephemeral: true });
+assert.notEqual(ephemeral.version.sessionId, undefined);
+for await (const change of changes) {
+  if (change.key !== `${run}-ephemeral`) continue;
+  assert.deepEqual([change.type, change.versionId], ["created", ephemeral.version.versionId]);
+  break;
+}
+const updates = client.sequenceUpdates(run, { partitionKey: run });
+const { key: numbered } = await client.put(run, "x", { partitionKey: run, sequenceKeysDeltas: [1] });
+assert.equal(numbered, `${run}-00000000000000000001`);
+assert.deepEqual(await updates.next(), { done: false, value: numbered });
+await updates.return();
+await client.put(`${run}-indexed`, "x", { secondaryIndexes: [{ name: run, key: "k" }] });
+assert.equal((await client.get("k", { useIndex: run })).key, `${run}-indexed`);
+const cache = await client.cache();
+await cache.put(`${run}-cached`, { n: 1 });
+assert.deepEqual(await cache.get(`${run}-cached`), { n: 1 });
+await cache.close();
+const lock = new Lock(client, run);
+const held = await lock.acquire();
+await assert.rejects(lock.acquire({ waitMs: 0 }), RequestTimeoutError);
+await held.release();
+const election = new LeaderElection(client, `${run}-election`, { identity: "me" });
+const leadership = await election.campaign();
+assert.equal((await election.leader()).identity, "me");
+await leadership.resign();
+
 await client.deleteRange(`${run}/`, `${run}//`);
 assert.equal(await client.get(keys[5]), undefined);
 assert.equal(await client.delete(keys[5]), false);
