@@ -113,16 +113,17 @@ export const LOG_READ_ENTRIES_MAX = 4096;
 export const MEMORY_BYTES_DEFAULT = 512 * MiB;
 /** Bytes of in-memory tables over all shards, default; half of it may wait for its flush. */
 export const TABLE_BYTES_DEFAULT = 128 * MiB;
-/** Bytes of the record cache over all shards, default of `--db-cache-size-mb`. */
-export const CACHE_BYTES_DEFAULT = 100 * MiB;
+/** Bytes of the record cache over all shards, default of `--db-cache-size-mb`: a record takes a third of what it costs to hold its page. */
+export const CACHE_BYTES_DEFAULT = 148 * MiB;
 /** Bytes of SQLite page caches over all shards, default. */
-export const SQLITE_CACHE_BYTES_DEFAULT = 64 * MiB;
+export const SQLITE_CACHE_BYTES_DEFAULT = 16 * MiB;
 /** Bytes that KVs may hold for the scan on opening to happen before the shard serves. */
 export const SCAN_BEFORE_SERVING_BYTES_MAX = 1024 * MiB;
 /** A range read that pins its snapshot for longer is cut (ABORTED): the client goes on after the last key. */
 export const SNAPSHOT_PIN_MS_MAX = 60_000;
-/** Bytes of one block of records in a KV file, unless a single record is larger: a page of the file holds it. */
-export const KEY_VALUE_BLOCK_BYTES_MAX = 3968;
+/** Bytes of a page of a KV file, and of one block of records unless a single record is larger: a page holds a block and its bound. */
+export const KEY_VALUE_PAGE_BYTES = 8192;
+export const KEY_VALUE_BLOCK_BYTES_MAX = 8000;
 /** KV files held open at once; past it the least recently used is closed. */
 export const KEY_VALUE_FILES_OPEN_MAX = 256;
 

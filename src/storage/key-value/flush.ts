@@ -14,7 +14,7 @@ import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { assert } from "../../lib/assert.ts";
 import { crc32c } from "../../lib/crc32c.ts";
 import { type KeySorting, keyOrder } from "../../model/keys.ts";
-import { KEY_VALUE_FILES_OPEN_MAX, KEY_VALUE_WAL_BYTES_MAX } from "../../model/limits.ts";
+import { KEY_VALUE_FILES_OPEN_MAX, KEY_VALUE_PAGE_BYTES, KEY_VALUE_WAL_BYTES_MAX } from "../../model/limits.ts";
 import type { AppliedState, Damage } from "../../ports.ts";
 import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { BLOCK_SCHEMA, BlockMerger, type Merged } from "./block-merge.ts";
@@ -192,6 +192,7 @@ export class Flusher {
       const database = openSqlite(path, {
         mode: "create",
         synchronous: "NORMAL",
+        pageBytes: KEY_VALUE_PAGE_BYTES,
         cacheKiB: WRITER_CACHE_KIB,
         autocheckpointPages: 0,
         walBytesKept: KEY_VALUE_WAL_BYTES_MAX,

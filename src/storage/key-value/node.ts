@@ -49,8 +49,8 @@ export interface KeyValueStats {
 
 /** A read-through generation holds at least this much before the next one begins. */
 const READ_THROUGH_BYTES_MIN = 256 * 1024;
-/** Page cache of a connection that scans: it wants each page once. */
-const SNAPSHOT_CACHE_BYTES = 64 * 1024;
+/** Page cache of a connection that scans: it wants each block once, and the inner pages on the way there again and again. */
+const SNAPSHOT_CACHE_BYTES = 256 * 1024;
 /** Snapshot connections kept open for the next snapshot. */
 const IDLE_READERS_MAX = 8;
 
@@ -306,7 +306,7 @@ export class KeyValueNode {
         this.#readers.delete(oldest);
         connection.close();
       }
-      reader = new KeyValueReader(path, { cacheBytes: this.#readerCacheBytes(), mapped: true });
+      reader = new KeyValueReader(path, { cacheBytes: this.#readerCacheBytes() });
     } else {
       this.#readers.delete(path);
     }
@@ -328,7 +328,7 @@ export class KeyValueNode {
     this.#snapshotReaders++;
     const at = this.#idleReaders.findIndex((reader) => reader.path === path);
     return at < 0
-      ? new KeyValueReader(path, { cacheBytes: SNAPSHOT_CACHE_BYTES, mapped: false })
+      ? new KeyValueReader(path, { cacheBytes: SNAPSHOT_CACHE_BYTES })
       : this.#idleReaders.splice(at, 1)[0]!;
   }
 

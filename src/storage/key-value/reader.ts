@@ -9,15 +9,13 @@ import { type BlockBound, BlockView, isWhole, type StoredBlock } from "./block.t
 import { BLOCK_OF_KEY, placeOf } from "./block-merge.ts";
 import type { OrderRange } from "./table-order.ts";
 
-/** Bytes of a file that readers map: a mapped page costs no copy, but counts as resident until the kernel takes it back. */
-const MMAP_BYTES = 64 * 1024 * 1024;
 /** Least page cache of one connection. */
 const CACHE_KIB_MIN = 64;
 /** Blocks of a range's second page; each further one is twice as large. The first is the one that the range begins in. */
 const PAGE_BLOCKS_FIRST = 2;
-const PAGE_BLOCKS_MAX = 64;
+const PAGE_BLOCKS_MAX = 16;
 /** A page ends with the block that reaches this. */
-const PAGE_BYTES_MAX = 256 * 1024;
+const PAGE_BYTES_MAX = 128 * 1024;
 
 const BEFORE_ALL: BlockBound = { okey: EMPTY_BYTES, tie: EMPTY_BYTES };
 
@@ -35,14 +33,13 @@ export class KeyValueReader {
   readonly #forwardTo: Statement;
   readonly #backward: Statement;
 
-  /** `mapped`: for point reads. A scan gains little from a map, and every connection's own map counts as resident memory. */
-  constructor(path: string, { cacheBytes, mapped }: { readonly cacheBytes: number; readonly mapped: boolean }) {
+  /** Nothing is mapped: blocks are read whole, so that a map gains no time and counts as resident. */
+  constructor(path: string, { cacheBytes }: { readonly cacheBytes: number }) {
     this.path = path;
     this.#database = openSqlite(path, {
       mode: "read",
       synchronous: "NORMAL",
       cacheKiB: Math.max(CACHE_KIB_MIN, Math.floor(cacheBytes / 1024)),
-      mmapBytes: mapped ? MMAP_BYTES : 0,
     });
     const blocks = "SELECT okey, tie, records FROM block WHERE";
     this.#ofKey = this.#database.prepare(BLOCK_OF_KEY);
