@@ -100,19 +100,21 @@ export class VariaClient {
   }
 
   /**
-   * Stores a record. Text is stored as UTF-8; bytes are copied before the call returns, but for an ephemeral put they
-   * must not change before it is done. Rejects with UnexpectedVersionIdError when `expectedVersionId` or `mustNotExist`
-   * does not hold, and with SessionDoesNotExistError when the session of an ephemeral one has ended: nothing was stored
-   * then, and the next ephemeral put makes a new session. The result has the key that the server made of a sequence.
+   * Stores a record. Text is stored as UTF-8; bytes are copied before the call returns. Rejects with
+   * UnexpectedVersionIdError when `expectedVersionId` or `mustNotExist` does not hold, and with SessionDoesNotExistError
+   * when the session of an ephemeral one has ended: nothing was stored then, and the next ephemeral put makes a new
+   * session. The result has the key that the server made of a sequence.
    */
   put(key: Key, value: string | Uint8Array, options: PutOptions = {}): Promise<PutResult> {
     return new Promise((resolve, reject) => {
-      const fields = putFields(key, value, options, this.#identity);
-      const route = fields.partitionKey ?? fields.key;
-      const bytes = fields.key.length + fields.value.length;
+      const given = putFields(key, value, options, this.#identity);
+      const route = given.partitionKey ?? given.key;
+      const bytes = given.key.length + given.value.length;
       this.#admit(bytes);
       const ephemeral = options.ephemeral === true;
-      if (!ephemeral && !this.#sessions.holding) return this.#put(this.#shardOf(route), fields, route, resolve, reject);
+      if (!ephemeral && !this.#sessions.holding) return this.#put(this.#shardOf(route), given, route, resolve, reject);
+      // it may have to wait, and the caller's bytes may change meanwhile
+      const fields = typeof value === "string" ? given : { ...given, value: given.value.slice() };
       this.#write({
         bytes,
         ephemeral,

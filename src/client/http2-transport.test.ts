@@ -335,6 +335,34 @@ test("a compressed message ends the call", async () => {
   expect((await open(transport(), address).ended).code).toBe(GrpcCode.internal);
 });
 
+test("headers of the answer come before its messages; of a call that fails at once there are none", async () => {
+  const { address } = await serve((stream, { ":path": path }) => {
+    if (path === "/fails") return stream.respond({ ...HEADERS, "grpc-status": "5" }, { endStream: true });
+    endWith(stream, { "grpc-status": "0", "x-late": "no" });
+    stream.write(framed("hello"));
+    stream.end();
+  });
+  const over = transport();
+  for (const [path, expected] of [
+    ["/s/M", ["application/grpc", "message", "ended 0"]],
+    ["/fails", ["ended 5"]],
+  ] as const) {
+    const { promise, resolve } = Promise.withResolvers<readonly string[]>();
+    const heard: string[] = [];
+    const call = over.open(
+      { address, path },
+      {
+        headers: (headers) => heard.push(headers["content-type"] ?? "none"),
+        message: () => heard.push("message"),
+        drained: () => {},
+        ended: ({ code }) => resolve([...heard, `ended ${code}`]),
+      },
+    );
+    call.send(framed("x"));
+    expect(await promise).toEqual(expected);
+  }
+});
+
 test("nobody listening is UNAVAILABLE, and says where", async () => {
   const status = await open(transport(), "127.0.0.1:1").ended;
   expect(status.code).toBe(GrpcCode.unavailable);

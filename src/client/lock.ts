@@ -12,7 +12,7 @@ import { CLIENT_LOCK_RECHECK_MS } from "../model/limits.ts";
 import type { Int64 } from "../wire/reader.ts";
 import type { NotificationItem } from "./changes.ts";
 import { VariaClient } from "./client.ts";
-import { LockLostError, RequestTimeoutError } from "./errors.ts";
+import { ClientClosedError, LockLostError, RequestTimeoutError } from "./errors.ts";
 import { type Ticket, Tickets } from "./tickets.ts";
 import { randomName } from "./transport.ts";
 import { Wake, Watch } from "./watch.ts";
@@ -194,7 +194,13 @@ class Place {
   async leave(): Promise<void> {
     this.#lost = undefined;
     for (const stop of this.#stops.splice(0)) stop();
-    if (this.#attempt !== "") await this.#tickets.leave(this.#attempt);
+    if (this.#attempt === "") return;
+    try {
+      await this.#tickets.leave(this.#attempt);
+    } catch (error) {
+      // a client that is closed has ended its sessions, and with them the ticket
+      if (!(error instanceof ClientClosedError)) throw error;
+    }
   }
 
   async #draw(): Promise<void> {

@@ -96,6 +96,21 @@ test("no write of the shard overtakes a put that waits for its session", async (
   await Promise.all(waiting);
 });
 
+test("bytes of a put that waits may be changed by their owner", async () => {
+  const { client, ports } = await openFakeClient();
+  const [one, two] = [Uint8Array.of(1), Uint8Array.of(2)];
+  const puts = [client.put("a", one, EPHEMERAL), client.put("b", two)];
+  one[0] = 9;
+  two[0] = 9;
+  confirm(ports.transport.last("CreateSession"), sessionAnswer(7));
+  await settle();
+  ports.clock.advance(5);
+  const write = ports.transport.last("WriteStream");
+  expect(sentPuts(write, 0).map(({ value }) => [...value])).toEqual([[1], [2]]);
+  write.answerWrite();
+  await Promise.all(puts);
+});
+
 test("a put fails when there is no session to be had; what waited behind it does not", async () => {
   const { client, ports } = await openFakeClient();
   const refused = errorOf(client.put("a", "x", EPHEMERAL));
@@ -163,6 +178,19 @@ test("a session that the server does not know is lost, and the next put makes an
   expect(ports.transport.of("KeepAlive")).toHaveLength(1);
   await putEphemeral(client, ports, "b", 8);
   expect(ports.transport.of("CreateSession")).toHaveLength(2);
+});
+
+test("a server that no longer leads is not believed when it does not know the session", async () => {
+  const { client, ports, assign } = await openFakeClient();
+  const lost = lostOf(client);
+  await putEphemeral(client, ports);
+  ports.clock.advance(2000);
+  const old = ports.transport.last("KeepAlive");
+  assign([{ ...ONE_SHARD[0]!, leader: "other:1" }]);
+  old.end(NOT_FOUND);
+  expect(lost).toEqual([]);
+  ports.clock.advance(20);
+  expect(ports.transport.last("KeepAlive").request.address).toBe("other:1");
 });
 
 test("a session whose heartbeats are not confirmed for its timeout is lost", async () => {

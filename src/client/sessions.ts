@@ -266,7 +266,7 @@ export class Sessions {
       (answer, status) => {
         if (session.call !== call) return;
         session.call = undefined;
-        if (answer === undefined) this.#notKept(session, status);
+        if (answer === undefined) this.#notKept(session, leader, status);
         else {
           session.confirmedMs = sentMs;
           session.attempts = 0;
@@ -277,8 +277,11 @@ export class Sessions {
     session.call = call;
   }
 
-  #notKept(session: Session, status: CallStatus): void {
-    if (status.reason === "SESSION_NOT_FOUND" || (status.code === GrpcCode.notFound && status.reason === undefined)) {
+  #notKept(session: Session, address: string, status: CallStatus): void {
+    const unknown =
+      status.reason === "SESSION_NOT_FOUND" || (status.code === GrpcCode.notFound && status.reason === undefined);
+    // Oxia's servers say it too when they no longer lead: then the one that does is asked
+    if (unknown && this.#context.assignments.table.byId(session.shard)?.leader === address) {
       this.#lose(session, "expired");
       return;
     }
