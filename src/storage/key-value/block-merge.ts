@@ -136,6 +136,12 @@ export function placeOf({ okey }: BlockBound): string {
   return `block ${okey.length === 0 ? "0" : `0x${Buffer.from(okey.subarray(0, 64)).toString("hex")}`}`;
 }
 
+/** What a record of another block adds to a piece. */
+function storedSize(view: BlockView, index: number): number {
+  const extras = view.hasExtras(index) ? view.row(index).length - view.bodyLength(index) : 0;
+  return BlockBuilder.fieldSize(view.end(index) - view.start(index), extras);
+}
+
 /** Cuts the records of one merge into blocks; of the last two none is left much smaller than the other. */
 class Pieces {
   readonly #order: KeyOrder;
@@ -161,12 +167,12 @@ class Pieces {
   }
 
   add(row: Uint8Array, key: Uint8Array, crc: number): void {
-    this.#cutBefore(BlockBuilder.recordSize(row.length, key.length));
+    this.#cutBefore(BlockBuilder.recordSize(row, key));
     this.#open.add(row, key, crc);
   }
 
   addStored(view: BlockView, index: number): void {
-    this.#cutBefore(view.end(index) - view.start(index) + 16);
+    this.#cutBefore(storedSize(view, index));
     this.#open.addStored(view, index);
   }
 
@@ -206,7 +212,9 @@ class Pieces {
     const right = new BlockBuilder();
     for (const view of views) {
       for (let index = 0; index < view.count; index++) {
-        (right.count === 0 && (left.count === 0 || left.size < half) ? left : right).addStored(view, index);
+        const fits = left.size < half && left.size + storedSize(view, index) <= KEY_VALUE_BLOCK_BYTES_MAX;
+        const piece = right.count === 0 && (left.count === 0 || fits) ? left : right;
+        piece.addStored(view, index);
       }
     }
     this.#writeBoth(left, right);

@@ -171,9 +171,15 @@ export class BlockBuilder {
     return HEADER_BYTES + this.#records.length + this.count * ENTRY_BYTES + this.#extrasBytes;
   }
 
-  /** What one more record with this row and key adds, at most. */
-  static recordSize(rowLength: number, keyLength: number): number {
-    return recordFieldSize(rowLength, keyLength) + ENTRY_BYTES + 4;
+  /** What one more record adds, given its row and key; at most. */
+  static recordSize(row: Bytes, key: Bytes): number {
+    const length = bodyEnd(row);
+    return BlockBuilder.fieldSize(recordFieldSize(length, key.length), row.length - length);
+  }
+
+  /** What one more record adds, given the bytes of its field and of its extras. */
+  static fieldSize(fieldBytes: number, extrasBytes: number): number {
+    return fieldBytes + ENTRY_BYTES + (extrasBytes > 0 ? 4 + extrasBytes : 0);
   }
 
   add(row: Bytes, key: Bytes, crc: number): void {
