@@ -2,7 +2,8 @@
  * The server that a test of the client talks to: one started for it, in a directory that goes away with it, or the one
  * at VARIA_TEST_ADDRESS, which may be any server of the protocol.
  *
- * VARIA_EXECUTABLE names the executable; without it the sources are run.
+ * VARIA_EXECUTABLE names the executable; without it the sources are run. VARIA_TEST_PEER names an executable of Oxia that
+ * is started in our place, to see what a test says of the original.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -47,10 +48,15 @@ export async function startServer(shards = 4): Promise<TestServer> {
   };
 }
 
+/** Where ours says that it serves, and where Oxia does, colours apart. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are told colours by them
+const ADDRESS = /^public (\S+)|Started Grpc server.*bindAddress=(?:\u001b\[\d*m)*([\d.]+:\d+)/m;
+
 async function launch(directory: string, shards: number, publicAddress: string) {
+  const peer = process.env.VARIA_TEST_PEER;
   const child = Bun.spawn(
     [
-      ...variaCommand(),
+      ...(peer ? [peer] : variaCommand()),
       "standalone",
       ...["-p", publicAddress, "-m", "127.0.0.1:0", "-s", String(shards)],
       ...["--data-dir", join(directory, "data"), "--wal-dir", join(directory, "log")],
@@ -63,7 +69,8 @@ async function launch(directory: string, shards: number, publicAddress: string) 
     const decoder = new TextDecoder();
     for await (const chunk of stream) {
       output += decoder.decode(chunk, { stream: true });
-      const address = /^public (\S+)/m.exec(output)?.[1];
+      const [, ours, theirs] = ADDRESS.exec(output) ?? [];
+      const address = ours ?? theirs;
       if (address !== undefined) found(address);
     }
   };
