@@ -9,6 +9,7 @@ export const EXIT = {
   unavailable: 5,
   notAllowed: 6,
   interrupted: 130,
+  terminated: 143,
 } as const;
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];

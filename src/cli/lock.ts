@@ -97,7 +97,11 @@ async function lock(key: string, words: readonly string[], flags: LockFlags): Pr
       if (!(error instanceof RequestTimeoutError) || flags.wait === undefined) throw error;
       throw new ExitError(EXIT.unavailable, `the lock ${key} is held by somebody else`, { cause: error });
     });
-    if (held === undefined) return;
+    if (held === undefined) {
+      // the command has not run: that is no success
+      process.exitCode ??= EXIT.terminated;
+      return;
+    }
     try {
       const code = await runWhileHeld(words, environment(key, held.token), held.signal, interruption);
       if (held.signal.aborted) throw new ExitError(EXIT.failure, `the lock was lost: ${held.signal.reason.message}`);

@@ -6,6 +6,7 @@
 import type { Int64 } from "../wire/reader.ts";
 import type { NotificationItem } from "./changes.ts";
 import type { VariaClient } from "./client.ts";
+import { ClientClosedError } from "./errors.ts";
 import { type AcquireOptions, type HeldLock, Lock, type LockOptions } from "./lock.ts";
 import { Tickets } from "./tickets.ts";
 import { Wake, Watch } from "./watch.ts";
@@ -75,6 +76,9 @@ export class LeaderElection {
         }
         await wake.wait();
       }
+    } catch (error) {
+      // as notifications do, it ends with the client
+      if (!(error instanceof ClientClosedError)) throw error;
     } finally {
       signal?.removeEventListener("abort", abort);
       stop();

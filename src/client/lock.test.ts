@@ -120,13 +120,17 @@ test("a lock whose session the server has ended is lost", async () => {
 });
 
 test("a lock whose session is not confirmed is lost when it may have ended, not later", async () => {
-  const { acquiring, line, clock, value } = await asking();
+  const { acquiring, line, clock, looks, value } = await asking();
   await line({ number: 1, value });
   const held = await acquiring;
   clock.advance(14_999);
   expect(held.signal.aborted).toBe(false);
   clock.advance(1);
   expect(held.signal.aborted).toBe(true);
+  // there may be nobody to give it back to
+  const before = looks();
+  await held.release();
+  expect(looks()).toBe(before);
 });
 
 test("who waits and loses its session draws another ticket", async () => {

@@ -194,7 +194,8 @@ class Place {
   async leave(): Promise<void> {
     this.#lost = undefined;
     for (const stop of this.#stops.splice(0)) stop();
-    if (this.#attempt === "") return;
+    // the ticket of a session that is lost goes with it, and there may be no server to ask
+    if (this.#attempt === "" || this.#lostSessions.has(this.#sessionId)) return;
     try {
       await this.#tickets.leave(this.#attempt);
     } catch (error) {

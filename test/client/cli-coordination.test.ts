@@ -143,6 +143,14 @@ test("lock ends its command when the lock is lost, or when it is told to end its
   expect(await lost.end()).toBe(1);
   expect((await lost.err.rest()).join()).toContain("the lock was lost");
 
+  const holder = new Lock(client, key);
+  const held = await holder.acquire();
+  const waiting = start(["lock", key, "--", "echo", "never"]);
+  while ((await holder.line()).length < 2);
+  expect(await waiting.end("SIGTERM")).toBe(143);
+  expect([await waiting.out.rest(), (await holder.line()).length]).toEqual([[], 1]);
+  await held.release();
+
   const told = start(["lock", key, "--", "sh", "-c", "echo up; exec sleep 60"]);
   expect(await told.out.line()).toBe("up");
   expect(await told.end("SIGTERM")).toBe(143);
