@@ -87,6 +87,8 @@ export interface LogStats {
   readonly entriesAppended: number;
   readonly bytesAppended: number;
   readonly commits: number;
+  /** The longest that commits have waited for upkeep in one go: a checkpoint, a roll, a trim, the watermark. */
+  readonly upkeepMsMax: number;
 }
 
 // --- the key-value state of a shard ---------------------------------------------------------------------------
@@ -99,6 +101,13 @@ export interface AppliedState {
   readonly term: Term;
   /** Last version id given out; -1 = none. */
   readonly versionId: number;
+}
+
+/** What one entry told subscribers. */
+export interface NotificationEntries {
+  readonly offset: Offset;
+  readonly timestamp: Timestamp;
+  readonly entries: Bytes;
 }
 
 /** A range of keys in the shard's key order. An absent bound is open. */
@@ -133,6 +142,8 @@ export interface Cursor {
 export interface KeyValueSnapshot {
   readonly applied: AppliedState;
   cursor(range: KeyRange): Cursor;
+  /** The row, borrowed until the next read. */
+  get(key: Bytes): Bytes | undefined;
   release(): void;
 }
 
@@ -151,8 +162,11 @@ export interface KeyValue {
   put(key: Bytes, row: Bytes): void;
   /** Whether the key was there. */
   delete(key: Bytes): boolean;
-  /** Ends one entry. Invariant: state.offset > applied.offset. May start a flush in the background. */
-  commit(state: AppliedState): void;
+  /**
+   * Ends one entry. Invariant: state.offset > applied.offset. May start a flush in the background. `notifications` is
+   * what the entry tells subscribers, in the form of database/notification.ts: kept with the state, in bytes of its own.
+   */
+  commit(state: AppliedState, notifications?: Pick<NotificationEntries, "timestamp" | "entries">): void;
   /** Undoes all puts and deletes since the last commit. */
   rollback(): void;
   /**
@@ -160,6 +174,8 @@ export interface KeyValue {
    * the next commit: one that comes anyway is taken, and memory grows.
    */
   room(): Promise<void> | undefined;
+  /** Set when the files turn out damaged while they are in use: nothing of the state may be served any more. */
+  readonly damage: Damage | undefined;
   /** True while the disk has no space for what is applied: propose nothing more. What is committed may be applied still. */
   readonly full: boolean;
   /** Sorts, in slices that leave the event loop free, what is not yet in order: cursors opened in the tick in which it resolves are cheap. */
@@ -167,6 +183,15 @@ export interface KeyValue {
   /** Over the current state, uncommitted changes included; invalid after the next put, delete or await. */
   cursor(range: KeyRange): Cursor;
   snapshot(): Promise<KeyValueSnapshot>;
+  /**
+   * What entries behind `after` told subscribers, in order, none left out: up to NOTIFICATION_BATCHES_PER_READ_MAX and
+   * NOTIFICATION_BYTES_PER_READ_MAX, at least one if there is one. Throws DATA_LOSS on damage.
+   */
+  notifications(after: Offset): readonly NotificationEntries[];
+  /** What was told up to this offset may be gone; NO_OFFSET when nothing is. */
+  readonly notificationsTrimmed: Offset;
+  /** Removes what entries proposed before `before` told subscribers. Resolves when it is gone, or the disk is full. */
+  trimNotifications(before: Timestamp): Promise<void>;
   /** Resolves once everything applied when it was called is in a synced checkpoint. */
   flush(): Promise<void>;
   /** Flushes, then closes. */

@@ -106,6 +106,9 @@ function logMetrics(metrics: Metrics, log: Log): void {
   );
   metrics.counter("varia_log_entries_appended_total", "Entries appended.", () => one(log.stats().entriesAppended));
   metrics.counter("varia_log_commits_total", "Group commits, each with one fsync.", () => one(log.stats().commits));
+  metrics.gauge("varia_log_upkeep_seconds_max", "The longest that commits have waited for upkeep in one go.", () =>
+    one(log.stats().upkeepMsMax / 1000),
+  );
   metrics.gauge("varia_log_segments", "Segment files.", () => one(log.stats().segments));
   metrics.gauge("varia_log_bytes", "Bytes of all segment files.", () => one(log.stats().bytes));
 }

@@ -19,7 +19,7 @@ import { Refusal } from "../model/refusal.ts";
 import { encodeOwnTermEntry, encodeWriteEntry } from "../wire/log-entry.ts";
 import { decodeRangeRead, decodeRead, decodeWrite } from "../wire/requests.ts";
 import { Writer } from "../wire/writer.ts";
-import { applyEntry, applyWrite } from "./apply.ts";
+import { Applier } from "./apply.ts";
 import { bookkeepingRecords } from "./bookkeeping.ts";
 import { answerGet, fillList, fillRangeScan, rangeOf, withBookkeeping } from "./read.ts";
 import { validateRead, validateWrite } from "./validate.ts";
@@ -27,12 +27,18 @@ import { validateRead, validateWrite } from "./validate.ts";
 type WriteInit = MessageInitShape<typeof WriteRequestSchema>;
 
 let kv: ModelKeyValue;
+let applier: Applier;
 let now = 1000;
 
 beforeEach(() => {
   kv = new ModelKeyValue(keyOrder("hierarchical"));
+  applier = applierOf(kv);
   now = 1000;
 });
+
+function applierOf(of: ModelKeyValue): Applier {
+  return new Applier(of, { order: keyOrder("hierarchical"), notificationsEnabled: true });
+}
 
 function encode(init: WriteInit): Uint8Array {
   return toBinary(WriteRequestSchema, create(WriteRequestSchema, init));
@@ -42,7 +48,9 @@ function write(init: WriteInit): WriteResponse {
   const decoded = decodeWrite(encode(init));
   validateWrite(decoded);
   const at = { term: 1, offset: kv.applied.offset + 1, timestamp: now };
-  return fromBinary(WriteResponseSchema, applyWrite(kv, decoded, at));
+  const response = applier.applyWrite(decoded, at);
+  if (response instanceof Refusal) throw response;
+  return fromBinary(WriteResponseSchema, response);
 }
 
 const put = (key: string, value = "", options: object = {}) => ({ key: utf8(key), value: utf8(value), ...options });
@@ -54,7 +62,7 @@ function read(...gets: { key: string; comparisonType?: number; includeValue?: bo
   const decoded = decodeRead(toBinary(ReadRequestSchema, request));
   validateRead(decoded);
   const reply = new Writer();
-  const state = { kv, bookkeeping };
+  const state = { kv, order: keyOrder("hierarchical"), bookkeeping };
   for (const get of decoded.gets) answerGet(state, get, reply);
   return fromBinary(ReadResponseSchema, reply.finish()).gets;
 }
@@ -369,20 +377,21 @@ describe("log entries", () => {
       }),
     ];
     const replica = new ModelKeyValue(keyOrder("hierarchical"));
+    const replicaApplier = applierOf(replica);
     requests.forEach((request, offset) => {
       const timestamp = 1000 + offset;
-      applyWrite(kv, decodeWrite(request), { term: 2, offset, timestamp });
-      applyEntry(replica, { term: 2, offset, timestamp, value: encodeWriteEntry(request) });
+      applier.applyWrite(decodeWrite(request), { term: 2, offset, timestamp });
+      replicaApplier.applyEntry({ term: 2, offset, timestamp, value: encodeWriteEntry(request) });
     });
     expect(replica.stateHash).toBe(kv.stateHash);
     expect(replica.applied).toEqual(kv.applied);
-    applyEntry(replica, { term: 3, offset: 3, timestamp: 1, value: encodeOwnTermEntry() });
+    replicaApplier.applyEntry({ term: 3, offset: 3, timestamp: 1, value: encodeOwnTermEntry() });
     expect(replica.applied).toEqual({ offset: 3, term: 3, versionId: kv.applied.versionId });
     expect(replica.stateHash).toBe(kv.stateHash);
   });
 
   test("an entry out of order is a bug, not a change", () => {
-    expect(() => applyEntry(kv, { term: 1, offset: 5, timestamp: 1, value: encodeOwnTermEntry() })).toThrow(
+    expect(() => applier.applyEntry({ term: 1, offset: 5, timestamp: 1, value: encodeOwnTermEntry() })).toThrow(
       "out of order",
     );
   });

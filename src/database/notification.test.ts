@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { fromBinary } from "@bufbuild/protobuf";
 import { NotificationBatchSchema, NotificationType } from "../gen/bytes/io/oxia/proto/v1/client_pb.ts";
 import { utf8 } from "../lib/bytes.ts";
-import { encodeStartBatch, Notifications } from "./notification.ts";
+import { encodeBatch, encodeStartBatch, Notifications } from "./notification.ts";
 
 const at = { term: 1, offset: 7, timestamp: 1234 };
 
@@ -14,7 +14,7 @@ test("a batch has one entry a key, the last operation on it, sorted by key bytes
   notifications.deleted(utf8("é"));
   notifications.rangeDeleted(utf8("c"), utf8("d"));
   notifications.rangeDeleted(utf8("c"), utf8("e"));
-  const batch = fromBinary(NotificationBatchSchema, notifications.encode(3, at));
+  const batch = fromBinary(NotificationBatchSchema, encodeBatch(3, at, notifications.take()));
   expect(batch).toMatchObject({ shard: 3n, offset: 7n, timestamp: 1234n });
   expect(
     batch.notifications.map(({ key, value }) => [Buffer.from(key!).toString(), value!.type, value!.versionId]),
@@ -30,13 +30,16 @@ test("a batch has one entry a key, the last operation on it, sorted by key bytes
 test("the first version id and an empty key are sent, not left out", () => {
   const notifications = new Notifications();
   notifications.put(new Uint8Array(0), 0, true);
-  const [entry] = fromBinary(NotificationBatchSchema, notifications.encode(0, { ...at, offset: 0 })).notifications;
+  const [entry] = fromBinary(
+    NotificationBatchSchema,
+    encodeBatch(0, { ...at, offset: 0 }, notifications.take()),
+  ).notifications;
   expect(entry!.key).toEqual(new Uint8Array(0));
   expect(entry!.value).toMatchObject({ type: NotificationType.KEY_CREATED, versionId: 0n });
 });
 
 test("an entry that changed nothing still has a batch, and a subscription starts with a bare one", () => {
-  expect(fromBinary(NotificationBatchSchema, new Notifications().encode(0, at)).notifications).toEqual([]);
+  expect(fromBinary(NotificationBatchSchema, encodeBatch(0, at, new Notifications().take())).notifications).toEqual([]);
   expect(fromBinary(NotificationBatchSchema, encodeStartBatch(2, -1))).toMatchObject({
     shard: 2n,
     offset: -1n,

@@ -7,37 +7,41 @@
  *
  * Source: semantics.md §2.
  */
-import { unreachable } from "../lib/assert.ts";
+import { assert, unreachable } from "../lib/assert.ts";
 import { type Bytes, equalBytes } from "../lib/bytes.ts";
 import { compareKeys, INTERNAL_PREFIX, isInternal, type KeyOrder } from "../model/keys.ts";
 import { RANGE_SCAN_RECORDS_MAX, REPLY_BYTES_SOFT_MAX } from "../model/limits.ts";
-import type { Cursor, KeyRange, KeyValue } from "../ports.ts";
+import type { Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../ports.ts";
 import type { Get, RangeRead } from "../wire/requests.ts";
 import { appendOneByOne, rowParts } from "../wire/stored-record.ts";
 import { varintSize, type Writer } from "../wire/writer.ts";
 import type { BookkeepingRecord } from "./bookkeeping.ts";
 import { fieldSize } from "./record.ts";
+import { decodeIndexEntry, findIndexEntry } from "./secondary-index.ts";
 import { COMPARISON } from "./validate.ts";
 
 /** What a get reads from. */
 export interface ReadState {
   readonly kv: KeyValue;
+  readonly order: KeyOrder;
   bookkeeping(): BookkeepingRecord[];
 }
 
 const KEY_NOT_FOUND = 1;
 const RESULT_TAG = 0x0a;
 const KEY_TAG = 0x22;
+const SECONDARY_KEY_TAG = 0x2a;
 /** All user keys, from the last one down. */
 const BELOW_INTERNAL: KeyRange = { to: INTERNAL_PREFIX, reverse: true };
 
 /** Whether a get reads keys in order, so that `KeyValue.ordered` should come first. */
 export function getReadsInOrder(get: Get): boolean {
-  return get.comparison !== COMPARISON.EQUAL;
+  return get.comparison !== COMPARISON.EQUAL || get.secondaryIndexName !== undefined;
 }
 
 /** Appends the GetResponse of `get`, as the next result of a ReadResponse. Returns the bytes of its value. */
 export function answerGet(state: ReadState, get: Get, response: Writer): number {
+  if (get.secondaryIndexName !== undefined) return answerIndexGet(state, get, get.secondaryIndexName, response);
   if (get.comparison === COMPARISON.EQUAL || (get.comparison === COMPARISON.FLOOR && isInternal(get.key))) {
     const row = state.kv.get(get.key) ?? bookkeepingRow(state, get.key);
     const key = get.comparison === COMPARISON.EQUAL ? undefined : get.key;
@@ -47,6 +51,15 @@ export function answerGet(state: ReadState, get: Get, response: Writer): number 
   const cursor = state.kv.cursor(comparisonRange(get));
   if (!cursor.next()) return answerNotFound(response);
   return encodeResult(response, cursor.key, cursor.row, get.includeValue);
+}
+
+/** Over a secondary index: the record's own key and its secondary key are told, whatever the comparison. */
+function answerIndexGet({ kv, order }: ReadState, get: Get, name: Bytes, response: Writer): number {
+  const query = { name, secondary: get.key, comparison: get.comparison };
+  const entry = findIndexEntry(kv, order, query);
+  const row = entry === undefined ? undefined : kv.get(entry.primary);
+  if (entry === undefined || row === undefined) return answerNotFound(response);
+  return encodeResult(response, entry.primary, row, get.includeValue, entry.secondary);
 }
 
 function bookkeepingRow(state: ReadState, key: Bytes): Bytes | undefined {
@@ -80,11 +93,20 @@ function answerNotFound(response: Writer): number {
   return 0;
 }
 
-/** GetResponse { version, value?, key? }: cut from the row. Returns the bytes of the value. */
-function encodeResult(response: Writer, key: Bytes | undefined, row: Bytes, includeValue: boolean): number {
+/** GetResponse { version, value?, key?, secondary_index_key? }: cut from the row. Returns the bytes of the value. */
+function encodeResult(
+  response: Writer,
+  key: Bytes | undefined,
+  row: Bytes,
+  includeValue: boolean,
+  secondary?: Bytes,
+): number {
   const { versionEnd, valueStart, bodyEnd } = rowParts(row);
   const body = includeValue ? bodyEnd : versionEnd;
-  const size = body + (key === undefined ? 0 : fieldSize(key.length));
+  const size =
+    body +
+    (key === undefined ? 0 : fieldSize(key.length)) +
+    (secondary === undefined ? 0 : fieldSize(secondary.length));
   response.reserve(1 + varintSize(size) + size);
   response.byte(RESULT_TAG);
   response.varint(size);
@@ -94,6 +116,7 @@ function encodeResult(response: Writer, key: Bytes | undefined, row: Bytes, incl
     response.varint(key.length);
     response.slice(key, 0, key.length);
   }
+  if (secondary !== undefined) response.field(SECONDARY_KEY_TAG, secondary);
   return includeValue ? bodyEnd - valueStart : 0;
 }
 
@@ -119,6 +142,41 @@ export function fillList(cursor: Cursor, response: Writer): boolean {
     if (!cursor.next()) return false;
     response.field(RESULT_TAG, cursor.key);
     keyBytes += cursor.key.length + 1;
+  }
+  return true;
+}
+
+/** An index read over one snapshot. */
+export interface IndexRead {
+  readonly order: KeyOrder;
+  readonly name: Bytes;
+  readonly snapshot: KeyValueSnapshot;
+}
+
+/** Fills one ListResponse with the primary keys that entries of an index name; false when the range is at its end. */
+export function fillIndexList(read: IndexRead, cursor: Cursor, response: Writer): boolean {
+  let keyBytes = 0;
+  while (keyBytes < REPLY_BYTES_SOFT_MAX) {
+    if (!cursor.next()) return false;
+    const { primary } = decodeIndexEntry(read.order, read.name, cursor.key);
+    response.field(RESULT_TAG, primary);
+    keyBytes += primary.length + 1;
+  }
+  return true;
+}
+
+/**
+ * Fills one RangeScanResponse with the records that entries of an index name; false when the range is at its end. The
+ * secondary key is told too, which the reference leaves out: without it nobody can merge several shards in the index's order.
+ */
+export function fillIndexScan(read: IndexRead, cursor: Cursor, response: Writer): boolean {
+  const first = response.length;
+  for (let records = 0; records < RANGE_SCAN_RECORDS_MAX && response.length - first < REPLY_BYTES_SOFT_MAX; records++) {
+    if (!cursor.next()) return false;
+    const { primary, secondary } = decodeIndexEntry(read.order, read.name, cursor.key);
+    const row = read.snapshot.get(primary);
+    assert(row !== undefined, "an index entry without its record");
+    encodeResult(response, primary, row, true, secondary);
   }
   return true;
 }

@@ -9,7 +9,7 @@ import type { Put, Read, Write } from "../wire/requests.ts";
 /** KeyComparisonType on the wire. */
 export const COMPARISON = { EQUAL: 0, FLOOR: 1, CEILING: 2, LOWER: 3, HIGHER: 4 } as const;
 
-/** Throws INVALID_ARGUMENT, or UNIMPLEMENTED, for a write that must not be logged. */
+/** Throws INVALID_ARGUMENT for a write that must not be logged. */
 export function validateWrite(write: Write): void {
   for (const put of write.puts) validatePut(put);
   for (const { key } of write.deletes) if (isInternal(key)) throw internalKey();
@@ -19,8 +19,6 @@ export function validateWrite(write: Write): void {
 function validatePut(put: Put): void {
   if (isInternal(put.key)) throw internalKey();
   if (put.sequenceKeyDeltas !== undefined) validateSequence(put);
-  if (put.secondaryIndexes !== undefined)
-    throw new Refusal("UNIMPLEMENTED", "secondary indexes are not served by this version");
 }
 
 function validateSequence(put: Put): void {
@@ -30,7 +28,6 @@ function validateSequence(put: Put): void {
   if (put.sequenceKeyDeltas?.[0] === 0) {
     throw new Refusal("INVALID_ARGUMENT", "oxia: sequential key operation requires first delta do be > 0");
   }
-  throw new Refusal("UNIMPLEMENTED", "sequence keys are not served by this version");
 }
 
 /** Throws INVALID_ARGUMENT for a comparison type that does not exist. */
@@ -38,9 +35,6 @@ export function validateRead(read: Read): void {
   for (const get of read.gets) {
     if (get.comparison > COMPARISON.HIGHER) {
       throw new Refusal("INVALID_ARGUMENT", `comparison_type ${get.comparison | 0} does not exist`);
-    }
-    if (get.secondaryIndexName !== undefined) {
-      throw new Refusal("UNIMPLEMENTED", "secondary indexes are not served by this version");
     }
   }
 }

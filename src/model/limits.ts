@@ -138,6 +138,35 @@ export const SNAPSHOT_READERS_MAX = 128;
 /** When that many are at work, one whose client has read nothing for this long is cut, so that others get their turn. */
 export const SNAPSHOT_IDLE_MS_MAX = 500;
 
+// --- sessions, notifications, sequences -------------------------------------------------------------------------
+
+/** A session's timeout, both inclusive, as in the reference. */
+export const SESSION_TIMEOUT_MS_MIN = 2_000;
+export const SESSION_TIMEOUT_MS_MAX = 300_000;
+/** Sessions of one shard: some 100 bytes of memory each, above their stored record. */
+export const SESSIONS_PER_SHARD_MAX = 4_000_000;
+/** A session's end is looked for this often: it comes late by so much at most, and the log's commit. */
+export const SESSION_TICK_MS = 200;
+/** Sessions that one log entry ends, as in the reference. */
+export const SESSION_ENDS_PER_ENTRY_MAX = 128;
+/** When the log refuses sessions' ends they are tried again after this long. */
+export const SESSION_END_RETRY_MS = 1_000;
+/** Sessions that apply remembers to exist. */
+export const SESSIONS_REMEMBERED_MAX = 4_096;
+/** Prefixes whose highest sequence key apply remembers. */
+export const SEQUENCES_REMEMBERED_MAX = 4_096;
+/** Batches, and bytes of them, that one read of stored notifications gives, as in the reference; at least one. */
+export const NOTIFICATION_BATCHES_PER_READ_MAX = 100;
+export const NOTIFICATION_BYTES_PER_READ_MAX = 1 * MiB;
+/** Batches kept encoded for all subscribers of a shard that stand at the same place. */
+export const NOTIFICATION_BATCHES_ENCODED_MAX = 256;
+/** How long notifications are kept, default of `--notifications-retention-time`, and how often older ones are removed: a tenth of it, within these. */
+export const NOTIFICATION_RETENTION_MS_DEFAULT = 3_600_000;
+export const NOTIFICATION_TRIM_MS_MIN = 500;
+export const NOTIFICATION_TRIM_MS_MAX = 300_000;
+/** Batches removed in one transaction. */
+export const NOTIFICATION_BATCHES_PER_TRIM_MAX = 4_096;
+
 // --- client ---------------------------------------------------------------------------------------------------
 
 /** Defaults of the official Go client, matched so that both load a server alike. */

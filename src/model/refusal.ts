@@ -49,3 +49,11 @@ export class Refusal extends Error {
     this.hint = options.hint;
   }
 }
+
+/** Why a shard whose stored data cannot be trusted serves nothing. */
+export function damageRefusal(
+  shard: ShardId,
+  { file, where, what }: { readonly file: string; readonly where: string; readonly what: string },
+): Refusal {
+  return new Refusal("DATA_LOSS", `shard ${shard} is damaged: ${file}: ${where}: ${what}`);
+}

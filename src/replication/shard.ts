@@ -5,21 +5,26 @@
  * Taking the lead, in this order (safety.md §1, §3, §5):
  *
  *     promise promise + 1 → mark the term as led → append an own-term entry → once it is committed, apply all
- *     entries up to it → serve
+ *     entries up to it → give every session its full timeout → serve
  */
-import { applyControl, applyEntry } from "../database/apply.ts";
+import { Applier } from "../database/apply.ts";
 import { type BookkeepingRecord, bookkeepingRecords, type TermOptions } from "../database/bookkeeping.ts";
+import { rowValue } from "../database/record.ts";
+import { sessionIdOf, sessionsRange } from "../database/session-key.ts";
+import { encodeSessionEnds, encodeSessionStart, sessionTimeoutMs } from "../database/session-record.ts";
 import type { Bytes } from "../lib/bytes.ts";
 import { Histogram } from "../lib/histogram.ts";
-import type { Head, ReplicaId, ShardId, Term } from "../model/ids.ts";
+import type { Head, Offset, ReplicaId, SessionId, ShardId, Term } from "../model/ids.ts";
 import { type KeyOrder, keyOrder } from "../model/keys.ts";
-import { LATENCY_BUCKETS_MS } from "../model/limits.ts";
-import { Refusal } from "../model/refusal.ts";
+import { LATENCY_BUCKETS_MS, SESSIONS_PER_SHARD_MAX } from "../model/limits.ts";
+import { damageRefusal, Refusal } from "../model/refusal.ts";
 import type { Clock, Damage, KeyValue, Log, Logger } from "../ports.ts";
-import { newQuorum, ownDurable } from "../protocol/quorum.ts";
+import { newQuorum, ownDurable, type Quorum } from "../protocol/quorum.ts";
 import { encodeOwnTermEntry } from "../wire/log-entry.ts";
-import type { Write } from "../wire/requests.ts";
-import { WritePath } from "./write-path.ts";
+import { decodeWrite, type Write } from "../wire/requests.ts";
+import { NotificationFeed, SequenceFeed } from "./feeds.ts";
+import { Sessions } from "./sessions.ts";
+import { type Proposed, WritePath } from "./write-path.ts";
 
 export interface ShardPorts {
   readonly log: Log;
@@ -31,7 +36,12 @@ export interface ShardPorts {
 export interface ShardConfig {
   readonly namespace: string;
   readonly shard: ShardId;
-  readonly options: TermOptions;
+  readonly options: ShardOptions;
+}
+
+export interface ShardOptions extends TermOptions {
+  /** Default SESSIONS_PER_SHARD_MAX. */
+  readonly sessionsMax?: number;
 }
 
 /** Operations since the start of this leadership. */
@@ -75,8 +85,12 @@ export class Shard {
   /** From proposal to response, milliseconds. */
   readonly writeLatency = new Histogram(LATENCY_BUCKETS_MS);
   readonly #clock: Clock;
-  readonly #options: TermOptions;
+  readonly #options: ShardOptions & { readonly sessionsMax: number };
   readonly #writePath: WritePath;
+  readonly #applier: Applier;
+  readonly #sessions: Sessions;
+  readonly notifications: NotificationFeed;
+  readonly sequences = new SequenceFeed();
   /** Why this replica has stopped serving. */
   #fault: Refusal | undefined;
 
@@ -95,15 +109,19 @@ export class Shard {
     quorum.sent = own.offset;
     await log.append(config.shard, own);
     ownDurable(quorum, own.offset);
-    await replay(log, kv, config.shard, head.offset);
-    applyControl(kv, own);
-    return new Shard(ports, config, { replicaId: replica.replicaId, term, quorum });
+    const { notificationsEnabled, keySorting } = config.options;
+    const applier = new Applier(kv, { order: keyOrder(keySorting), notificationsEnabled });
+    await replay({ log, kv, applier }, config.shard, head.offset);
+    applier.applyControl(own);
+    const shard = new Shard(ports, config, { replicaId: replica.replicaId, term, quorum, applier });
+    await shard.#takeOverSessions();
+    return shard;
   }
 
   private constructor(
     ports: ShardPorts,
     config: ShardConfig,
-    leadership: { replicaId: ReplicaId; term: Term; quorum: ReturnType<typeof newQuorum> },
+    leadership: { replicaId: ReplicaId; term: Term; quorum: Quorum; applier: Applier },
   ) {
     this.namespace = config.namespace;
     this.id = config.shard;
@@ -112,23 +130,35 @@ export class Shard {
     this.kv = ports.kv;
     this.order = keyOrder(config.options.keySorting);
     this.#clock = ports.clock;
-    this.#options = config.options;
-    this.#writePath = new WritePath(ports, { shard: config.shard, ...leadership }, (error) => {
-      this.#fault =
-        error instanceof Refusal
-          ? error
-          : new Refusal("RESOURCE_UNAVAILABLE", "this replica has stopped after a fault", { cause: error });
-      ports.logger.error(
-        { component: "shard", namespace: this.namespace, shard: this.id, err: error },
-        "replica stopped",
-      );
+    this.#options = { sessionsMax: SESSIONS_PER_SHARD_MAX, ...config.options };
+    this.#applier = leadership.applier;
+    this.notifications = new NotificationFeed(ports.kv, config.shard);
+    this.#sessions = new Sessions(ports.clock, (ids) => this.#propose(() => encodeSessionEnds(this.id, ids)));
+    this.#applier.listener = {
+      sessionStarted: (id, timeoutMs) => this.#sessions.add(id, timeoutMs),
+      sessionEnded: (id) => this.#sessions.remove(id),
+      sequenceAdvanced: (prefix) => this.sequences.advanced(prefix),
+    };
+    this.#writePath = new WritePath(ports, { shard: config.shard, ...leadership }, leadership.applier, {
+      onApplied: () => this.notifications.applied(),
+      onFault: (error) => {
+        this.#fault =
+          error instanceof Refusal
+            ? error
+            : new Refusal("RESOURCE_UNAVAILABLE", "this replica has stopped after a fault", { cause: error });
+        this.#endFeeds(this.#fault);
+        ports.logger.error(
+          { component: "shard", namespace: this.namespace, shard: this.id, err: error },
+          "replica stopped",
+        );
+      },
     });
   }
 
   /** See WritePath.propose. */
   async write(write: Write, request: Bytes): Promise<Bytes> {
     const started = this.#clock.monotonicMs();
-    const response = await this.#writePath.propose(write, request);
+    const response = await this.#writePath.propose(() => ({ write, request }));
     this.writeLatency.record(this.#clock.monotonicMs() - started);
     this.counters.puts += write.puts.length;
     this.counters.deletes += write.deletes.length;
@@ -137,10 +167,73 @@ export class Shard {
     return response;
   }
 
+  /** Proposes a write of this leader's own, made for the offset that it gets. */
+  #propose(make: (offset: Offset) => Bytes): Promise<Bytes> {
+    return this.#writePath.propose((offset): Proposed => {
+      const request = make(offset);
+      return { write: decodeWrite(request), request };
+    });
+  }
+
+  // --- sessions -------------------------------------------------------------------------------------------------
+
+  /** Makes a session; its id is the offset of the entry that makes it. Throws RESOURCE_EXHAUSTED past SESSIONS_PER_SHARD_MAX. */
+  async createSession(timeoutMs: number, identity: Bytes): Promise<SessionId> {
+    this.readable();
+    if (this.#sessions.size >= this.#options.sessionsMax) {
+      throw new Refusal("RESOURCE_EXHAUSTED", `the shard has ${this.#options.sessionsMax} sessions`);
+    }
+    let id = -1;
+    await this.#propose((offset) => {
+      id = offset;
+      return encodeSessionStart(this.id, id, timeoutMs, identity);
+    });
+    return id;
+  }
+
+  /** Gives a session its full timeout again. Throws SESSION_NOT_FOUND when it does not live. */
+  keepAlive(id: SessionId): void {
+    this.readable();
+    if (!this.#sessions.keepAlive(id)) throw new Refusal("SESSION_NOT_FOUND", "");
+  }
+
+  /** Ends a session with all its records. Rejects SESSION_NOT_FOUND when it does not live. */
+  async closeSession(id: SessionId): Promise<void> {
+    this.readable();
+    if (!(await this.#sessions.close(id))) throw new Refusal("SESSION_NOT_FOUND", "");
+  }
+
+  get sessionCount(): number {
+    return this.#sessions.size;
+  }
+
+  /** Sessions are in the state; their time begins anew with each leader. */
+  async #takeOverSessions(): Promise<void> {
+    await this.kv.ordered();
+    const cursor = this.kv.cursor(sessionsRange(this.order.sorting));
+    while (cursor.next()) {
+      const id = sessionIdOf(cursor.key);
+      if (id !== undefined) this.#sessions.add(id, sessionTimeoutMs(rowValue(cursor.row)));
+    }
+  }
+
+  // --- reading --------------------------------------------------------------------------------------------------
+
   /** The state to read from. Throws when this replica has stopped. */
   readable(): KeyValue {
     if (this.#fault !== undefined) throw this.#fault;
+    if (this.kv.damage !== undefined) throw damageRefusal(this.id, this.kv.damage);
     return this.kv;
+  }
+
+  /** The highest key of a sequence, if it has one. */
+  async highestSequenceKey(prefix: Bytes): Promise<Bytes | undefined> {
+    await this.readable().ordered();
+    return this.#applier.highestSequenceKey(prefix);
+  }
+
+  get notificationsEnabled(): boolean {
+    return this.#options.notificationsEnabled;
   }
 
   /** The internal records that are made when read, as of now. */
@@ -162,7 +255,14 @@ export class Shard {
 
   /** Takes no more writes and resolves when all that were taken are answered. */
   stop(reason: Refusal): Promise<void> {
+    this.#sessions.stop();
+    this.#endFeeds(reason);
     return this.#writePath.stop(reason);
+  }
+
+  #endFeeds(reason: Refusal): void {
+    this.notifications.end(reason);
+    this.sequences.end();
   }
 }
 
@@ -187,13 +287,22 @@ function assertFits(kv: KeyValue, head: Head, base: Head, config: ShardConfig): 
 }
 
 /** Applies everything after the applied offset up to `toInclusive`. */
-async function replay(log: Log, kv: KeyValue, shard: ShardId, toInclusive: number): Promise<void> {
+async function replay(
+  { log, kv, applier }: { readonly log: Log; readonly kv: KeyValue; readonly applier: Applier },
+  shard: ShardId,
+  toInclusive: number,
+): Promise<void> {
   while (kv.applied.offset < toInclusive) {
-    for (const entry of await log.read(shard, kv.applied.offset + 1)) {
+    const from = kv.applied.offset + 1;
+    const entries = await log.read(shard, from).catch((error: unknown) => {
+      if (!(error instanceof Refusal) || error.reason !== "DATA_LOSS") throw error;
+      throw new DamagedReplica({ file: "the log", where: `offset ${from}`, what: error.message });
+    });
+    for (const entry of entries) {
       if (entry.offset > toInclusive) return;
       const room = kv.room();
       if (room !== undefined) await room;
-      applyEntry(kv, entry);
+      applier.applyEntry(entry);
     }
   }
 }

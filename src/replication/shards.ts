@@ -6,7 +6,7 @@
  */
 import { assert } from "../lib/assert.ts";
 import type { ShardId } from "../model/ids.ts";
-import { type LeaderHint, Refusal } from "../model/refusal.ts";
+import { damageRefusal, type LeaderHint, Refusal } from "../model/refusal.ts";
 import type { Damage } from "../ports.ts";
 import type { HashRange } from "../protocol/assignment.ts";
 import type { Int64 } from "../wire/reader.ts";
@@ -51,7 +51,7 @@ export class Shards {
       throw new Refusal("NODE_IS_NOT_LEADER", "oxia: node is not leader", hint === undefined ? {} : { hint });
     }
     if (isDamage(replica)) {
-      throw new Refusal("DATA_LOSS", `shard ${id} is damaged: ${replica.file}: ${replica.where}: ${replica.what}`);
+      throw damageRefusal(id as ShardId, replica);
     }
     return replica;
   }

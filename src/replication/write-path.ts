@@ -13,12 +13,12 @@
  *
  * Invariant: applied <= committed <= durable <= sent = next offset - 1.
  */
-import { applyWrite, readsInOrder } from "../database/apply.ts";
+import type { Applier } from "../database/apply.ts";
 import { assert } from "../lib/assert.ts";
 import type { Bytes } from "../lib/bytes.ts";
 import type { LogEntry, Offset, ShardId, Term, Timestamp } from "../model/ids.ts";
 import { SHARD_WRITES_QUEUED_MAX } from "../model/limits.ts";
-import { Refusal } from "../model/refusal.ts";
+import { damageRefusal, Refusal } from "../model/refusal.ts";
 import type { Clock, KeyValue, Log } from "../ports.ts";
 import { ownDurable, type Quorum } from "../protocol/quorum.ts";
 import { encodeWriteEntry } from "../wire/log-entry.ts";
@@ -28,6 +28,19 @@ export interface WritePorts {
   readonly log: Log;
   readonly kv: KeyValue;
   readonly clock: Clock;
+}
+
+/** A validated write and the message that it was decoded from, which is logged as it is. */
+export interface Proposed {
+  readonly write: Write;
+  readonly request: Bytes;
+}
+
+export interface WritePathHooks {
+  /** Told once when applying an entry failed: the state is then unknown and the replica must stop. */
+  readonly onFault: (error: unknown) => void;
+  /** Told when entries were applied, once for those that came together. */
+  readonly onApplied: () => void;
 }
 
 interface Proposal {
@@ -57,16 +70,15 @@ export class WritePath {
   /** Why this leader takes no more writes. */
   #stopped: Refusal | undefined;
   #idle: (() => void)[] = [];
-  readonly #onFault: (error: unknown) => void;
+  readonly #applier: Applier;
+  readonly #hooks: WritePathHooks;
 
-  /**
-   * Starts behind the leader's own-term entry, which is committed and applied. `onFault` is told once when applying
-   * an entry failed: the state is then unknown and the replica must stop.
-   */
+  /** Starts behind the leader's own-term entry, which is committed and applied. */
   constructor(
     ports: WritePorts,
     at: { shard: ShardId; term: Term; quorum: Quorum },
-    onFault: (error: unknown) => void,
+    applier: Applier,
+    hooks: WritePathHooks,
   ) {
     this.#log = ports.log;
     this.#kv = ports.kv;
@@ -75,7 +87,8 @@ export class WritePath {
     this.#term = at.term;
     this.#quorum = at.quorum;
     this.#nextOffset = at.quorum.sent + 1;
-    this.#onFault = onFault;
+    this.#applier = applier;
+    this.#hooks = hooks;
     assert(ports.kv.applied.offset === at.quorum.committed, "a leader starts with all that is committed applied");
   }
 
@@ -93,13 +106,27 @@ export class WritePath {
   }
 
   /**
-   * Proposes one validated write; `request` is the message that it was decoded from, logged as it is. Resolves with
-   * the serialised WriteResponse once it is committed and applied. Throws RESOURCE_EXHAUSTED when too many wait or the
-   * disk is full, and what `stop` was given.
+   * Proposes the write that `make` gives for the offset that its entry gets. Resolves with the serialised WriteResponse
+   * once it is committed and applied. Rejects INVALID_ARGUMENT for what only the state could tell; throws
+   * RESOURCE_EXHAUSTED when too many wait or the disk is full, DATA_LOSS when the state is damaged, and what `stop` was
+   * given.
    */
-  propose(write: Write, request: Bytes): Promise<Bytes> {
+  propose(make: (offset: Offset) => Proposed): Promise<Bytes> {
+    this.#requireRoom();
+    const offset = this.#nextOffset++;
+    const { write, request } = make(offset);
+    const timestamp = this.#clock.now();
+    this.#quorum.sent = offset;
+    this.#append({ term: this.#term, offset, timestamp, value: encodeWriteEntry(request) });
+    return new Promise((resolve, reject) => {
+      this.#proposals.push({ write, offset, timestamp, resolve, reject });
+    });
+  }
+
+  #requireRoom(): void {
     if (this.#stopped !== undefined) throw this.#stopped;
     if (this.#refusing !== undefined) throw this.#refusing;
+    if (this.#kv.damage !== undefined) throw damageRefusal(this.#shard, this.#kv.damage);
     if (this.#kv.full)
       throw new Refusal(
         "RESOURCE_EXHAUSTED",
@@ -108,13 +135,6 @@ export class WritePath {
     if (this.inFlight >= SHARD_WRITES_QUEUED_MAX) {
       throw new Refusal("RESOURCE_EXHAUSTED", `${SHARD_WRITES_QUEUED_MAX} writes of this shard are in flight`);
     }
-    const offset = this.#nextOffset++;
-    const timestamp = this.#clock.now();
-    this.#quorum.sent = offset;
-    this.#append({ term: this.#term, offset, timestamp, value: encodeWriteEntry(request) });
-    return new Promise((resolve, reject) => {
-      this.#proposals.push({ write, offset, timestamp, resolve, reject });
-    });
   }
 
   /** Takes no more writes: `propose` throws `reason` from now on. Resolves when all that was proposed is answered. */
@@ -176,17 +196,19 @@ export class WritePath {
         if (proposal === undefined || proposal.offset > this.#quorum.committed) break;
         const room = this.#kv.room();
         if (room !== undefined) await room;
-        if (readsInOrder(proposal.write)) await this.#kv.ordered();
+        if (this.#applier.readsInOrder(proposal.write)) await this.#kv.ordered();
         const at = { term: this.#term, offset: proposal.offset, timestamp: proposal.timestamp };
-        const response = applyWrite(this.#kv, proposal.write, at);
+        const response = this.#applier.applyWrite(proposal.write, at);
         this.#first++;
-        proposal.resolve(response);
+        if (response instanceof Refusal) proposal.reject(response);
+        else proposal.resolve(response);
       }
     } catch (error) {
       this.#fault(error);
     } finally {
       this.#applying = false;
     }
+    this.#hooks.onApplied();
     this.#compact();
     this.#settle();
   }
@@ -200,7 +222,7 @@ export class WritePath {
     this.#stopped = refusal;
     for (const { reject } of this.#proposals.slice(this.#first)) reject(refusal);
     this.#first = this.#proposals.length;
-    this.#onFault(error);
+    this.#hooks.onFault(error);
   }
 
   /** Drops answered proposals, rarely enough that it costs nothing per write. */

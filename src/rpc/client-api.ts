@@ -6,7 +6,18 @@
  *
  * Source: protocol.md §2; errors.md §2.
  */
-import { answerGet, fillList, fillRangeScan, getReadsInOrder, rangeOf, withBookkeeping } from "../database/read.ts";
+import {
+  answerGet,
+  fillIndexList,
+  fillIndexScan,
+  fillList,
+  fillRangeScan,
+  getReadsInOrder,
+  type IndexRead,
+  rangeOf,
+  withBookkeeping,
+} from "../database/read.ts";
+import { indexRange } from "../database/secondary-index.ts";
 import { validateRead, validateWrite } from "../database/validate.ts";
 import { OxiaClient as Binary } from "../gen/bytes/io/oxia/proto/v1/client_pb.ts";
 import { OxiaClient as LegacyBinary } from "../gen/bytes/io/streamnative/oxia/proto/client_pb.ts";
@@ -14,14 +25,16 @@ import { OxiaClient as Json } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import type { Bytes } from "../lib/bytes.ts";
 import { REPLY_BYTES_SOFT_MAX, STREAM_WRITES_IN_FLIGHT_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Cursor } from "../ports.ts";
+import type { Cursor, KeyValueSnapshot } from "../ports.ts";
 import type { Shard } from "../replication/shard.ts";
 import type { Shards } from "../replication/shards.ts";
 import type { Int64 } from "../wire/reader.ts";
 import { decodeRangeRead, decodeRead, decodeWrite, type RangeRead, type Read } from "../wire/requests.ts";
 import { Writer } from "../wire/writer.ts";
 import { type Assignments, requireAuthority } from "./assignments-api.ts";
+import { getNotifications, getSequenceUpdates } from "./feeds-api.ts";
 import type { BidiControls, BidiHandler, Call, Method, ServedMethod, Sink } from "./method.ts";
+import { closeSession, createSession, keepAlive } from "./sessions-api.ts";
 
 /** What the client API serves from, and the streams that it holds open. */
 export class ClientApi {
@@ -74,6 +87,17 @@ export function clientMethods(api: ClientApi): ServedMethod[] {
       kind: "server-stream",
       handle: (request, call, sink) => rangeScan(api, request, call, sink),
     }),
+    served("getNotifications", {
+      kind: "server-stream",
+      handle: (request, call, sink) => getNotifications(api, request, call, sink),
+    }),
+    served("getSequenceUpdates", {
+      kind: "server-stream",
+      handle: (request, call, sink) => getSequenceUpdates(api, request, call, sink),
+    }),
+    served("createSession", { kind: "unary", handle: (request, call) => createSession(api, request, call) }),
+    served("keepAlive", { kind: "unary", handle: (request, call) => keepAlive(api, request, call) }),
+    served("closeSession", { kind: "unary", handle: (request, call) => closeSession(api, request, call) }),
   ];
 }
 
@@ -225,7 +249,7 @@ async function read(api: ClientApi, request: Bytes, call: Call, sink: Sink): Pro
 
 /** Answers gets from `first` on until the reply or this turn is full. Returns the index after the last one answered. */
 function answerGets(shard: Shard, { gets }: Read, first: number, reply: Writer): number {
-  const state = { kv: shard.readable(), bookkeeping: () => shard.bookkeeping() };
+  const state = { kv: shard.readable(), order: shard.order, bookkeeping: () => shard.bookkeeping() };
   let valueBytes = 0;
   let next = first;
   while (next < gets.length && next - first < GETS_PER_TURN && valueBytes < REPLY_BYTES_SOFT_MAX) {
@@ -238,38 +262,31 @@ function list(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<v
   const decoded = decodeRangeRead(request);
   const shard = leaderFor(api, decoded.shard, call);
   shard.counters.lists++;
-  return rangeRead(shard, decoded, call, sink, fillList);
+  return rangeRead(shard, decoded, call, sink, { plain: fillList, index: fillIndexList });
 }
 
 function rangeScan(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> {
   const decoded = decodeRangeRead(request);
   const shard = leaderFor(api, decoded.shard, call);
   shard.counters.rangeScans++;
-  return rangeRead(shard, decoded, call, sink, fillRangeScan);
+  return rangeRead(shard, decoded, call, sink, { plain: fillRangeScan, index: fillIndexScan });
+}
+
+/** How one reply of a range read is filled; false when the range is at its end. */
+interface Fill {
+  readonly plain: (cursor: Cursor, reply: Writer) => boolean;
+  readonly index: (read: IndexRead, cursor: Cursor, reply: Writer) => boolean;
 }
 
 /** Sends a range as of one applied offset, reply by reply, at the pace of the reader. */
-async function rangeRead(
-  shard: Shard,
-  decoded: RangeRead,
-  call: Call,
-  sink: Sink,
-  fill: (cursor: Cursor, reply: Writer) => boolean,
-): Promise<void> {
-  if (decoded.secondaryIndexName !== undefined) {
-    throw new Refusal("UNIMPLEMENTED", "secondary indexes are not served by this version");
-  }
-  const range = rangeOf(decoded);
+async function rangeRead(shard: Shard, decoded: RangeRead, call: Call, sink: Sink, fill: Fill): Promise<void> {
   const snapshot = await shard.readable().snapshot();
   try {
-    const stored = snapshot.cursor(range);
-    const cursor = decoded.includeInternalKeys
-      ? withBookkeeping(stored, shard.bookkeeping(), range, shard.order)
-      : stored;
+    const fillReply = fillFrom(shard, snapshot, decoded, fill);
     let capacity = REPLY_BYTES_INITIAL;
     for (let more = true; more && !call.cancelled; ) {
       const reply = new Writer(capacity);
-      more = fill(cursor, reply);
+      more = fillReply(reply);
       // the next reply is about as large as this one: it need not grow step by step
       capacity = Math.max(capacity, reply.length + REPLY_BYTES_INITIAL);
       if (reply.length > 0 && !sink.send(reply.finish())) await sink.drained();
@@ -278,6 +295,27 @@ async function rangeRead(
   } finally {
     snapshot.release();
   }
+}
+
+/** Over the index that the request names, or over the records themselves. */
+function fillFrom(
+  shard: Shard,
+  snapshot: KeyValueSnapshot,
+  decoded: RangeRead,
+  fill: Fill,
+): (reply: Writer) => boolean {
+  const { secondaryIndexName: name, startInclusive, endExclusive } = decoded;
+  if (name !== undefined) {
+    const { order } = shard;
+    const cursor = snapshot.cursor(indexRange(order, { name, startInclusive, endExclusive }));
+    return (reply) => fill.index({ order, name, snapshot }, cursor, reply);
+  }
+  const range = rangeOf(decoded);
+  const stored = snapshot.cursor(range);
+  const cursor = decoded.includeInternalKeys
+    ? withBookkeeping(stored, shard.bookkeeping(), range, shard.order)
+    : stored;
+  return (reply) => fill.plain(cursor, reply);
 }
 
 /** Lets other requests have their turn between two replies of a long one. */

@@ -19,7 +19,7 @@ import {
   WATERMARK_LAG_COMMITS_MAX,
   WATERMARK_LAG_MS_MAX,
 } from "../model/limits.ts";
-import { type Reason, Refusal } from "../model/refusal.ts";
+import { damageRefusal, type Reason, Refusal } from "../model/refusal.ts";
 import type { LogStats, ReplicaLog } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { Ballast } from "./ballast.ts";
@@ -78,6 +78,7 @@ export class LogWriter {
   #bytesAppended = 0;
   #commits = 0;
   #closedBytes = 0;
+  #upkeepMsMax = 0;
 
   /** Opens or creates the log in a directory. Throws what the device throws. */
   constructor(options: LogWriterOptions) {
@@ -134,8 +135,7 @@ export class LogWriter {
     const replica = this.#replicas.get(shard);
     if (replica === undefined) throw new Refusal("NODE_IS_NOT_MEMBER", `no replica of shard ${shard} lives here`);
     if (replica.damage !== undefined) {
-      const { file, where, what } = replica.damage;
-      throw new Refusal("DATA_LOSS", `shard ${shard} is damaged: ${file}: ${where}: ${what}`);
+      throw damageRefusal(shard, replica.damage);
     }
     return replica;
   }
@@ -250,8 +250,10 @@ export class LogWriter {
     this.#entriesAppended += accepted.length;
     this.#commits++;
     if (this.#commitsBehind++ === 0) this.#behindSince = this.#options.monotonicMs();
-    tolerateFull(() => this.#current.file.checkpointWhenDue());
-    if (this.#commitsBehind >= WATERMARK_LAG_COMMITS_MAX) this.#catchUpWatermark();
+    this.#timed(() => {
+      tolerateFull(() => this.#current.file.checkpointWhenDue());
+      if (this.#commitsBehind >= WATERMARK_LAG_COMMITS_MAX) this.#catchUpWatermark();
+    });
   }
 
   // --- reading --------------------------------------------------------------------------------------------------
@@ -281,12 +283,21 @@ export class LogWriter {
   /** What is due between commits: the watermark's lag, a roll, a trim, the ballast. */
   upkeep(): void {
     if (this.#commitsBehind > 0 && this.#options.monotonicMs() - this.#behindSince >= WATERMARK_LAG_MS_MAX)
-      this.#catchUpWatermark();
-    tolerateFull(() => {
-      this.#rollWhenDue();
-      this.#trim();
-      this.#ballast.lay();
+      this.#timed(() => this.#catchUpWatermark());
+    this.#timed(() => {
+      tolerateFull(() => {
+        this.#rollWhenDue();
+        this.#trim();
+        this.#ballast.lay();
+      });
     });
+  }
+
+  /** Runs a step that commits wait for, and keeps the longest. */
+  #timed(step: () => void): void {
+    const started = this.#options.monotonicMs();
+    step();
+    this.#upkeepMsMax = Math.max(this.#upkeepMsMax, this.#options.monotonicMs() - started);
   }
 
   #catchUpWatermark(): void {
@@ -363,6 +374,7 @@ export class LogWriter {
       entriesAppended: this.#entriesAppended,
       bytesAppended: this.#bytesAppended,
       commits: this.#commits,
+      upkeepMsMax: this.#upkeepMsMax,
     };
   }
 

@@ -50,7 +50,7 @@ export class SqliteLog implements Log {
   /** Appends of this turn, not yet sent. */
   #outgoing: Append[] = [];
   #queuedBytes = 0;
-  #stats: LogStats = { bytes: 0, segments: 1, entriesAppended: 0, bytesAppended: 0, commits: 0 };
+  #stats: LogStats = { bytes: 0, segments: 1, entriesAppended: 0, bytesAppended: 0, commits: 0, upkeepMsMax: 0 };
 
   constructor(onFault: (error: Error) => void) {
     this.#onFault = onFault;

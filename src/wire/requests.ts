@@ -286,3 +286,57 @@ function decodeGet(reader: Reader): Get {
   reader.end = outerEnd;
   return get;
 }
+
+/** A CreateSessionRequest, whose field 2 is the timeout, or a SessionHeartbeat or CloseSessionRequest, whose field 2 is the id. */
+export interface SessionRequest {
+  shard: Int64;
+  timeoutMsOrId: Int64;
+  clientIdentity: Bytes;
+}
+
+export function decodeSessionRequest(message: Bytes): SessionRequest {
+  const reader = new Reader(message);
+  const request: SessionRequest = { shard: 0, timeoutMsOrId: 0, clientIdentity: EMPTY_BYTES };
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag === 0x08) request.shard = reader.int64();
+    else if (tag === 0x10) request.timeoutMsOrId = reader.int64();
+    else if (tag === 0x1a) request.clientIdentity = reader.view();
+    else reader.skip(tag);
+  }
+  return request;
+}
+
+export interface NotificationsRequest {
+  shard: Int64;
+  startOffsetExclusive: Int64 | undefined;
+}
+
+export function decodeNotificationsRequest(message: Bytes): NotificationsRequest {
+  const reader = new Reader(message);
+  const request: NotificationsRequest = { shard: 0, startOffsetExclusive: undefined };
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag === 0x08) request.shard = reader.int64();
+    else if (tag === 0x10) request.startOffsetExclusive = reader.int64();
+    else reader.skip(tag);
+  }
+  return request;
+}
+
+export interface SequenceUpdatesRequest {
+  shard: Int64;
+  key: Bytes;
+}
+
+export function decodeSequenceUpdatesRequest(message: Bytes): SequenceUpdatesRequest {
+  const reader = new Reader(message);
+  const request: SequenceUpdatesRequest = { shard: 0, key: EMPTY_BYTES };
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag === 0x08) request.shard = reader.int64();
+    else if (tag === 0x12) request.key = reader.view();
+    else reader.skip(tag);
+  }
+  return request;
+}

@@ -6,12 +6,14 @@
  *     … --rounds 3 --seconds 8 --rows "put, 1 k keys;range scan" --keys 1000000
  *
  * Load comes from `varia perf` in a process of its own. CPU is the server's, all threads, from the OS; resident memory
- * too. A figure is the median of its rounds.
+ * too. A figure is the median of its rounds. Varia's own yardsticks are measured with the rows that they belong to: an
+ * empty handler on the same server, and the machine's fdatasync of an append. At the end come the pauses of the whole run.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, fdatasyncSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { Http2Transport } from "../../src/client/http2-transport.ts";
 
 const EXECUTABLE = join(import.meta.dir, "../../dist/varia");
 const TICKS_PER_S = 100;
@@ -31,6 +33,12 @@ interface Server {
   readonly name: string;
   readonly address: string;
   readonly pid: number;
+}
+
+interface OwnServer extends Server {
+  /** Of /metrics. */
+  readonly http: string;
+  stop(): Promise<void>;
 }
 
 interface Row {
@@ -63,6 +71,18 @@ const ROWS: readonly Row[] = [
     wanted: "",
   },
 ];
+/** What is measured on Varia alone, in the rounds of the row of this name. */
+const YARDSTICKS: Readonly<Record<string, (server: OwnServer) => Promise<string>>> = {
+  "unary get": async (server) =>
+    `empty handler ${(await emptyCallCpuUs(server)).toFixed(2)} µs CPU (wanted: get <= 1.4 x)`,
+  "one put at a time": async () => {
+    const ms = fdatasyncMs();
+    return `fdatasync of an append ${ms.toFixed(2)} ms p50 (wanted: put <= ${(1.5 * (ms + 0.3)).toFixed(2)} ms)`;
+  },
+};
+/** As many calls at once as the unary rows have. */
+const UNARY_CONCURRENCY = 128;
+const UNARY_CONNECTIONS = 4;
 
 /** What `varia perf --json` prints, as far as it is read here. */
 interface Summary {
@@ -115,7 +135,75 @@ async function measure(server: Server, row: Row): Promise<Figure> {
   };
 }
 
-async function startOwn(directory: string): Promise<Server & { stop(): Promise<void> }> {
+/** CPU of the server for a call that does nothing: a health check, at the concurrency of the unary rows. */
+async function emptyCallCpuUs(server: Server): Promise<number> {
+  const transport = new Http2Transport({ connectionsPerServer: UNARY_CONNECTIONS });
+  const { promise: over, resolve: stop } = Promise.withResolvers<void>();
+  let running = true;
+  setTimeout(() => {
+    running = false;
+  }, Number(flags.seconds) * 1000);
+  let calls = 0;
+  let open = 0;
+  const call = (): void => {
+    open++;
+    const message = new Uint8Array(0);
+    const target = {
+      address: server.address,
+      path: "/grpc.health.v1.Health/Check",
+      headers: {},
+      timeoutMs: 30_000,
+      message,
+    };
+    transport.open(target, {
+      message: () => {},
+      drained: () => {},
+      ended: ({ code }) => {
+        if (code !== 0) throw new Error(`a health check failed with code ${code}`);
+        calls++;
+        open--;
+        if (running) call();
+        else if (open === 0) stop();
+      },
+    });
+  };
+  const before = cpuSeconds(server.pid);
+  for (let i = 0; i < UNARY_CONCURRENCY; i++) call();
+  await over;
+  transport.close();
+  return ((cpuSeconds(server.pid) - before) / calls) * 1e6;
+}
+
+/** What the machine takes to append 200 bytes to a file and have them on the disk: the median of a second. */
+function fdatasyncMs(): number {
+  const path = join(directory, "fdatasync");
+  const file = openSync(path, "a");
+  const taken: number[] = [];
+  const bytes = new Uint8Array(200);
+  for (const end = performance.now() + 1000; performance.now() < end; ) {
+    const from = performance.now();
+    writeSync(file, bytes);
+    fdatasyncSync(file);
+    taken.push(performance.now() - from);
+  }
+  closeSync(file);
+  return taken.sort((a, b) => a - b)[taken.length >> 1]!;
+}
+
+/** The longest pauses since the start, as the server measures them. */
+async function pauses(server: OwnServer): Promise<string> {
+  const text = await (await fetch(`${server.http}/metrics`)).text();
+  const ms = (metric: string) => {
+    const value = new RegExp(`^${metric.replace(/[{}"]/g, "\\$&")} (\\S+)$`, "m").exec(text)?.[1];
+    if (value === undefined) throw new Error(`no metric ${metric}`);
+    return `${(Number(value) * 1000).toFixed(1)} ms`;
+  };
+  const delay = ms('varia_event_loop_delay_seconds{quantile="0.999"}');
+  const upkeep = ms("varia_log_upkeep_seconds_max");
+  return `event loop late by ${delay} at p99.9 (wanted: <= 50), commits held up by upkeep for ${upkeep} at most (wanted: <= 20)`;
+}
+
+async function startOwn(directory: string): Promise<OwnServer> {
   const words = [
     "standalone",
     "-s",
@@ -134,12 +222,13 @@ async function startOwn(directory: string): Promise<Server & { stop(): Promise<v
   for await (const chunk of child.stdout) {
     text += Buffer.from(chunk).toString();
     const address = /^public (\S+)$/m.exec(text)?.[1];
-    if (address === undefined) continue;
+    const http = /^http +(\S+)$/m.exec(text)?.[1];
+    if (address === undefined || http === undefined) continue;
     const stop = async () => {
       child.kill();
       await child.exited;
     };
-    return { name: "varia", address, pid: child.pid, stop };
+    return { name: "varia", address, http, pid: child.pid, stop };
   }
   throw new Error(`the server did not start:\n${text}`);
 }
@@ -176,8 +265,10 @@ try {
     for (let round = 0; round < Number(flags.rounds); round++) {
       for (const server of servers) figures.get(server.name)!.push(await measure(server, row));
     }
+    const yardstick = await YARDSTICKS[row.name]?.(own);
     console.log(`\n${row.name}`);
     for (const [name, each] of figures) console.log(`  ${line(name, each)}`);
+    if (yardstick !== undefined) console.log(`  ${yardstick}`);
     if (servers.length === 2) {
       const [ours, theirs] = [...figures.values()] as [Figure[], Figure[]];
       const ratio = (of: (figure: Figure) => number) => (median(ours, of) / median(theirs, of)).toFixed(2);
@@ -186,6 +277,7 @@ try {
       );
     }
   }
+  console.log(`\npauses\n  ${await pauses(own)}`);
 } finally {
   await own.stop();
   rmSync(directory, { recursive: true, force: true });

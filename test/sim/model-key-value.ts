@@ -5,8 +5,17 @@
 import { assert } from "../../src/lib/assert.ts";
 import { type Bytes, concatBytes, equalBytes } from "../../src/lib/bytes.ts";
 import { crc32c } from "../../src/lib/crc32c.ts";
+import { NO_OFFSET, type Offset, type Timestamp } from "../../src/model/ids.ts";
 import { compareKeys, type KeyOrder, orderKeyOf, tieOf } from "../../src/model/keys.ts";
-import type { AppliedState, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../../src/ports.ts";
+import { NOTIFICATION_BATCHES_PER_READ_MAX } from "../../src/model/limits.ts";
+import type {
+  AppliedState,
+  Cursor,
+  KeyRange,
+  KeyValue,
+  KeyValueSnapshot,
+  NotificationEntries,
+} from "../../src/ports.ts";
 import { addToHash, hashToBigInt } from "../../src/storage/key-value/record-hash.ts";
 import { appendOneByOne } from "../../src/wire/stored-record.ts";
 
@@ -18,9 +27,12 @@ interface Row {
 export class ModelKeyValue implements KeyValue {
   applied: AppliedState = { offset: -1, term: -1, versionId: -1 };
   readonly full = false;
+  readonly damage = undefined;
   readonly #order: KeyOrder;
   #rows: readonly Row[] = [];
   #committed: readonly Row[] = [];
+  readonly #notifications: NotificationEntries[] = [];
+  notificationsTrimmed: Offset = NO_OFFSET;
 
   constructor(order: KeyOrder) {
     this.#order = order;
@@ -55,10 +67,21 @@ export class ModelKeyValue implements KeyValue {
     return true;
   }
 
-  commit(state: AppliedState): void {
+  commit(state: AppliedState, notifications?: Pick<NotificationEntries, "timestamp" | "entries">): void {
     assert(state.offset > this.applied.offset, "committed out of order", state.offset, this.applied.offset);
     this.applied = state;
     this.#committed = this.#rows;
+    if (notifications !== undefined) this.#notifications.push({ offset: state.offset, ...notifications });
+  }
+
+  notifications(after: Offset): readonly NotificationEntries[] {
+    return this.#notifications.filter(({ offset }) => offset > after).slice(0, NOTIFICATION_BATCHES_PER_READ_MAX);
+  }
+
+  async trimNotifications(before: Timestamp): Promise<void> {
+    while ((this.#notifications[0]?.timestamp ?? before) < before) {
+      this.notificationsTrimmed = this.#notifications.shift()!.offset;
+    }
   }
 
   rollback(): void {
@@ -77,7 +100,8 @@ export class ModelKeyValue implements KeyValue {
 
   async snapshot(): Promise<KeyValueSnapshot> {
     const rows = this.#rows;
-    return { applied: this.applied, cursor: (range) => this.#cursorOver(rows, range), release() {} };
+    const get = (key: Bytes) => rows.find((row) => equalBytes(row.key, key))?.row;
+    return { applied: this.applied, cursor: (range) => this.#cursorOver(rows, range), get, release() {} };
   }
 
   async flush(): Promise<void> {}

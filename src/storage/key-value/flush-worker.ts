@@ -1,13 +1,23 @@
 /** The thread that writes the KV files: answers one request after the other with flush.ts. */
 
+import type { Offset, Timestamp } from "../../model/ids.ts";
 import type { KeySorting } from "../../model/keys.ts";
+import { Refusal } from "../../model/refusal.ts";
 import { explainError, type SqliteErrorKind, sqliteErrorKind } from "../sqlite.ts";
 import { type Flushed, Flusher, type Opened, type StoredState } from "./flush.ts";
+import type { NotificationRun } from "./notification-tail.ts";
 import type { SharedTable } from "./table.ts";
 
 export type FlushRequest =
   | { readonly kind: "open"; readonly path: string; readonly sorting: KeySorting; readonly verify: boolean }
-  | { readonly kind: "flush"; readonly path: string; readonly table: SharedTable; readonly state: StoredState }
+  | {
+      readonly kind: "flush";
+      readonly path: string;
+      readonly table: SharedTable;
+      readonly state: StoredState;
+      readonly notifications: NotificationRun;
+    }
+  | { readonly kind: "trim-notifications"; readonly path: string; readonly before: Timestamp }
   | { readonly kind: "checkpoint"; readonly path: string }
   | { readonly kind: "close"; readonly path: string }
   | { readonly kind: "remove"; readonly path: string }
@@ -18,6 +28,7 @@ export type FlushRequest =
 export interface FlushAnswers {
   open: Opened;
   flush: Flushed;
+  "trim-notifications": Offset | undefined;
   checkpoint: boolean;
   close: undefined;
   remove: undefined;
@@ -41,7 +52,8 @@ self.onmessage = ({ data }: MessageEvent<{ readonly id: number; readonly request
   try {
     reply = { id, ok: true, answer: answer(request) };
   } catch (error) {
-    reply = { id, ok: false, error: explainError(error), errorKind: sqliteErrorKind(error) };
+    const errorKind = error instanceof Refusal ? "corrupt" : sqliteErrorKind(error);
+    reply = { id, ok: false, error: explainError(error), errorKind };
   }
   self.postMessage(reply);
 };
@@ -51,7 +63,9 @@ function answer(request: FlushRequest): FlushAnswers[keyof FlushAnswers] {
     case "open":
       return flusher.open(request.path, request.sorting, request.verify);
     case "flush":
-      return flusher.flush(request.path, request.table, request.state);
+      return flusher.flush(request.path, request.table, request.state, request.notifications);
+    case "trim-notifications":
+      return flusher.trimNotifications(request.path, request.before);
     case "checkpoint":
       return flusher.checkpoint(request.path);
     case "close":

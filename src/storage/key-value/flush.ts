@@ -13,12 +13,26 @@ import type { Database } from "bun:sqlite";
 import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { assert } from "../../lib/assert.ts";
 import { crc32c } from "../../lib/crc32c.ts";
+import { NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
 import { type KeySorting, keyOrder } from "../../model/keys.ts";
-import { KEY_VALUE_FILES_OPEN_MAX, KEY_VALUE_PAGE_BYTES, KEY_VALUE_WAL_BYTES_MAX } from "../../model/limits.ts";
+import {
+  KEY_VALUE_FILES_OPEN_MAX,
+  KEY_VALUE_PAGE_BYTES,
+  KEY_VALUE_WAL_BYTES_MAX,
+  NOTIFICATION_BATCHES_PER_TRIM_MAX,
+} from "../../model/limits.ts";
 import type { AppliedState, Damage } from "../../ports.ts";
 import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { BLOCK_SCHEMA, BlockMerger, type Merged } from "./block-merge.ts";
 import { ChunkPool } from "./chunk-pool.ts";
+import {
+  appendNotifications,
+  NOTIFICATION_SCHEMA,
+  readTrimmed,
+  trimNotifications,
+  writeTrimmed,
+} from "./notification-store.ts";
+import type { NotificationRun } from "./notification-tail.ts";
 import { addToHash, type RecordHash } from "./record-hash.ts";
 import { type SharedTable, Table } from "./table.ts";
 import { blocks, readableRecords, scan } from "./verify.ts";
@@ -26,12 +40,16 @@ import { blocks, readableRecords, scan } from "./verify.ts";
 /** What a file holds, as stored by its last flush. */
 export interface StoredState {
   readonly applied: AppliedState;
+  /** The last entry that told subscribers anything; -1 = none. */
+  readonly told: Offset;
   readonly rowCount: number;
   readonly hash: RecordHash;
 }
 
 export interface Opened {
   readonly state: StoredState | undefined;
+  /** What was told up to this offset may be gone. */
+  readonly trimmed: Offset;
   readonly damage: Damage | undefined;
   /** Bytes of the file. */
   readonly bytes: number;
@@ -66,27 +84,24 @@ export class Flusher {
       const { database } = this.#writer(path);
       const state = readState(database);
       const damage = verify ? scan(database, path, keyOrder(sorting), state) : undefined;
-      return { state, damage, bytes: statSync(path).size };
+      return { state, trimmed: readTrimmed(database), damage, bytes: statSync(path).size };
     } catch (error) {
       const kind = sqliteErrorKind(error);
       if (kind === "io" || kind === "full") throw error;
       this.#discard(path);
-      return {
-        state: undefined,
-        damage: { file: path, where: "byte 0", what: String((error as Error).message) },
-        bytes: 0,
-      };
+      return damagedFile({ file: path, where: "byte 0", what: String((error as Error).message) });
     }
   }
 
   /** Writes a frozen table's live rows and the state that it leaves behind, then checkpoints. Throws with nothing written. */
-  flush(path: string, shared: SharedTable, state: StoredState): Flushed {
+  flush(path: string, shared: SharedTable, state: StoredState, notifications: NotificationRun): Flushed {
     const writer = this.#writer(path);
     const table = Table.ofShared(shared, new ChunkPool());
     let merged: Merged;
     writer.database.run("BEGIN IMMEDIATE");
     try {
       merged = writer.merger.merge(table);
+      merged.bytes += appendNotifications(writer.database, notifications);
       writeState(writer.database, state);
       writer.database.run("COMMIT");
     } catch (error) {
@@ -95,6 +110,11 @@ export class Flusher {
     }
     const durable = checkpoint(writer.database);
     return { durable, ...merged, walBytes: walBytes(path), fileBytes: statSync(path).size };
+  }
+
+  /** Removes the oldest notifications; see notification-store.ts. Throws with nothing removed. */
+  trimNotifications(path: string, before: Timestamp): Offset | undefined {
+    return trimNotifications(this.#writer(path).database, before, NOTIFICATION_BATCHES_PER_TRIM_MAX);
   }
 
   /** Whether all that was flushed to a file is in a synced checkpoint afterwards. */
@@ -147,8 +167,7 @@ export class Flusher {
     const old = openSqlite(`${path}.damaged`, { mode: "read", synchronous: "NORMAL" });
     try {
       const state = readState(old);
-      if (state === undefined)
-        return { state: undefined, damage: { file: path, where: "meta", what: "the stored state is gone" }, bytes: 0 };
+      if (state === undefined) return damagedFile({ file: path, where: "meta", what: "the stored state is gone" });
       const { database, merger } = this.#writer(path);
       const hash: RecordHash = { low: 0, high: 0 };
       let rowCount = 0;
@@ -158,14 +177,12 @@ export class Flusher {
         for (let index = 0; index < view.count; index++) addToHash(hash, view.crc(index), 1);
         rowCount += view.count;
       }
-      writeState(database, { applied: state.applied, rowCount, hash });
+      // what was told is not saved: subscribers go on behind it
+      writeTrimmed(database, state.told);
+      writeState(database, { ...state, rowCount, hash });
       database.run("COMMIT");
     } catch (error) {
-      return {
-        state: undefined,
-        damage: { file: path, where: "byte 0", what: String((error as Error).message) },
-        bytes: 0,
-      };
+      return damagedFile({ file: path, where: "byte 0", what: String((error as Error).message) });
     } finally {
       old.close();
     }
@@ -197,10 +214,10 @@ export class Flusher {
         autocheckpointPages: 0,
         walBytesKept: KEY_VALUE_WAL_BYTES_MAX,
       });
-      database.run(BLOCK_SCHEMA);
+      for (const sql of [BLOCK_SCHEMA, ...NOTIFICATION_SCHEMA]) database.run(sql);
       database.run(
         "CREATE TABLE IF NOT EXISTS meta(id INTEGER PRIMARY KEY CHECK(id = 0), offset INTEGER NOT NULL, term INTEGER NOT NULL," +
-          " version INTEGER NOT NULL, rows INTEGER NOT NULL, hash_low INTEGER NOT NULL, hash_high INTEGER NOT NULL, crc INTEGER NOT NULL)",
+          " version INTEGER NOT NULL, rows INTEGER NOT NULL, hash_low INTEGER NOT NULL, hash_high INTEGER NOT NULL, told INTEGER NOT NULL, crc INTEGER NOT NULL)",
       );
       writer = { database, merger: new BlockMerger(database, path, keyOrder(this.#sortingOf(path))) };
     } else {
@@ -209,6 +226,10 @@ export class Flusher {
     this.#writers.set(path, writer);
     return writer;
   }
+}
+
+function damagedFile(damage: Damage): Opened {
+  return { state: undefined, trimmed: NO_OFFSET, damage, bytes: 0 };
 }
 
 function rollback(database: Database): void {
@@ -227,26 +248,35 @@ function walBytes(path: string): number {
   return existsSync(`${path}-wal`) ? statSync(`${path}-wal`).size : 0;
 }
 
-type MetaRow = [offset: number, term: number, version: number, rows: number, low: number, high: number, crc: number];
+type MetaRow = [
+  offset: number,
+  term: number,
+  version: number,
+  rows: number,
+  low: number,
+  high: number,
+  told: number,
+  crc: number,
+];
 
 function metaCrc(values: readonly number[]): number {
   return crc32c(new TextEncoder().encode(values.join(",")));
 }
 
-function writeState(database: Database, { applied, rowCount, hash }: StoredState): void {
-  const values = [applied.offset, applied.term, applied.versionId, rowCount, hash.low, hash.high];
+function writeState(database: Database, { applied, told, rowCount, hash }: StoredState): void {
+  const values = [applied.offset, applied.term, applied.versionId, rowCount, hash.low, hash.high, told];
   database
-    .query("INSERT OR REPLACE INTO meta VALUES(0, ?1, ?2, ?3, ?4, ?5, ?6, ?7)")
-    .run(...(values as [number, number, number, number, number, number]), metaCrc(values));
+    .query("INSERT OR REPLACE INTO meta VALUES(0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
+    .run(...(values as [number, number, number, number, number, number, number]), metaCrc(values));
 }
 
 /** Undefined for a file that nothing was flushed to. Throws when the stored state is not what was written. */
 function readState(database: Database): StoredState | undefined {
-  const query = database.query("SELECT offset, term, version, rows, hash_low, hash_high, crc FROM meta");
+  const query = database.query("SELECT offset, term, version, rows, hash_low, hash_high, told, crc FROM meta");
   const [row] = query.values() as MetaRow[];
   if (row === undefined) return undefined;
-  const [offset, term, versionId, rowCount, low, high, crc] = row;
-  if (crc !== metaCrc(row.slice(0, 6)))
+  const [offset, term, versionId, rowCount, low, high, told, crc] = row;
+  if (crc !== metaCrc(row.slice(0, 7)))
     throw new Error("the stored state has another checksum than it was written with");
-  return { applied: { offset, term, versionId }, rowCount, hash: { low, high } };
+  return { applied: { offset, term, versionId }, told, rowCount, hash: { low, high } };
 }

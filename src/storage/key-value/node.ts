@@ -8,7 +8,7 @@
 
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
-import type { Offset } from "../../model/ids.ts";
+import type { Offset, Timestamp } from "../../model/ids.ts";
 import type { KeyOrder } from "../../model/keys.ts";
 import {
   FLUSH_RETRY_MS,
@@ -56,6 +56,7 @@ const IDLE_READERS_MAX = 8;
 
 const EMPTY_STATE: StoredState = {
   applied: { offset: -1, term: -1, versionId: -1 },
+  told: -1,
   rowCount: 0,
   hash: { low: 0, high: 0 },
 };
@@ -145,7 +146,7 @@ export class KeyValueNode {
       await this.#ask({ kind: "close", path });
       return { damage: opened.damage };
     }
-    const keyValue = new SqliteKeyValue(this, path, order, opened.state ?? EMPTY_STATE);
+    const keyValue = new SqliteKeyValue(this, path, order, opened.state ?? EMPTY_STATE, opened.trimmed);
     this.#shards.set(path, keyValue);
     this.#sized(path, opened.bytes);
     if (opened.state !== undefined && (await this.#ask({ kind: "checkpoint", path }))) {
@@ -184,7 +185,7 @@ export class KeyValueNode {
   async flushNow(shard: SqliteKeyValue): Promise<void> {
     const wanted = shard.applied.offset;
     // without space the state stays in the log, which a start replays
-    const givenUp = () => this.#closing && this.full;
+    const givenUp = () => (this.#closing && this.full) || shard.damage !== undefined;
     while (shard.flushedOffset < wanted && !givenUp()) await (this.#flushes.get(shard) ?? this.#flush(shard));
     for (let attempt = 0; shard.durableOffset < wanted && !givenUp(); attempt++) {
       if (await this.#ask({ kind: "checkpoint", path: shard.path })) this.#durable(shard, shard.flushedOffset);
@@ -192,9 +193,31 @@ export class KeyValueNode {
     }
   }
 
+  /**
+   * Removes old notifications from a shard's file, a bounded number at a time. Resolves with the last one removed, with
+   * `undefined` when none was old enough.
+   */
+  async trimNotifications(shard: SqliteKeyValue, before: Timestamp): Promise<Offset | undefined> {
+    let last: Offset | undefined;
+    try {
+      while (!this.#closing) {
+        const removed = await this.#ask({ kind: "trim-notifications", path: shard.path, before });
+        if (removed === undefined) break;
+        last = removed;
+      }
+    } catch (error) {
+      const { kind, message } = error as FlushError;
+      if (kind === "corrupt") shard.damage = { file: shard.path, where: "byte 0", what: message };
+      else if (kind !== "full") this.#options.onFault(error as Error);
+    }
+    return last;
+  }
+
   /** Freezes the largest active tables until what stays active is half of what may. */
   #flushLargest(): void {
-    const candidates = [...this.#shards.values()].filter((shard) => !this.#flushes.has(shard));
+    const candidates = [...this.#shards.values()].filter(
+      (shard) => !this.#flushes.has(shard) && shard.damage === undefined,
+    );
     candidates.sort((a, b) => b.activeBytes - a.activeBytes);
     let active = this.#activeBytes;
     for (const shard of candidates) {
@@ -213,14 +236,14 @@ export class KeyValueNode {
   async #runFlush(shard: SqliteKeyValue): Promise<void> {
     const frozen = shard.freeze();
     if (frozen === undefined) return;
-    const { table, state } = frozen;
+    const { table, state, notifications } = frozen;
     this.#activeBytes += shard.activeBytes - shard.activeBytesCounted;
     shard.activeBytesCounted = shard.activeBytes;
-    this.#frozenBytes += table.bytes;
-    const held = table.bytes;
+    const held = table.bytes + notifications.bytes.length;
+    this.#frozenBytes += held;
     for (let attempt = 0; ; attempt++) {
       try {
-        const done = await this.#ask({ kind: "flush", path: shard.path, table: table.share(), state });
+        const done = await this.#ask({ kind: "flush", path: shard.path, table: table.share(), state, notifications });
         this.stats.flushes++;
         this.stats.flushedRows += done.rows;
         this.stats.flushedBytes += done.bytes;
@@ -230,7 +253,14 @@ export class KeyValueNode {
         if (done.durable) this.#durable(shard, state.applied.offset);
         break;
       } catch (error) {
-        if ((error as FlushError).kind !== "full") {
+        const { kind, message } = error as FlushError;
+        if (kind === "corrupt") {
+          shard.damage = { file: shard.path, where: "byte 0", what: message };
+          this.#frozenBytes -= held;
+          this.#makeRoom();
+          return;
+        }
+        if (kind !== "full") {
           this.#options.onFault(error as Error);
           return new Promise(() => {});
         }

@@ -1,12 +1,16 @@
 /** Reading connections on one KV file: point look-ups, and the blocks of a range. Every block's CRC is checked. */
 import type { Database, Statement } from "bun:sqlite";
 import { type Bytes, compareBytes, EMPTY_BYTES } from "../../lib/bytes.ts";
+import type { Offset } from "../../model/ids.ts";
 import type { KeyOrder } from "../../model/keys.ts";
+import { NOTIFICATION_BATCHES_PER_READ_MAX } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
+import type { NotificationEntries } from "../../ports.ts";
 import type { Writer } from "../../wire/writer.ts";
 import { openSqlite } from "../sqlite.ts";
 import { type BlockBound, BlockView, isWhole, type StoredBlock } from "./block.ts";
 import { BLOCK_OF_KEY, placeOf } from "./block-merge.ts";
+import { checkedNotifications, READ_NOTIFICATIONS, readTrimmed } from "./notification-store.ts";
 import type { OrderRange } from "./table-order.ts";
 
 /** Least page cache of one connection. */
@@ -32,6 +36,7 @@ export class KeyValueReader {
   readonly #forward: Statement;
   readonly #forwardTo: Statement;
   readonly #backward: Statement;
+  readonly #notifications: Statement;
 
   /** Nothing is mapped: blocks are read whole, so that a map gains no time and counts as resident. */
   constructor(path: string, { cacheBytes }: { readonly cacheBytes: number }) {
@@ -47,6 +52,7 @@ export class KeyValueReader {
     this.#forwardTo = this.#database.prepare(
       `${blocks} (okey, tie) > (?1, ?2) AND (okey, tie) <= (?4, ?5) ORDER BY okey, tie LIMIT ?3`,
     );
+    this.#notifications = this.#database.prepare(READ_NOTIFICATIONS);
     this.#backward = this.#database.prepare(`${blocks} (okey, tie) < (?1, ?2) ORDER BY okey DESC, tie DESC LIMIT ?3`);
   }
 
@@ -64,6 +70,13 @@ export class KeyValueReader {
   blockOf(orderKey: Bytes, tie: Bytes): StoredBlock | undefined {
     const block = this.#ofKey.get(orderKey, tie) as StoredBlock | null;
     return block === null ? undefined : this.#checked(block);
+  }
+
+  /** What entries behind `after` told subscribers, up to the bounds of one read, and up to where it may be gone. */
+  notifications(after: Offset): { readonly found: NotificationEntries[]; readonly trimmed: Offset } {
+    const rows = this.#notifications.values(after, NOTIFICATION_BATCHES_PER_READ_MAX);
+    const trimmed = readTrimmed(this.#database);
+    return { found: checkedNotifications(this.path, rows, { after, trimmed }), trimmed };
   }
 
   /** Pins the state as it is now until `unpin`. */
@@ -118,7 +131,8 @@ export class KeyValueReader {
   }
 
   close(): void {
-    for (const statement of [this.#ofKey, this.#forward, this.#forwardTo, this.#backward]) statement.finalize();
+    const statements = [this.#ofKey, this.#forward, this.#forwardTo, this.#backward, this.#notifications];
+    for (const statement of statements) statement.finalize();
     this.#database.close();
   }
 }

@@ -10,16 +10,26 @@
  * Invariant: file state + frozen table + active table = all that is applied.
  */
 import { assert } from "../../lib/assert.ts";
-import { type Bytes, EMPTY_BYTES } from "../../lib/bytes.ts";
+import { type Bytes, concatBytes, EMPTY_BYTES } from "../../lib/bytes.ts";
 import { crc32c } from "../../lib/crc32c.ts";
-import { NO_OFFSET } from "../../model/ids.ts";
+import { NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
 import { type KeyOrder, orderKeyOf, tieOf } from "../../model/keys.ts";
 import { SNAPSHOT_PIN_MS_MAX } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
-import type { AppliedState, Clock, Cursor, KeyRange, KeyValue, KeyValueSnapshot } from "../../ports.ts";
+import type {
+  AppliedState,
+  Clock,
+  Cursor,
+  Damage,
+  KeyRange,
+  KeyValue,
+  KeyValueSnapshot,
+  NotificationEntries,
+} from "../../ports.ts";
 import { MergedCursor } from "./cursor.ts";
 import type { StoredState } from "./flush.ts";
 import type { KeyValueNode } from "./node.ts";
+import { type NotificationRun, NotificationTail } from "./notification-tail.ts";
 import { type KeyValueReader, StoredCursor } from "./reader.ts";
 import { addToHash, hashToBigInt, type RecordHash } from "./record-hash.ts";
 import { type Address, hashKey, type KeyProbe, NOWHERE, Table } from "./table.ts";
@@ -63,9 +73,12 @@ export class SqliteKeyValue implements KeyValue {
   #lastExists = false;
   #lastCrc = 0;
   readonly snapshots = new Set<SqliteSnapshot>();
+  readonly #tail: NotificationTail;
+  #trimmed: Offset;
+  damage: Damage | undefined;
   #closed = false;
 
-  constructor(node: KeyValueNode, path: string, order: KeyOrder, state: StoredState) {
+  constructor(node: KeyValueNode, path: string, order: KeyOrder, state: StoredState, trimmed: Offset) {
     this.#node = node;
     this.path = path;
     this.order = order;
@@ -76,6 +89,8 @@ export class SqliteKeyValue implements KeyValue {
     this.#fileHasRows = state.rowCount > 0;
     this.flushedOffset = state.applied.offset;
     this.#undoState = { rowCount: state.rowCount, ...state.hash };
+    this.#tail = new NotificationTail(state.told);
+    this.#trimmed = trimmed;
   }
 
   get stateHash(): bigint {
@@ -86,9 +101,9 @@ export class SqliteKeyValue implements KeyValue {
     return this.#node.clock;
   }
 
-  /** Memory of the active table. */
+  /** Memory of the active table, and of notifications that are not flushed. */
   get activeBytes(): number {
-    return this.#active.table.bytes;
+    return this.#active.table.bytes + this.#tail.bytes;
   }
 
   // --- point operations -----------------------------------------------------------------------------------------
@@ -123,12 +138,15 @@ export class SqliteKeyValue implements KeyValue {
     return true;
   }
 
-  commit(state: AppliedState): void {
+  commit(state: AppliedState, notifications?: Pick<NotificationEntries, "timestamp" | "entries">): void {
     assert(state.offset > this.applied.offset, "committed out of order", state.offset, this.applied.offset);
     this.applied = state;
     this.#lastKey = undefined;
     this.#undo.length = 0;
     this.#undoState = { rowCount: this.rowCount, low: this.#hash.low, high: this.#hash.high };
+    if (notifications !== undefined) {
+      this.#tail.add({ offset: state.offset, timestamp: notifications.timestamp, entries: notifications.entries });
+    }
     this.#node.committed(this);
   }
 
@@ -298,6 +316,31 @@ export class SqliteKeyValue implements KeyValue {
     return { table, order: new TableOrder(table) };
   }
 
+  // --- notifications --------------------------------------------------------------------------------------------
+
+  notifications(after: Offset): readonly NotificationEntries[] {
+    const tail = this.#tail;
+    if (after >= tail.last) return [];
+    if (after >= tail.before) return tail.read(after);
+    const { found, trimmed } = this.#node.reader(this.path).notifications(after);
+    this.#trimmed = Math.max(this.#trimmed, trimmed);
+    // of what is being flushed, the reader may see what memory still holds
+    const stored = found.filter(({ offset }) => offset <= tail.before);
+    if (stored.length > 0) return stored;
+    if (Math.max(after, this.#trimmed) >= tail.before) return tail.read(tail.before);
+    throw new Refusal("DATA_LOSS", `${this.path}: notifications of offset ${tail.before}: they are missing`);
+  }
+
+  get notificationsTrimmed(): Offset {
+    return this.#trimmed;
+  }
+
+  async trimNotifications(before: Timestamp): Promise<void> {
+    if (this.#tail.hasOlder(before)) await this.flush();
+    const last = await this.#node.trimNotifications(this, before);
+    if (last !== undefined) this.#trimmed = Math.max(this.#trimmed, last);
+  }
+
   // --- flushing -------------------------------------------------------------------------------------------------
 
   flush(): Promise<void> {
@@ -305,13 +348,16 @@ export class SqliteKeyValue implements KeyValue {
   }
 
   /** Starts a new active table; undefined when there is nothing to flush or a flush is under way. */
-  freeze(): { readonly table: Table; readonly state: StoredState } | undefined {
+  freeze():
+    | { readonly table: Table; readonly state: StoredState; readonly notifications: NotificationRun }
+    | undefined {
     assert(this.#undo.length === 0, "frozen within an entry");
     if (this.#frozen !== undefined || this.applied.offset === this.flushedOffset) return undefined;
     this.#frozen = this.#active;
     this.#active = this.#newLayer();
-    const state = { applied: this.applied, rowCount: this.rowCount, hash: { ...this.#hash } };
-    return { table: this.#frozen.table, state };
+    const hash = { ...this.#hash };
+    const state = { applied: this.applied, told: this.#tail.last, rowCount: this.rowCount, hash };
+    return { table: this.#frozen.table, state, notifications: this.#tail.freeze() };
   }
 
   /** The frozen table is in the file: it becomes a cache generation, compacted when most of it is overwritten. */
@@ -319,6 +365,7 @@ export class SqliteKeyValue implements KeyValue {
     const frozen = this.#frozen!.table;
     this.#fileHasRows = true;
     this.flushedOffset = state.applied.offset;
+    this.#tail.flushed();
     let generation = frozen;
     if (2 * frozen.liveBytes < frozen.bytes) {
       generation = new Table(this.#node.pool);
@@ -388,6 +435,21 @@ export class SqliteSnapshot implements KeyValueSnapshot {
     const { order } = this.#shard;
     const stored = new StoredCursor(this.#reader, order, orderRange);
     return new MergedCursor(order, { tables, stored, reverse: orderRange.reverse }, () => this.#check());
+  }
+
+  get(key: Bytes): Bytes | undefined {
+    this.#check();
+    const { order } = this.#shard;
+    const orderKey = orderKeyOf(order, key);
+    const tie = tieOf(order, key);
+    const bytes = concatBytes(orderKey, tie);
+    const probe = { bytes, orderKeyLength: orderKey.length, tieLength: tie.length, hash: hashKey(bytes, bytes.length) };
+    for (const { table, end } of this.#layers) {
+      const found = table.find(probe);
+      const version = found === NOWHERE ? NOWHERE : table.versionBelow(found, end);
+      if (version !== NOWHERE) return table.isTombstone(version) ? undefined : table.row(version);
+    }
+    return this.#reader.get(order, orderKey, tie)?.row;
   }
 
   release(): void {

@@ -3,12 +3,14 @@
  * can be read of one that does not.
  */
 import type { Database } from "bun:sqlite";
+import { NO_OFFSET } from "../../model/ids.ts";
 import { type KeyOrder, orderKeyOf, tieOf } from "../../model/keys.ts";
 import type { Damage } from "../../ports.ts";
 import { BlockView, isWhole, recordCrc, type StoredBlock } from "./block.ts";
 import { placeOf } from "./block-merge.ts";
 import { ChunkPool } from "./chunk-pool.ts";
 import type { StoredState } from "./flush.ts";
+import { scanNotifications } from "./notification-store.ts";
 import { addToHash, type RecordHash, sameHash } from "./record-hash.ts";
 import { hashKey, Table } from "./table.ts";
 
@@ -27,7 +29,7 @@ function storedBlocks(database: Database, direction: "ASC" | "DESC"): Iterable<S
 
 /**
  * Reads everything: each block's CRC, bounds and keys ascending, the CRC of each record, record count and additive
- * hash as stored. The first damage, if there is any.
+ * hash as stored; then what entries told subscribers. The first damage, if there is any.
  */
 export function scan(
   database: Database,
@@ -64,7 +66,8 @@ export function scan(
   if (count !== (state?.rowCount ?? 0)) return whole(`${count} records where ${state?.rowCount ?? 0} were written`);
   if (!sameHash(hash, state?.hash ?? { low: 0, high: 0 }))
     return whole("the records have another hash than they were written with");
-  return undefined;
+  const told = scanNotifications(database, state?.told ?? NO_OFFSET);
+  return told === undefined ? undefined : { file: path, ...told };
 }
 
 /**
