@@ -146,7 +146,7 @@ export class Shard {
           error instanceof Refusal
             ? error
             : new Refusal("RESOURCE_UNAVAILABLE", "this replica has stopped after a fault", { cause: error });
-        this.#endFeeds(this.#fault);
+        this.endFeeds(this.#fault);
         ports.logger.error(
           { component: "shard", namespace: this.namespace, shard: this.id, err: error },
           "replica stopped",
@@ -256,11 +256,12 @@ export class Shard {
   /** Takes no more writes and resolves when all that were taken are answered. */
   stop(reason: Refusal): Promise<void> {
     this.#sessions.stop();
-    this.#endFeeds(reason);
+    this.endFeeds(reason);
     return this.#writePath.stop(reason);
   }
 
-  #endFeeds(reason: Refusal): void {
+  /** Ends the streams that follow this shard: notifications with `reason`, sequence updates without an error. */
+  endFeeds(reason: Refusal): void {
     this.notifications.end(reason);
     this.sequences.end();
   }

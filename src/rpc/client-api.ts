@@ -48,10 +48,11 @@ export class ClientApi {
     this.assignments = assignments;
   }
 
-  /** Takes no more writes: streams end with `reason` once what they took is answered. */
+  /** Takes no more writes: streams end with `reason`, those that write once what they took is answered. */
   close(reason: Refusal): void {
     this.#closing = reason;
     this.assignments.close(reason);
+    for (const shard of this.shards.leaders()) shard.endFeeds(reason);
     for (const stream of [...this.writeStreams]) stream.close(reason);
   }
 
