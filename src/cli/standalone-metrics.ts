@@ -91,12 +91,54 @@ function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources)
     "Writes proposed and not answered.",
     each((shard) => shard.inFlight),
   );
+  feedMetrics(metrics, each);
   metrics.gauge("oxia_server_leaders_count", "Shards led here.", () => one(shards.leaders().length));
   metrics.gauge("varia_shards_damaged", "Shards that refuse to serve.", () =>
     one(shards.all().length - shards.leaders().length),
   );
   metrics.gauge("oxia_server_shards_assignments_active_clients_count", "Clients that watch assignments.", () =>
     one(assignments.watchers),
+  );
+}
+
+/** Sessions, notifications, sequences. */
+function feedMetrics(metrics: Metrics, each: (read: (shard: Shard) => number) => () => Sample<number>[]): void {
+  metrics.gauge(
+    "oxia_server_session_active_count",
+    "Sessions that live.",
+    each((shard) => shard.sessionCount),
+  );
+  const sessions = [
+    ["created", (shard: Shard) => shard.counters.sessionsCreated],
+    ["closed", (shard: Shard) => shard.counters.sessionsClosed],
+    ["expired", (shard: Shard) => shard.counters.sessionsExpired],
+  ] as const;
+  for (const [name, read] of sessions) {
+    metrics.counter(
+      `oxia_server_sessions_${name}_count_total`,
+      `Sessions ${name} since this leadership began.`,
+      each(read),
+    );
+  }
+  metrics.counter(
+    "oxia_server_notifications_read_batches_count_total",
+    "Batches of notifications read by subscribers.",
+    each((shard) => shard.notifications.batchesRead),
+  );
+  metrics.counter(
+    "oxia_server_notifications_read_bytes_total",
+    "Bytes of notifications read by subscribers.",
+    each((shard) => shard.notifications.bytesRead),
+  );
+  metrics.gauge(
+    "varia_notification_subscribers",
+    "Subscriptions to notifications.",
+    each((shard) => shard.notifications.subscribers),
+  );
+  metrics.counter(
+    "varia_notifications_skipped_total",
+    "Subscriptions that asked for notifications which were removed already.",
+    each((shard) => shard.notifications.skipped),
   );
 }
 

@@ -195,7 +195,11 @@ async function openReplica(
   const config = {
     namespace: NAMESPACE,
     shard,
-    options: { notificationsEnabled: true, keySorting: settings.keySorting },
+    options: {
+      notificationsEnabled: settings.notificationsEnabled,
+      notificationsRetentionMs: settings.notificationsRetentionTime,
+      keySorting: settings.keySorting,
+    },
   };
   try {
     return await Shard.lead({ log: storage.log, kv: opened.keyValue, clock, logger }, config);

@@ -3,6 +3,7 @@ import {
   CACHE_BYTES_DEFAULT,
   MESSAGE_BYTES_DEFAULT,
   MESSAGE_BYTES_MAX,
+  NOTIFICATION_RETENTION_MS_DEFAULT,
   SHARDS_PER_NAMESPACE_MAX,
 } from "../model/limits.ts";
 import { LOG_LEVELS } from "../ops/logger.ts";
@@ -85,6 +86,21 @@ export const STANDALONE_SETTINGS = {
     description: "how long log entries are kept at least",
     path: "storage.wal.retention",
     default: HOUR_MS,
+    shown: "1h",
+    parse: durationMs,
+  }),
+  notificationsEnabled: setting({
+    flags: "--notifications-enabled <bool>",
+    description: "keep what each write changed, for clients that follow it",
+    path: "standalone.notificationsEnabled",
+    default: true,
+    parse: boolean,
+  }),
+  notificationsRetentionTime: setting({
+    flags: "--notifications-retention-time <duration>",
+    description: "how long that is kept",
+    path: "storage.notification.retention",
+    default: NOTIFICATION_RETENTION_MS_DEFAULT,
     shown: "1h",
     parse: durationMs,
   }),

@@ -57,6 +57,9 @@ export class NotificationFeed {
   /** Why it has ended. */
   ended: Refusal | undefined;
   subscribers = 0;
+  /** Batches, and bytes of them, that were read, by each subscriber anew. */
+  batchesRead = 0;
+  bytesRead = 0;
   /** Subscriptions that asked for what was trimmed away. */
   skipped = 0;
 
@@ -76,6 +79,8 @@ export class NotificationFeed {
           this.#encoded.delete(this.#encoded.keys().next().value!);
         }
       }
+      this.batchesRead++;
+      this.bytesRead += bytes.length;
       return { offset, bytes };
     });
   }

@@ -16,7 +16,13 @@ import type { Bytes } from "../lib/bytes.ts";
 import { Histogram } from "../lib/histogram.ts";
 import type { Head, Offset, ReplicaId, SessionId, ShardId, Term } from "../model/ids.ts";
 import { type KeyOrder, keyOrder } from "../model/keys.ts";
-import { LATENCY_BUCKETS_MS, SESSIONS_PER_SHARD_MAX } from "../model/limits.ts";
+import {
+  LATENCY_BUCKETS_MS,
+  NOTIFICATION_RETENTION_MS_DEFAULT,
+  NOTIFICATION_TRIM_MS_MAX,
+  NOTIFICATION_TRIM_MS_MIN,
+  SESSIONS_PER_SHARD_MAX,
+} from "../model/limits.ts";
 import { damageRefusal, Refusal } from "../model/refusal.ts";
 import type { Clock, Damage, KeyValue, Log, Logger } from "../ports.ts";
 import { newQuorum, ownDurable, type Quorum } from "../protocol/quorum.ts";
@@ -40,6 +46,8 @@ export interface ShardConfig {
 }
 
 export interface ShardOptions extends TermOptions {
+  /** Age past which what entries told subscribers is removed; default NOTIFICATION_RETENTION_MS_DEFAULT. */
+  readonly notificationsRetentionMs?: number;
   /** Default SESSIONS_PER_SHARD_MAX. */
   readonly sessionsMax?: number;
 }
@@ -53,6 +61,10 @@ export interface ShardCounters {
   lists: number;
   rangeScans: number;
   writeBytes: number;
+  sessionsCreated: number;
+  /** At their client's word. */
+  sessionsClosed: number;
+  sessionsExpired: number;
 }
 
 /** A replica whose stored data cannot be trusted: it serves nothing and says why. */
@@ -81,16 +93,21 @@ export class Shard {
     lists: 0,
     rangeScans: 0,
     writeBytes: 0,
+    sessionsCreated: 0,
+    sessionsClosed: 0,
+    sessionsExpired: 0,
   };
   /** From proposal to response, milliseconds. */
   readonly writeLatency = new Histogram(LATENCY_BUCKETS_MS);
   readonly #clock: Clock;
-  readonly #options: ShardOptions & { readonly sessionsMax: number };
+  readonly #options: Required<ShardOptions>;
+  #cancelTrim: () => void = () => {};
   readonly #writePath: WritePath;
   readonly #applier: Applier;
   readonly #sessions: Sessions;
   readonly notifications: NotificationFeed;
   readonly sequences = new SequenceFeed();
+  #feedsEnded: Refusal | undefined;
   /** Why this replica has stopped serving. */
   #fault: Refusal | undefined;
 
@@ -115,6 +132,7 @@ export class Shard {
     applier.applyControl(own);
     const shard = new Shard(ports, config, { replicaId: replica.replicaId, term, quorum, applier });
     await shard.#takeOverSessions();
+    shard.#scheduleTrim();
     return shard;
   }
 
@@ -130,10 +148,14 @@ export class Shard {
     this.kv = ports.kv;
     this.order = keyOrder(config.options.keySorting);
     this.#clock = ports.clock;
-    this.#options = { sessionsMax: SESSIONS_PER_SHARD_MAX, ...config.options };
+    this.#options = {
+      sessionsMax: SESSIONS_PER_SHARD_MAX,
+      notificationsRetentionMs: NOTIFICATION_RETENTION_MS_DEFAULT,
+      ...config.options,
+    };
     this.#applier = leadership.applier;
     this.notifications = new NotificationFeed(ports.kv, config.shard);
-    this.#sessions = new Sessions(ports.clock, (ids) => this.#propose(() => encodeSessionEnds(this.id, ids)));
+    this.#sessions = new Sessions(ports.clock, (ids) => this.#endSessions(ids));
     this.#applier.listener = {
       sessionStarted: (id, timeoutMs) => this.#sessions.add(id, timeoutMs),
       sessionEnded: (id) => this.#sessions.remove(id),
@@ -188,6 +210,7 @@ export class Shard {
       id = offset;
       return encodeSessionStart(this.id, id, timeoutMs, identity);
     });
+    this.counters.sessionsCreated++;
     return id;
   }
 
@@ -201,6 +224,13 @@ export class Shard {
   async closeSession(id: SessionId): Promise<void> {
     this.readable();
     if (!(await this.#sessions.close(id))) throw new Refusal("SESSION_NOT_FOUND", "");
+    this.counters.sessionsClosed++;
+    this.counters.sessionsExpired--;
+  }
+
+  async #endSessions(ids: readonly SessionId[]): Promise<void> {
+    await this.#propose(() => encodeSessionEnds(this.id, ids));
+    this.counters.sessionsExpired += ids.length;
   }
 
   get sessionCount(): number {
@@ -255,13 +285,25 @@ export class Shard {
 
   /** Takes no more writes and resolves when all that were taken are answered. */
   stop(reason: Refusal): Promise<void> {
+    this.#cancelTrim();
     this.#sessions.stop();
     this.endFeeds(reason);
     return this.#writePath.stop(reason);
   }
 
+  /** Removes what is older than the retention, a tenth of it apart. */
+  #scheduleTrim(): void {
+    const { notificationsRetentionMs } = this.#options;
+    const apart = Math.min(NOTIFICATION_TRIM_MS_MAX, Math.max(NOTIFICATION_TRIM_MS_MIN, notificationsRetentionMs / 10));
+    this.#cancelTrim = this.#clock.after(apart, async () => {
+      await this.kv.trimNotifications(this.#clock.now() - notificationsRetentionMs);
+      if (this.#feedsEnded === undefined) this.#scheduleTrim();
+    });
+  }
+
   /** Ends the streams that follow this shard: notifications with `reason`, sequence updates without an error. */
   endFeeds(reason: Refusal): void {
+    this.#feedsEnded = reason;
     this.notifications.end(reason);
     this.sequences.end();
   }
