@@ -126,7 +126,10 @@ export class Sessions {
 
   #schedule(): void {
     if (this.#cancelTick !== undefined || this.#closed || this.#inBuckets === 0) return;
-    this.#cancelTick = this.#clock.after(SESSION_TICK_MS, () => {
+    // at the edge of a tick: a timer half-way between two would come late by both halves
+    const now = this.#clock.monotonicMs();
+    const ms = Math.ceil((this.#tickAt(now) + 1) * SESSION_TICK_MS - now);
+    this.#cancelTick = this.#clock.after(ms, () => {
       this.#cancelTick = undefined;
       this.#turn();
       this.#schedule();
