@@ -158,8 +158,9 @@ export const SEQUENCES_REMEMBERED_MAX = 4_096;
 /** Batches, and bytes of them, that one read of stored notifications gives, as in the reference; at least one. */
 export const NOTIFICATION_BATCHES_PER_READ_MAX = 100;
 export const NOTIFICATION_BYTES_PER_READ_MAX = 1 * MiB;
-/** Batches kept encoded for all subscribers of a shard that stand at the same place. */
+/** Batches, and bytes of them, kept encoded for all subscribers of a shard that stand at the same place; at least one. */
 export const NOTIFICATION_BATCHES_ENCODED_MAX = 256;
+export const NOTIFICATION_BYTES_ENCODED_MAX = 4 * MiB;
 /** How long notifications are kept, default of `--notifications-retention-time`, and how often older ones are removed: a tenth of it, within these. */
 export const NOTIFICATION_RETENTION_MS_DEFAULT = 3_600_000;
 export const NOTIFICATION_TRIM_MS_MIN = 500;

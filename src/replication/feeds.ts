@@ -5,7 +5,7 @@
 import { encodeBatch } from "../database/notification.ts";
 import type { Bytes } from "../lib/bytes.ts";
 import type { Offset, ShardId } from "../model/ids.ts";
-import { NOTIFICATION_BATCHES_ENCODED_MAX } from "../model/limits.ts";
+import { NOTIFICATION_BATCHES_ENCODED_MAX, NOTIFICATION_BYTES_ENCODED_MAX } from "../model/limits.ts";
 import type { Refusal } from "../model/refusal.ts";
 import type { KeyValue } from "../ports.ts";
 
@@ -53,6 +53,7 @@ export class NotificationFeed {
   readonly #waiters = new Waiters();
   /** Batches made last, by offset, the oldest first: subscribers that stand at the same place share them. */
   readonly #encoded = new Map<Offset, Bytes>();
+  #encodedBytes = 0;
   #wakes = false;
   /** Why it has ended. */
   ended: Refusal | undefined;
@@ -74,15 +75,25 @@ export class NotificationFeed {
       let bytes = this.#encoded.get(offset);
       if (bytes === undefined) {
         bytes = encodeBatch(this.#shard, { offset, timestamp }, entries);
-        this.#encoded.set(offset, bytes);
-        if (this.#encoded.size > NOTIFICATION_BATCHES_ENCODED_MAX) {
-          this.#encoded.delete(this.#encoded.keys().next().value!);
-        }
+        this.#keep(offset, bytes);
       }
       this.batchesRead++;
       this.bytesRead += bytes.length;
       return { offset, bytes };
     });
+  }
+
+  /** Keeps the batch made last, whatever its size, and of those before it what is within the bounds. */
+  #keep(offset: Offset, bytes: Bytes): void {
+    this.#encoded.set(offset, bytes);
+    this.#encodedBytes += bytes.length;
+    for (const [oldest, { length }] of this.#encoded) {
+      const { size } = this.#encoded;
+      const fits = size <= NOTIFICATION_BATCHES_ENCODED_MAX && this.#encodedBytes <= NOTIFICATION_BYTES_ENCODED_MAX;
+      if (fits || size === 1) break;
+      this.#encoded.delete(oldest);
+      this.#encodedBytes -= length;
+    }
   }
 
   /** Calls `callback` once when there may be more, or the feed has ended. The returned function takes it back. */
@@ -124,7 +135,8 @@ export class SequenceFeed {
     const takeBack = waiters.add(callback);
     return () => {
       takeBack();
-      if (waiters.size === 0) this.#watchers.delete(name);
+      // others may wait under that name by now
+      if (waiters.size === 0 && this.#watchers.get(name) === waiters) this.#watchers.delete(name);
     };
   }
 
