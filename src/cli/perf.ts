@@ -4,6 +4,7 @@
  */
 import { type Command, Option } from "commander";
 import { connect } from "../client/connect.ts";
+import type { PutOptions } from "../client/options.ts";
 import { CLIENT_BATCH_LINGER_MS, CLIENT_BATCH_REQUESTS_MAX } from "../model/limits.ts";
 import {
   addConnectionFlags,
@@ -31,12 +32,24 @@ interface PerfFlags extends ConnectionFlags {
   readonly duration?: number;
   readonly concurrency?: number;
   readonly unary?: boolean;
+  readonly puts: PutKind;
   readonly connections: number;
   readonly rangeScan?: boolean;
   readonly preload?: boolean;
   readonly seed: number;
   readonly json?: boolean;
 }
+
+const PUT_KINDS = ["plain", "indexed", "ephemeral", "sequence"] as const;
+type PutKind = (typeof PUT_KINDS)[number];
+
+/** What makes a put one of its kind: an entry in an index, a session, or a key that the server numbers. */
+const PUT_OPTIONS: Readonly<Record<PutKind, (key: string) => PutOptions>> = {
+  plain: () => ({}),
+  indexed: (key) => ({ secondaryIndexes: [{ name: "perf", key }] }),
+  ephemeral: () => ({ ephemeral: true }),
+  sequence: (key) => ({ partitionKey: key, sequenceKeysDeltas: [1] }),
+};
 
 /** Operations outstanding at once unless told: enough to fill batches, the figure of the unary benchmark, a few scans. */
 const CONCURRENCY = { batched: 8192, unary: 128, rangeScan: 4 } as const;
@@ -93,6 +106,11 @@ function addLoadFlags(perf: Command): void {
     .option("--random-payload", "a value of its own for each put")
     .addOption(new Option("--duration <duration>", "how long; 0: only --preload").argParser(durationFlag));
   whole("--concurrency <n>", "operations outstanding at most (default: 8192; unary 128; scans 4)", 1, 1_000_000);
+  perf.addOption(
+    new Option("--puts <kind>", "with an index entry, in a session, or numbered by the server")
+      .choices(PUT_KINDS)
+      .default("plain"),
+  );
   perf.option("--unary", "one operation a call, without batches and retries");
   whole("--connections <n>", "connections to each server", 1, 1000, 1);
   perf
@@ -105,6 +123,9 @@ function addLoadFlags(perf: Command): void {
 async function runPerf(flags: PerfFlags): Promise<void> {
   if (flags.unary === true && flags.rangeScan === true) {
     throw new ExitError(EXIT.usage, "--unary contradicts --range-scan");
+  }
+  if (flags.unary === true && flags.puts !== "plain") {
+    throw new ExitError(EXIT.usage, "--unary sends plain puts only");
   }
   if (flags.duration === 0 && flags.preload !== true) throw new ExitError(EXIT.usage, "--duration 0 needs --preload");
   let summary: Summary | undefined;
@@ -229,8 +250,10 @@ async function openClient(flags: PerfFlags, requestTimeoutMs: number, token: str
     connectionsPerServer: connections,
     ...(token === undefined ? {} : { authToken: token }),
   });
+  const optionsOf = PUT_OPTIONS[flags.puts];
   return {
-    put: (key: string, value: Uint8Array) => client.put(key, value),
+    put: (key: string, value: Uint8Array) =>
+      flags.puts === "plain" ? client.put(key, value) : client.put(key, value, optionsOf(key)),
     get: (key: string) => client.get(key),
     scan: () => Promise.reject(new Error("range scans are raw calls")),
     close: () => client.close(),

@@ -217,9 +217,9 @@ function processMetrics(metrics: Metrics): void {
   metrics.gauge("process_resident_memory_bytes", "Resident memory.", () => one(process.memoryUsage.rss()));
   metrics.gauge("process_start_time_seconds", "Start, since the epoch.", () => one(started));
   metrics.gauge("varia_event_loop_delay_seconds", "How late the main event loop was, since the start.", () => [
-    ...[50, 99, 99.9].map((percent) => ({
-      labels: { quantile: percent / 100 },
-      value: delay.percentile(percent) / NS_PER_S,
+    ...[0.5, 0.99, 0.999].map((quantile) => ({
+      labels: { quantile },
+      value: delay.percentile(quantile * 100) / NS_PER_S,
     })),
     { labels: { quantile: 1 }, value: delay.max / NS_PER_S },
   ]);

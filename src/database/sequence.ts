@@ -3,12 +3,16 @@
  *
  *     put on `a` with deltas [6, 9] behind a-00000000000000000008  →  a-00000000000000000014-00000000000000000009
  *
- * Counters are unsigned 64-bit and wrap. The highest key of a prefix is read from the state; the one found last is kept
- * with its prefix, and trusted as long as its record is there and nobody else has written a key of that form.
+ * Counters are unsigned 64-bit and wrap. The highest key of a prefix is read from the state, below the one whose first
+ * counter is the largest; the one found last is kept with its prefix, and trusted as long as its record is there and
+ * nobody else has written a key of that form.
+ *
+ * Invariant: a highest key that is remembered is the one that the state gives: a replica that has just restarted
+ * remembers none, and must build the same keys.
  *
  * Source: semantics.md §1.5.
  */
-import { type Bytes, concatBytes, utf8 } from "../lib/bytes.ts";
+import { type Bytes, compareBytes, concatBytes, utf8 } from "../lib/bytes.ts";
 import { SEQUENCES_REMEMBERED_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import type { KeyValue } from "../ports.ts";
@@ -45,8 +49,13 @@ export class Sequences {
     return concatBytes(prefix, utf8(counters.map((counter) => `-${String(counter).padStart(DIGITS, "0")}`).join("")));
   }
 
-  /** A key that `next` gave was written. */
+  /** A key that `next` gave was written: it is the highest now, unless a sum has wrapped or reached the end of the search. */
   written(prefix: Bytes, key: Bytes): void {
+    const before = this.#remembered.get(latin1(prefix));
+    // the prefix may itself be a key of another sequence
+    this.otherPut(key);
+    if (compareBytes(key, concatBytes(prefix, END)) >= 0) return;
+    if (before !== undefined && compareBytes(key, before.key) < 0) return;
     this.#remember(prefix, { key, counters: countersIn(key, prefix.length)! });
   }
 

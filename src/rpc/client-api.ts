@@ -66,6 +66,8 @@ export class ClientApi {
 const GETS_PER_TURN = 1000;
 /** Bytes that a reply writer starts with. */
 const REPLY_BYTES_INITIAL = 4096;
+/** … and one that answers a single get: an array of this size costs no allocation of its own. */
+const REPLY_BYTES_OF_ONE = 512;
 
 /** All methods of `OxiaClient` that are served, under both service names. */
 export function clientMethods(api: ClientApi): ServedMethod[] {
@@ -234,16 +236,32 @@ class WriteStream implements BidiHandler {
 
 // --- reads ----------------------------------------------------------------------------------------------------
 
-async function read(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> {
+/** What fits into one reply and needs no order is answered at once. */
+function read(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> | undefined {
   const decoded = decodeRead(request);
   const shard = leaderFor(api, decoded.shard, call);
   validateRead(decoded);
+  const { gets } = decoded;
+  shard.counters.gets += gets.length;
+  if (gets.some(getReadsInOrder)) return readOn(shard, decoded, 0, call, sink);
+  if (gets.length === 0) return undefined;
+  const reply = new Writer(gets.length === 1 ? REPLY_BYTES_OF_ONE : REPLY_BYTES_INITIAL);
+  const next = answerGets(shard, decoded, 0, reply);
+  const isFlowing = sink.send(reply.finish());
+  if (next === gets.length) return undefined;
+  return isFlowing
+    ? readOn(shard, decoded, next, call, sink)
+    : sink.drained().then(() => readOn(shard, decoded, next, call, sink));
+}
+
+/** Answers the gets from `next` on, reply by reply, at the pace of the reader. */
+async function readOn(shard: Shard, decoded: Read, next: number, call: Call, sink: Sink): Promise<void> {
+  if (next > 0) await nextTurn(call);
   if (decoded.gets.some(getReadsInOrder)) await shard.readable().ordered();
-  shard.counters.gets += decoded.gets.length;
-  for (let next = 0; next < decoded.gets.length; ) {
-    if (next > 0) await nextTurn(call);
+  for (let at = next; at < decoded.gets.length; ) {
+    if (at > next) await nextTurn(call);
     const reply = new Writer(REPLY_BYTES_INITIAL);
-    next = answerGets(shard, decoded, next, reply);
+    at = answerGets(shard, decoded, at, reply);
     if (!sink.send(reply.finish())) await sink.drained();
   }
 }

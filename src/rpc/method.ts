@@ -53,7 +53,11 @@ export interface BidiControls extends Sink {
 
 export type Method =
   | { readonly kind: "unary"; readonly handle: (request: Bytes, call: Call) => Bytes | Promise<Bytes> }
-  | { readonly kind: "server-stream"; readonly handle: (request: Bytes, call: Call, sink: Sink) => Promise<void> }
+  | {
+      readonly kind: "server-stream";
+      /** The call ends when the promise resolves, or at once without one. */
+      readonly handle: (request: Bytes, call: Call, sink: Sink) => Promise<void> | undefined;
+    }
   | {
       readonly kind: "bidi";
       readonly open: (call: Call, controls: BidiControls) => BidiHandler;

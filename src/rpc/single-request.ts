@@ -108,10 +108,14 @@ export class SingleRequest implements RequestSide, IncompleteRequest, Reserve {
           );
         } else this.#answered(response);
       } else {
-        method.handle(message, call, call).then(
-          () => this.#answered(undefined),
-          (error) => this.#failed(error),
-        );
+        const done = method.handle(message, call, call);
+        if (done === undefined) this.#answered(undefined);
+        else {
+          done.then(
+            () => this.#answered(undefined),
+            (error) => this.#failed(error),
+          );
+        }
       }
     } catch (error) {
       this.#failed(error);

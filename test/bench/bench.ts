@@ -13,10 +13,17 @@ import { closeSync, fdatasyncSync, mkdtempSync, openSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Http2Transport } from "../../src/client/http2-transport.ts";
+import {
+  CreateSessionRequestSchema,
+  CreateSessionResponseSchema,
+  SessionHeartbeatSchema,
+} from "../../src/gen/io/oxia/proto/v1/client_pb.ts";
 
 const EXECUTABLE = join(import.meta.dir, "../../dist/varia");
 const TICKS_PER_S = 100;
+const SHARDS = 4;
 
 const { values: flags } = parseArgs({
   options: {
@@ -80,6 +87,42 @@ const YARDSTICKS: Readonly<Record<string, (server: OwnServer) => Promise<string>
     return `fdatasync of an append ${ms.toFixed(2)} ms p50 (wanted: put <= ${(1.5 * (ms + 0.3)).toFixed(2)} ms)`;
   },
 };
+/** Two loads on Varia, in turns: what the second costs beside the first. */
+interface Comparison {
+  readonly name: string;
+  readonly wanted: string;
+  readonly base: (server: OwnServer) => Promise<number>;
+  /** Also what is to be told beside the ratio. */
+  readonly other: (server: OwnServer) => Promise<{ readonly cpuUs: number; readonly note?: string }>;
+}
+const PUTS = { name: "", keys: 1000, wanted: "" };
+const puts = (...more: string[]): Row => ({ ...PUTS, flags: [...batched, "-p", "0", ...more] });
+const putCpuUs = async (server: OwnServer, ...more: string[]) => (await measure(server, puts(...more))).cpuUs;
+const kindOfPut = (kind: string, wanted: string): Comparison => ({
+  name: `put, ${kind}`,
+  wanted,
+  base: (server) => putCpuUs(server),
+  other: async (server) => ({ cpuUs: await putCpuUs(server, "--puts", kind) }),
+});
+const NOTIFICATIONS_PER_S = 100_000;
+const COMPARISONS: readonly Comparison[] = [
+  kindOfPut("indexed", "cpu <= 1.8"),
+  kindOfPut("ephemeral", "cpu <= 1.3"),
+  kindOfPut("sequence", "cpu <= 1.5"),
+  {
+    name: "put at 100,000 a second, followed by a subscriber",
+    wanted: "cpu <= 1.25, 100,000 notifications/s",
+    base: (server) => putCpuUs(server, "--rate", String(NOTIFICATIONS_PER_S)),
+    other: followedPuts,
+  },
+  {
+    name: "100,000 sessions on 100 connections, a heartbeat each 10 s, beside empty calls at that rate",
+    wanted: "cpu <= 1.15",
+    base: async (server) => (await heartbeats(server, "empty")).cpuUs,
+    other: (server) => heartbeats(server, "keep-alive"),
+  },
+];
+
 /** As many calls at once as the unary rows have. */
 const UNARY_CONCURRENCY = 128;
 const UNARY_CONNECTIONS = 4;
@@ -138,38 +181,16 @@ async function measure(server: Server, row: Row): Promise<Figure> {
 /** CPU of the server for a call that does nothing: a health check, at the concurrency of the unary rows. */
 async function emptyCallCpuUs(server: Server): Promise<number> {
   const transport = new Http2Transport({ connectionsPerServer: UNARY_CONNECTIONS });
-  const { promise: over, resolve: stop } = Promise.withResolvers<void>();
-  let running = true;
-  setTimeout(() => {
-    running = false;
-  }, Number(flags.seconds) * 1000);
-  let calls = 0;
-  let open = 0;
-  const call = (): void => {
-    open++;
-    const message = new Uint8Array(0);
-    const target = {
-      address: server.address,
-      path: "/grpc.health.v1.Health/Check",
-      headers: {},
-      timeoutMs: 30_000,
-      message,
-    };
-    transport.open(target, {
-      message: () => {},
-      drained: () => {},
-      ended: ({ code }) => {
-        if (code !== 0) throw new Error(`a health check failed with code ${code}`);
-        calls++;
-        open--;
-        if (running) call();
-        else if (open === 0) stop();
-      },
-    });
-  };
+  const end = performance.now() + Number(flags.seconds) * 1000;
   const before = cpuSeconds(server.pid);
-  for (let i = 0; i < UNARY_CONCURRENCY; i++) call();
-  await over;
+  let calls = 0;
+  const load = async (): Promise<void> => {
+    while (performance.now() < end) {
+      await callOnce(transport, server, "/grpc.health.v1.Health/Check", framed(new Uint8Array(0)));
+      calls++;
+    }
+  };
+  await Promise.all(Array.from({ length: UNARY_CONCURRENCY }, load));
   transport.close();
   return ((cpuSeconds(server.pid) - before) / calls) * 1e6;
 }
@@ -190,6 +211,106 @@ function fdatasyncMs(): number {
   return taken.sort((a, b) => a - b)[taken.length >> 1]!;
 }
 
+/** Puts at a rate, with a subscriber in a process of its own that counts what it hears. */
+async function followedPuts(server: OwnServer): Promise<{ cpuUs: number; note: string }> {
+  const follower = Bun.spawn(["bun", join(import.meta.dir, "subscriber.ts"), server.address], {
+    stdin: "pipe",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  const lines = follower.stdout.getReader();
+  await lines.read(); // it is subscribed
+  const cpuUs = await putCpuUs(server, "--rate", String(NOTIFICATIONS_PER_S));
+  follower.stdin.end();
+  let counted = "";
+  for (let chunk = await lines.read(); !chunk.done; chunk = await lines.read()) counted += Buffer.from(chunk.value);
+  await follower.exited;
+  const perS = Math.round(Number(counted) / Number(flags.seconds));
+  return { cpuUs, note: `${perS} notifications/s` };
+}
+
+const SESSIONS = 100_000;
+const SESSION_CONNECTIONS = 100;
+const HEARTBEATS_PER_S = SESSIONS / 10;
+/** Sessions made on a server, by shard, so that each round has them. */
+let sessions: { readonly shard: number; readonly id: bigint }[] | undefined;
+
+/** CPU of the server for a call at the rate of the heartbeats: one a session, or one that does nothing. */
+async function heartbeats(server: OwnServer, kind: "empty" | "keep-alive"): Promise<{ cpuUs: number }> {
+  const transport = new Http2Transport({ connectionsPerServer: SESSION_CONNECTIONS });
+  try {
+    sessions ??= await makeSessions(server, transport);
+    const all = sessions;
+    const path = kind === "empty" ? "/grpc.health.v1.Health/Check" : "/io.oxia.proto.v1.OxiaClient/KeepAlive";
+    const messages = all.map(({ shard, id }) =>
+      framed(kind === "empty" ? new Uint8Array(0) : sessionMessage(shard, id)),
+    );
+    const before = cpuSeconds(server.pid);
+    let sent = 0;
+    const started = performance.now();
+    const calls: Promise<unknown>[] = [];
+    while (performance.now() - started < Number(flags.seconds) * 1000) {
+      for (const due = ((performance.now() - started) / 1000) * HEARTBEATS_PER_S; sent < due; sent++) {
+        calls.push(callOnce(transport, server, path, messages[sent % messages.length]!));
+      }
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+    await Promise.all(calls);
+    return { cpuUs: ((cpuSeconds(server.pid) - before) / sent) * 1e6 };
+  } finally {
+    transport.close();
+  }
+}
+
+async function makeSessions(server: OwnServer, transport: Http2Transport): Promise<{ shard: number; id: bigint }[]> {
+  const made: { shard: number; id: bigint }[] = [];
+  const create = async (from: number): Promise<void> => {
+    for (let nth = from; nth < SESSIONS; nth += UNARY_CONCURRENCY * 8) {
+      const shard = nth % SHARDS;
+      const answer = await callOnce(
+        transport,
+        server,
+        "/io.oxia.proto.v1.OxiaClient/CreateSession",
+        framed(toBinary(CreateSessionRequestSchema, create_({ shard: BigInt(shard), sessionTimeoutMs: 300_000 }))),
+      );
+      made.push({ shard, id: fromBinary(CreateSessionResponseSchema, answer).sessionId });
+    }
+  };
+  await Promise.all(Array.from({ length: UNARY_CONCURRENCY * 8 }, (_, from) => create(from)));
+  return made;
+}
+
+const create_ = (init: { shard: bigint; sessionTimeoutMs: number }) => create(CreateSessionRequestSchema, init);
+
+function sessionMessage(shard: number, sessionId: bigint): Uint8Array {
+  return toBinary(SessionHeartbeatSchema, create(SessionHeartbeatSchema, { shard: BigInt(shard), sessionId }));
+}
+
+/** A message behind its prefix. */
+function framed(message: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(5 + message.length);
+  new DataView(frame.buffer).setUint32(1, message.length);
+  frame.set(message, 5);
+  return frame;
+}
+
+function callOnce(transport: Http2Transport, server: Server, path: string, message: Uint8Array): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    let answer: Uint8Array = new Uint8Array(0);
+    const target = { address: server.address, path, headers: {}, timeoutMs: 30_000, message };
+    transport.open(target, {
+      message: (bytes) => {
+        answer = bytes.slice();
+      },
+      drained: () => {},
+      ended: (status) => {
+        if (status.code === 0) resolve(answer);
+        else reject(new Error(`${path} failed: ${status.message}`));
+      },
+    });
+  });
+}
+
 /** The longest pauses since the start, as the server measures them. */
 async function pauses(server: OwnServer): Promise<string> {
   const text = await (await fetch(`${server.http}/metrics`)).text();
@@ -207,7 +328,7 @@ async function startOwn(directory: string): Promise<OwnServer> {
   const words = [
     "standalone",
     "-s",
-    "4",
+    String(SHARDS),
     "-p",
     "127.0.0.1:0",
     "-m",
@@ -234,8 +355,15 @@ async function startOwn(directory: string): Promise<OwnServer> {
 }
 
 function median(figures: readonly Figure[], of: (figure: Figure) => number): number {
-  const sorted = figures.map(of).sort((a, b) => a - b);
-  return sorted[sorted.length >> 1]!;
+  return medianOf(figures.map(of));
+}
+
+function medianOf(figures: readonly number[]): number {
+  return figures.toSorted((a, b) => a - b)[figures.length >> 1]!;
+}
+
+function isAsked({ name }: { readonly name: string }): boolean {
+  return flags.rows === undefined || flags.rows.split(";").includes(name);
 }
 
 function line(name: string, figures: readonly Figure[]): string {
@@ -252,7 +380,7 @@ const servers: Server[] = [own];
 if (flags.peer !== undefined) servers.push({ name: "peer", address: flags.peer, pid: Number(flags["peer-pid"]) });
 try {
   let loaded = 0;
-  for (const row of ROWS.filter(({ name }) => flags.rows === undefined || flags.rows.split(";").includes(name))) {
+  for (const row of ROWS.filter(isAsked)) {
     if (row.keys > loaded) {
       for (const server of servers)
         await perf(server, ["--rate", "0", "--preload", "--keys-cardinality", String(row.keys), "--duration", "0s"]);
@@ -276,6 +404,22 @@ try {
         `  ratio    cpu ${ratio((figure) => figure.cpuUs)}  throughput ${ratio((figure) => figure.opsPerS)}  wanted: ${row.wanted}`,
       );
     }
+  }
+  for (const { name, wanted, base, other } of COMPARISONS.filter(isAsked)) {
+    const bases: number[] = [];
+    const others: number[] = [];
+    let note = "";
+    for (let round = 0; round < Number(flags.rounds); round++) {
+      bases.push(await base(own));
+      const figure = await other(own);
+      others.push(figure.cpuUs);
+      note = figure.note ?? "";
+    }
+    const [before, after] = [medianOf(bases), medianOf(others)];
+    console.log(`\n${name}`);
+    console.log(
+      `  ${before.toFixed(2)} µs CPU beside ${after.toFixed(2)}: ${(after / before).toFixed(2)}  ${note}  wanted: ${wanted}`,
+    );
   }
   console.log(`\npauses\n  ${await pauses(own)}`);
 } finally {
