@@ -98,3 +98,25 @@ test("a change takes away and adds only what differs, duplicates once", () => {
   expect(removed).toEqual([indexEntryKey(order, index("a"), utf8("p"))]);
   expect(added).toEqual([indexEntryKey(order, index("c"), utf8("p"))]);
 });
+
+test("a change is what the sets of entries differ by", () => {
+  const order = keyOrder("natural");
+  const indexes = fc.array(key, { maxLength: 8 }).map((keys) => keys.map((secondary) => ({ name, key: secondary })));
+  const hex = (keys: readonly Bytes[]) => keys.map((each) => Buffer.from(each).toString("hex"));
+  fc.assert(
+    fc.property(indexes, indexes, (before, after) => {
+      const { removed, added } = changedEntries(order, utf8("p"), before, after);
+      const keysOf = (each: typeof before) => new Set(hex(each.map((index) => indexEntryKey(order, index, utf8("p")))));
+      expect(new Set(hex(removed))).toEqual(keysOf(before).difference(keysOf(after)));
+      expect(new Set(hex(added))).toEqual(keysOf(after).difference(keysOf(before)));
+      expect(removed.length + added.length).toBe(keysOf(before).symmetricDifference(keysOf(after)).size);
+    }),
+  );
+});
+
+test("a record with very many entries is overwritten in one go", () => {
+  const order = keyOrder("hierarchical");
+  const indexes = (from: number) => Array.from({ length: 50_000 }, (_, n) => ({ name, key: utf8(`${from + n}`) }));
+  const { removed, added } = changedEntries(order, utf8("p"), indexes(100_000), indexes(125_000));
+  expect([removed.length, added.length]).toEqual([25_000, 25_000]);
+});

@@ -47,7 +47,7 @@ export function indexRange(
 ): KeyRange {
   const { name, startInclusive, endExclusive } = query;
   return {
-    from: startInclusive.length === 0 ? indexStart(name) : secondaryStart(order, name, startInclusive),
+    from: startInclusive.length === 0 ? indexFirst(name) : secondaryStart(order, name, startInclusive),
     to: endExclusive.length === 0 ? indexEnd(name) : secondaryStart(order, name, endExclusive),
   };
 }
@@ -69,7 +69,7 @@ export function findIndexEntry(
     const cursor = kv.cursor(range);
     return cursor.next() ? decodeIndexEntry(order, name, cursor.key) : undefined;
   };
-  const lower = () => first({ from: indexStart(name), to: start, reverse: true });
+  const lower = () => first({ from: indexFirst(name), to: start, reverse: true });
   switch (comparison) {
     case COMPARISON.EQUAL:
       return first({ from: start, to: end });
@@ -98,15 +98,24 @@ export function changedEntries(
     indexes.map((index) => indexEntryKey(order, index, primary)).sort(compareBytes);
   const old = keysOf(before);
   const wanted = keysOf(after);
-  const without = (keys: readonly Bytes[], others: readonly Bytes[]) =>
-    keys.filter(
-      (key, at) => !(at > 0 && equalBytes(keys[at - 1]!, key)) && !others.some((other) => equalBytes(other, key)),
-    );
+  const without = (keys: readonly Bytes[], others: readonly Bytes[]) => {
+    let at = 0;
+    return keys.filter((key, index) => {
+      if (index > 0 && equalBytes(keys[index - 1]!, key)) return false;
+      while (at < others.length && compareBytes(others[at]!, key) < 0) at++;
+      return at === others.length || !equalBytes(others[at]!, key);
+    });
+  };
   return { removed: without(old, wanted), added: without(wanted, old) };
 }
 
 function indexStart(name: Bytes): Bytes {
   return concatBytes(PREFIX, escapeKey(name), SLASH);
+}
+
+/** Before every entry of the index: none of them holds the byte 00. Without it an empty name's start would end in "//", one level up. */
+function indexFirst(name: Bytes): Bytes {
+  return concatBytes(indexStart(name), Uint8Array.of(0x00));
 }
 
 /** Past every entry of the index: none of them holds the byte FF. */

@@ -155,6 +155,11 @@ export const SESSION_END_RETRY_MS = 1_000;
 export const SESSIONS_REMEMBERED_MAX = 4_096;
 /** Prefixes whose highest sequence key apply remembers. */
 export const SEQUENCES_REMEMBERED_MAX = 4_096;
+/**
+ * Bytes of internal keys that one write may make: index entries, of which each holds the record's key, shadows, sequence
+ * keys. A message of some kilobytes could otherwise fill the memory when it is applied, and again at each replay.
+ */
+export const WRITE_DERIVED_BYTES_MAX = 64 * MiB;
 /** Batches, and bytes of them, that one read of stored notifications gives, as in the reference; at least one. */
 export const NOTIFICATION_BATCHES_PER_READ_MAX = 100;
 export const NOTIFICATION_BYTES_PER_READ_MAX = 1 * MiB;
