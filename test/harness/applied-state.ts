@@ -38,6 +38,13 @@ export function sequencePut(prefix: string, ...deltas: (number | bigint)[]): Put
 export const index = (name: string, key: string) => ({ indexName: bytesOf(name), secondaryKey: bytesOf(key) });
 export const range = (from: string, to: string) => ({ startInclusive: bytesOf(from), endExclusive: bytesOf(to) });
 
+const TYPES = new Map<number, string>([
+  [NotificationType.KEY_CREATED, "CREATED"],
+  [NotificationType.KEY_MODIFIED, "MODIFIED"],
+  [NotificationType.KEY_DELETED, "DELETED"],
+  [NotificationType.KEY_RANGE_DELETED, "RANGE_DELETED"],
+]);
+
 export class AppliedState {
   readonly sorting: KeySorting;
   readonly kv: ModelKeyValue;
@@ -131,7 +138,7 @@ export class AppliedState {
     const { notifications } = fromBinary(NotificationBatchSchema, encodeBatch(0, batch, batch.entries));
     return notifications.map(({ key, value }) => {
       const { type, versionId, keyRangeLast } = value!;
-      const words = [NotificationType[type].replace("KEY_", ""), keyOf(key!)];
+      const words = [TYPES.get(type)!, keyOf(key!)];
       if (keyRangeLast !== undefined) words.push(keyOf(keyRangeLast));
       if (versionId !== undefined) words.push(`v${versionId}`);
       return words.join(" ");
