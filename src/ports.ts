@@ -160,6 +160,8 @@ export interface KeyValue {
   get(key: Bytes): Bytes | undefined;
   /** Copies `key` and `row`. */
   put(key: Bytes, row: Bytes): void;
+  /** `put` of a key that the caller knows to be absent: saves the look-up, which past the caches is most of a put. */
+  putNew(key: Bytes, row: Bytes): void;
   /** Whether the key was there. */
   delete(key: Bytes): boolean;
   /**

@@ -186,9 +186,11 @@ export class Applier {
       if (response !== undefined) respondStatus(response, 0x0a, STATUS.UNEXPECTED_VERSION_ID);
       return counter;
     }
-    const key = deltas === undefined ? put.key : this.#sequences.next(put.key, deltas);
+    const sequenced = deltas === undefined ? undefined : this.#sequences.next(put.key, deltas);
+    const key = sequenced?.key ?? put.key;
+    const isNew = sequenced?.isNew === true;
     const hasSession = put.sessionId === undefined || this.#sessionExists(put.sessionId);
-    const old = this.#kv.get(key);
+    const old = isNew ? undefined : this.#kv.get(key);
     const before = old === undefined ? undefined : replacedBy(old);
     if (!versionMatches(put.expectedVersionId, before?.versionId)) {
       if (response !== undefined) respondStatus(response, 0x0a, STATUS.UNEXPECTED_VERSION_ID);
@@ -211,7 +213,8 @@ export class Applier {
     );
     encodeRow(this.#row, put, { versionId, modificationsCount, createdTimestamp, modifiedTimestamp: now });
     const row = this.#row.finish();
-    this.#kv.put(key, row);
+    if (isNew) this.#kv.putNew(key, row);
+    else this.#kv.put(key, row);
     if (response !== undefined) respondPut(response, row, deltas === undefined ? undefined : key);
     if (before?.sessionId !== put.sessionId) this.#moveShadow(key, before?.sessionId, put.sessionId);
     this.#writeIndexes(indexes);

@@ -11,14 +11,16 @@
  * Source: protocol.md §6.1; semantics.md §3.
  */
 import { type Bytes, compareBytes, concatBytes, equalBytes, utf8 } from "../lib/bytes.ts";
-import { type KeyOrder, orderKeyOf, tieOf } from "../model/keys.ts";
+import { type KeyOrder, orderKeyOf } from "../model/keys.ts";
 import type { KeyRange, KeyValue } from "../ports.ts";
 import type { SecondaryIndex } from "../wire/requests.ts";
-import { escapeKey, unescapeKey } from "./session-key.ts";
+import { Writer } from "../wire/writer.ts";
+import { escapeKey, unescapeKey, writeEscapedKey } from "./session-key.ts";
 import { COMPARISON } from "./validate.ts";
 
 const PREFIX = utf8("__oxia/idx/");
-const SLASH = Uint8Array.of(0x2f);
+const SLASH_BYTE = 0x2f;
+const SLASH = Uint8Array.of(SLASH_BYTE);
 const SEPARATOR = 0x01;
 
 export interface IndexEntry {
@@ -27,7 +29,10 @@ export interface IndexEntry {
 }
 
 export function indexEntryKey(order: KeyOrder, index: SecondaryIndex, primary: Bytes): Bytes {
-  return concatBytes(secondaryStart(order, index.name, index.key), escapeKey(primary));
+  const key = new Writer(64 + 3 * index.name.length + 2 * index.key.length + 3 * primary.length);
+  writeSecondaryStart(key, order, index.name, index.key);
+  writeEscapedKey(key, primary);
+  return key.finish();
 }
 
 /** What the key of an entry of index `name` says, in bytes of its own. */
@@ -84,6 +89,8 @@ export function findIndexEntry(
   }
 }
 
+const NO_CHANGE: { readonly removed: Bytes[]; readonly added: Bytes[] } = { removed: [], added: [] };
+
 /**
  * Which entries a record's change takes away and which it adds: those that stay are in neither list. Duplicates within
  * one record are one entry.
@@ -94,6 +101,7 @@ export function changedEntries(
   before: readonly SecondaryIndex[],
   after: readonly SecondaryIndex[],
 ): { readonly removed: Bytes[]; readonly added: Bytes[] } {
+  if (sameIndexes(before, after)) return NO_CHANGE;
   const keysOf = (indexes: readonly SecondaryIndex[]) =>
     indexes.map((index) => indexEntryKey(order, index, primary)).sort(compareBytes);
   const old = keysOf(before);
@@ -107,6 +115,14 @@ export function changedEntries(
     });
   };
   return { removed: without(old, wanted), added: without(wanted, old) };
+}
+
+/** Whether two records name the same entries in the same order: what most overwrites do. */
+function sameIndexes(a: readonly SecondaryIndex[], b: readonly SecondaryIndex[]): boolean {
+  return (
+    a.length === b.length &&
+    a.every(({ name, key }, at) => equalBytes(name, b[at]!.name) && equalBytes(key, b[at]!.key))
+  );
 }
 
 function indexStart(name: Bytes): Bytes {
@@ -125,9 +141,19 @@ function indexEnd(name: Bytes): Bytes {
 
 /** Where the entries of one secondary key begin. */
 function secondaryStart(order: KeyOrder, name: Bytes, secondary: Bytes): Bytes {
-  const separator = Uint8Array.of(SEPARATOR);
-  const orderKey = escapeOrdered(orderKeyOf(order, secondary));
-  return concatBytes(indexStart(name), orderKey, separator, escapeOrdered(tieOf(order, secondary)), separator);
+  const start = new Writer(32 + 3 * name.length + 2 * secondary.length);
+  writeSecondaryStart(start, order, name, secondary);
+  return start.finish().slice();
+}
+
+function writeSecondaryStart(target: Writer, order: KeyOrder, name: Bytes, secondary: Bytes): void {
+  target.raw(PREFIX);
+  writeEscapedKey(target, name);
+  target.byte(SLASH_BYTE);
+  writeEscapedOrdered(target, orderKeyOf(order, secondary));
+  target.byte(SEPARATOR);
+  if (order.needsTie(secondary)) writeEscapedOrdered(target, secondary);
+  target.byte(SEPARATOR);
 }
 
 /** Just past the entries of one secondary key. */
@@ -152,18 +178,20 @@ for (const [lead, from] of [
   }
 }
 
-function escapeOrdered(bytes: Bytes): Bytes {
-  const escaped = new Uint8Array(bytes.length * 2);
-  let at = 0;
-  for (const byte of bytes) {
+function writeEscapedOrdered(target: Writer, bytes: Bytes): void {
+  target.reserve(2 * bytes.length);
+  const to = target.bytes;
+  let at = target.length;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i]!;
     if (LEAD[byte] === 0) {
-      escaped[at++] = byte;
+      to[at++] = byte;
     } else {
-      escaped[at++] = LEAD[byte]!;
-      escaped[at++] = FOLLOW[byte]!;
+      to[at++] = LEAD[byte]!;
+      to[at++] = FOLLOW[byte]!;
     }
   }
-  return escaped.subarray(0, at);
+  target.length = at;
 }
 
 function unescapeOrdered(escaped: Bytes): Bytes {

@@ -39,14 +39,22 @@ export class Sequences {
     this.#kv = kv;
   }
 
-  /** The key that a put with these deltas gets. Throws INVALID_ARGUMENT when the highest key has more counters. */
-  next(prefix: Bytes, deltas: readonly Int64[]): Bytes {
+  /**
+   * The key that a put with these deltas gets, and whether it is known not to be there: it lies above the highest one,
+   * unless the first counter has wrapped or reached the end of the search. Throws INVALID_ARGUMENT when the highest key has more counters.
+   */
+  next(prefix: Bytes, deltas: readonly Int64[]): { readonly key: Bytes; readonly isNew: boolean } {
     const before = this.#highest(prefix)?.counters ?? [];
     if (deltas.length < before.length) {
       throw new Refusal("INVALID_ARGUMENT", "oxia: sequential key operation missing some sequence deltas");
     }
     const counters = deltas.map((delta, at) => sum(before[at] ?? 0, delta));
-    return concatBytes(prefix, utf8(counters.map((counter) => `-${String(counter).padStart(DIGITS, "0")}`).join("")));
+    const key = concatBytes(
+      prefix,
+      utf8(counters.map((counter) => `-${String(counter).padStart(DIGITS, "0")}`).join("")),
+    );
+    const first = counters[0]!;
+    return { key, isNew: first > (before[0] ?? 0) && first < COUNTER_MAX };
   }
 
   /** A key that `next` gave was written: it is the highest now, unless a sum has wrapped or reached the end of the search. */

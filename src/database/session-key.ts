@@ -14,6 +14,7 @@ import type { SessionId } from "../model/ids.ts";
 import type { KeySorting } from "../model/keys.ts";
 import type { KeyRange } from "../ports.ts";
 import type { Int64 } from "../wire/reader.ts";
+import { Writer } from "../wire/writer.ts";
 
 const PREFIX = "__oxia/session/";
 const ID_DIGITS = 16;
@@ -70,20 +71,26 @@ const HEX = utf8("0123456789ABCDEF");
 const PERCENT = 0x25;
 
 export function escapeKey(key: Bytes): Bytes {
-  let length = 0;
-  for (const byte of key) length += PLAIN[byte] === 1 ? 1 : 3;
-  const escaped = new Uint8Array(length);
-  let at = 0;
-  for (const byte of key) {
+  const escaped = new Writer(3 * key.length);
+  writeEscapedKey(escaped, key);
+  return escaped.finish();
+}
+
+export function writeEscapedKey(target: Writer, key: Bytes): void {
+  target.reserve(3 * key.length);
+  const to = target.bytes;
+  let at = target.length;
+  for (let i = 0; i < key.length; i++) {
+    const byte = key[i]!;
     if (PLAIN[byte] === 1) {
-      escaped[at++] = byte;
+      to[at++] = byte;
     } else {
-      escaped[at++] = PERCENT;
-      escaped[at++] = HEX[byte >> 4]!;
-      escaped[at++] = HEX[byte & 15]!;
+      to[at++] = PERCENT;
+      to[at++] = HEX[byte >> 4]!;
+      to[at++] = HEX[byte & 15]!;
     }
   }
-  return escaped;
+  target.length = at;
 }
 
 export function unescapeKey(escaped: Bytes): Bytes {

@@ -61,6 +61,11 @@ export class ModelKeyValue implements KeyValue {
     this.#rows = this.#rows.toSpliced(at, replaced, { key: key.slice(), row: row.slice() });
   }
 
+  putNew(key: Bytes, row: Bytes): void {
+    assert(this.get(key) === undefined, "a key that was said to be absent is there");
+    this.put(key, row);
+  }
+
   delete(key: Bytes): boolean {
     if (this.get(key) === undefined) return false;
     this.#rows = this.#rows.toSpliced(this.#place(key), 1);

@@ -118,6 +118,17 @@ export class SqliteKeyValue implements KeyValue {
 
   put(key: Bytes, row: Bytes): void {
     this.#find(key);
+    this.#write(row);
+  }
+
+  putNew(key: Bytes, row: Bytes): void {
+    this.#aim(key);
+    this.#lastExists = false;
+    this.#write(row);
+  }
+
+  /** Writes a row under the probed key; whether that exists was looked up, or is known. */
+  #write(row: Bytes): void {
     const probe = this.#probe;
     const length = probe.orderKeyLength + probe.tieLength;
     const crc = crc32c(row, 0, row.length, crc32c(probe.bytes, 0, length));
