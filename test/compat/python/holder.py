@@ -10,6 +10,8 @@ import grpc
 import oxia
 import oxia.ex
 
+import client_race  # noqa: F401
+
 
 class Holder:
     def __init__(self, server, session_timeout):

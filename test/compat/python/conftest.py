@@ -1,0 +1,1 @@
+import client_race  # noqa: F401
