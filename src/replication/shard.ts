@@ -105,6 +105,8 @@ export class Shard {
   readonly #writePath: WritePath;
   readonly #applier: Applier;
   readonly #sessions: Sessions;
+  /** Sessions on their way into the state. */
+  #sessionsProposed = 0;
   readonly notifications: NotificationFeed;
   readonly sequences = new SequenceFeed();
   #feedsEnded: Refusal | undefined;
@@ -202,14 +204,19 @@ export class Shard {
   /** Makes a session; its id is the offset of the entry that makes it. Throws RESOURCE_EXHAUSTED past SESSIONS_PER_SHARD_MAX. */
   async createSession(timeoutMs: number, identity: Bytes): Promise<SessionId> {
     this.readable();
-    if (this.#sessions.size >= this.#options.sessionsMax) {
+    if (this.#sessions.size + this.#sessionsProposed >= this.#options.sessionsMax) {
       throw new Refusal("RESOURCE_EXHAUSTED", `the shard has ${this.#options.sessionsMax} sessions`);
     }
     let id = -1;
-    await this.#propose((offset) => {
-      id = offset;
-      return encodeSessionStart(this.id, id, timeoutMs, identity);
-    });
+    this.#sessionsProposed++;
+    try {
+      await this.#propose((offset) => {
+        id = offset;
+        return encodeSessionStart(this.id, id, timeoutMs, identity);
+      });
+    } finally {
+      this.#sessionsProposed--;
+    }
     this.counters.sessionsCreated++;
     return id;
   }

@@ -7,7 +7,7 @@
  */
 import { type Bytes, EMPTY_BYTES } from "../lib/bytes.ts";
 import { SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN } from "../model/limits.ts";
-import { Refusal } from "../model/refusal.ts";
+import { type Reason, Refusal } from "../model/refusal.ts";
 import type { Shard } from "../replication/shard.ts";
 import { decodeSessionRequest } from "../wire/requests.ts";
 import { Writer } from "../wire/writer.ts";
@@ -15,41 +15,60 @@ import { requireAuthority } from "./assignments-api.ts";
 import type { ClientApi } from "./client-api.ts";
 import type { Call } from "./method.ts";
 
-export async function createSession(api: ClientApi, message: Bytes, call: Call): Promise<Bytes> {
+/** Why a node does not serve a shard: said of sessions, these have another form. */
+const NOT_SERVING: ReadonlySet<Reason> = new Set([
+  "NODE_IS_NOT_LEADER",
+  "NODE_IS_NOT_MEMBER",
+  "NOT_INITIALIZED",
+  "RESOURCE_UNAVAILABLE",
+]);
+
+export function createSession(api: ClientApi, message: Bytes, call: Call): Promise<Bytes> {
   const { shard, timeoutMsOrId, clientIdentity } = decodeSessionRequest(message);
-  const leader = sessionLeader(api, shard, call);
-  const timeoutMs = Number(BigInt.asUintN(32, BigInt(timeoutMsOrId)));
-  if (timeoutMs < SESSION_TIMEOUT_MS_MIN || timeoutMs > SESSION_TIMEOUT_MS_MAX) {
-    throw new Refusal("INVALID_SESSION_TIMEOUT", `timeoutMs=${timeoutMs}`);
-  }
-  const id = await leader.createSession(timeoutMs, clientIdentity);
-  const response = new Writer(16);
-  if (id !== 0) {
-    response.byte(0x08);
-    response.int64(id);
-  }
-  return response.finish();
+  return onLeader(api, shard, call, async (leader) => {
+    const timeoutMs = Number(BigInt.asUintN(32, BigInt(timeoutMsOrId)));
+    if (timeoutMs < SESSION_TIMEOUT_MS_MIN || timeoutMs > SESSION_TIMEOUT_MS_MAX) {
+      throw new Refusal("INVALID_SESSION_TIMEOUT", `timeoutMs=${timeoutMs}`);
+    }
+    const id = await leader.createSession(timeoutMs, clientIdentity);
+    const response = new Writer(16);
+    if (id !== 0) {
+      response.byte(0x08);
+      response.int64(id);
+    }
+    return response.finish();
+  });
 }
 
-export function keepAlive(api: ClientApi, message: Bytes, call: Call): Bytes {
+export function keepAlive(api: ClientApi, message: Bytes, call: Call): Promise<Bytes> {
   const { shard, timeoutMsOrId } = decodeSessionRequest(message);
-  sessionLeader(api, shard, call).keepAlive(Number(timeoutMsOrId));
-  return EMPTY_BYTES;
+  return onLeader(api, shard, call, (leader) => {
+    leader.keepAlive(Number(timeoutMsOrId));
+    return EMPTY_BYTES;
+  });
 }
 
-export async function closeSession(api: ClientApi, message: Bytes, call: Call): Promise<Bytes> {
+export function closeSession(api: ClientApi, message: Bytes, call: Call): Promise<Bytes> {
   const { shard, timeoutMsOrId } = decodeSessionRequest(message);
-  await sessionLeader(api, shard, call).closeSession(Number(timeoutMsOrId));
-  return EMPTY_BYTES;
+  return onLeader(api, shard, call, async (leader) => {
+    await leader.closeSession(Number(timeoutMsOrId));
+    return EMPTY_BYTES;
+  });
 }
 
-function sessionLeader(api: ClientApi, shard: number | bigint, call: Call): Shard {
+/** Lets the shard's leader answer, if it serves here, from the start to the end of the answer. */
+async function onLeader(
+  api: ClientApi,
+  shard: number | bigint,
+  call: Call,
+  answer: (leader: Shard) => Bytes | Promise<Bytes>,
+): Promise<Bytes> {
   requireAuthority(call);
   try {
     api.requireOpen();
-    return api.shards.leader(shard);
+    return await answer(api.shards.leader(shard));
   } catch (error) {
-    if (!(error instanceof Refusal) || error.reason === "DATA_LOSS") throw error;
+    if (!(error instanceof Refusal) || !NOT_SERVING.has(error.reason)) throw error;
     throw new Refusal("UNKNOWN", error.message, error.hint === undefined ? {} : { hint: error.hint });
   }
 }

@@ -62,6 +62,8 @@ export interface CallOptions {
   readonly rawBody?: Uint8Array;
   /** The call ends as lost after this time. Default 30 s: a server that hangs fails the test, not the test run. */
   readonly timeoutMs?: number;
+  /** Told the response's headers when they come. */
+  readonly onHeaders?: (headers: Readonly<Record<string, unknown>>) => void;
 }
 
 /** A stream of calls in both directions. */
@@ -132,6 +134,7 @@ export class Connection {
       return endedAtOnce(lost(String(error)));
     }
     const over = { value: false };
+    if (options.onHeaders !== undefined) stream.on("response", options.onHeaders);
     const ended = outcomeOf(stream, onMessage, options.timeoutMs ?? 30_000).finally(() => {
       over.value = true;
     });
