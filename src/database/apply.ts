@@ -26,7 +26,7 @@ import { Writer } from "../wire/writer.ts";
 import { Notifications } from "./notification.ts";
 import { encodeRow, fieldSize, rowSecondaryIndexes, storedVersion } from "./record.ts";
 import { changedEntries } from "./secondary-index.ts";
-import { Sequences } from "./sequence.ts";
+import { type NextKey, Sequences } from "./sequence.ts";
 import { sessionIdOf, sessionKey, shadowedKey, shadowKey, shadowsRange } from "./session-key.ts";
 import { sessionTimeoutMs } from "./session-record.ts";
 
@@ -220,8 +220,8 @@ export class Applier {
     this.#writeIndexes(indexes);
     if (isInternal(key)) this.#putSession(key, put.value);
     else this.#notifications?.put(key, versionId, modificationsCount === 0);
-    if (deltas !== undefined) this.#advanced(put.key, key);
-    else this.#sequences.otherPut(key);
+    if (sequenced !== undefined) this.#advanced(sequenced);
+    else this.#sequences.changed(key);
     if (this.#row.bytes.length > ROW_SCRATCH_BYTES_MAX) this.#row.bytes = new Uint8Array(1024);
     return next;
   }
@@ -257,9 +257,9 @@ export class Applier {
     this.#effects.push((listener) => listener.sessionStarted(id, timeoutMs));
   }
 
-  #advanced(prefix: Bytes, key: Bytes): void {
-    this.#sequences.written(prefix, key);
-    this.#effects.push((listener) => listener.sequenceAdvanced(prefix, key));
+  #advanced(next: NextKey): void {
+    this.#sequences.written(next);
+    this.#effects.push((listener) => listener.sequenceAdvanced(next.prefix, next.key));
   }
 
   // --- deletes --------------------------------------------------------------------------------------------------
@@ -280,6 +280,7 @@ export class Applier {
   #remove(key: Bytes, { sessionId, secondaryIndexes }: Replaced): void {
     const indexes = this.#changedIndexes(key, secondaryIndexes, NO_INDEXES);
     this.#kv.delete(key);
+    this.#sequences.changed(key);
     this.#moveShadow(key, sessionId, undefined);
     this.#writeIndexes(indexes);
   }

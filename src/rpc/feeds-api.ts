@@ -61,13 +61,14 @@ export async function getSequenceUpdates(api: ClientApi, message: Bytes, call: C
   requireAuthority(call);
   const asked = api.shards.leader(id);
   const waiting = new Waiting(call);
-  let told: Bytes | undefined;
+  /** By shard: several may have the prefix, for several partition keys. */
+  const told = new Map<Shard, Bytes>();
   while (!call.cancelled) {
     const shards = await watched(api, asked, prefix);
     for (const shard of shards) {
       const highest = await shard.highestSequenceKey(prefix);
-      if (highest === undefined || (told !== undefined && equalBytes(highest, told))) continue;
-      told = highest;
+      if (highest === undefined || isTold(told, shard, highest)) continue;
+      told.set(shard, highest);
       const reply = new Writer(highest.length + 8);
       reply.field(0x0a, highest);
       if (!sink.send(reply.finish())) await sink.drained();
@@ -88,12 +89,12 @@ async function watched(api: ClientApi, asked: Shard, prefix: Bytes): Promise<Sha
   return slots.flatMap(({ replica }) => (isDamage(replica) ? [] : [replica]));
 }
 
-/** Waits for the next advance of the prefix on any of the shards, unless one has advanced past `told` already. */
+/** Waits for the next advance of the prefix on any of the shards, unless one has advanced past what was `told` of it already. */
 async function untilAdvanced(
   waiting: Waiting,
   shards: readonly Shard[],
   prefix: Bytes,
-  told: Bytes | undefined,
+  told: ReadonlyMap<Shard, Bytes>,
 ): Promise<void> {
   let takeBack = (): void => {};
   const advanced = waiting.until((callback) => {
@@ -105,11 +106,16 @@ async function untilAdvanced(
   });
   for (const shard of shards) {
     const highest = await shard.highestSequenceKey(prefix);
-    if (highest === undefined || (told !== undefined && equalBytes(highest, told))) continue;
+    if (highest === undefined || isTold(told, shard, highest)) continue;
     takeBack();
     return;
   }
   await advanced;
+}
+
+function isTold(told: ReadonlyMap<Shard, Bytes>, shard: Shard, key: Bytes): boolean {
+  const last = told.get(shard);
+  return last !== undefined && equalBytes(last, key);
 }
 
 /** What a stream waits with: a call keeps what it was given for its cancellation, so there is one such thing a stream. */

@@ -76,12 +76,16 @@ describe("CreateSession", () => {
 });
 
 describe("KeepAlive and CloseSession", () => {
-  test.each([0n, 999n, -1n, 2n ** 53n + 1n, 2n ** 63n - 1n, -(2n ** 63n)])("session %s is unknown", async (id) => {
-    const connection = await start();
-    // offset 0 is the leader's own entry, so that no session has that id
-    expect(await keepAlive(connection, id)).toMatchObject(notFound);
-    expect(await closeSession(connection, id)).toMatchObject(notFound);
-  });
+  test.each(["0", "999", "-1", `${2n ** 53n + 1n}`, `${2n ** 63n - 1n}`, `${-(2n ** 63n)}`])(
+    "session %s is unknown",
+    async (text) => {
+      const id = BigInt(text);
+      const connection = await start();
+      // offset 0 is the leader's own entry, so that no session has that id
+      expect(await keepAlive(connection, id)).toMatchObject(notFound);
+      expect(await closeSession(connection, id)).toMatchObject(notFound);
+    },
+  );
 
   test("a close ends the session with its records in one entry; a second close finds nothing", async () => {
     const connection = await start();
@@ -115,7 +119,8 @@ describe("KeepAlive and CloseSession", () => {
 describe("a node that is not the serving leader", () => {
   const elsewhere = { code: Code.ABORTED, reason: "UNKNOWN" };
 
-  test.each([7n, -1n, 2n ** 62n])("answers ABORTED with reason UNKNOWN for shard %s", async (shard) => {
+  test.each(["7", "-1", `${2n ** 62n}`])("answers ABORTED with reason UNKNOWN for shard %s", async (text) => {
+    const shard = BigInt(text);
     const connection = await start();
     const id = await newSession(connection);
     expect(await createSession(connection, 10_000, shard)).toMatchObject(elsewhere);
