@@ -316,12 +316,15 @@ export class Applier {
 
   /** The keys of a range, each of which the caller deletes before it takes the next step of them. */
   *#keysIn(range: KeyRange): Generator<Bytes> {
+    let rest = range;
     for (;;) {
       const keys: Bytes[] = [];
-      const cursor = this.#kv.cursor(range);
+      const cursor = this.#kv.cursor(rest);
       while (keys.length < DELETE_STEP && cursor.next()) keys.push(cursor.key.slice());
       yield* keys;
       if (keys.length < DELETE_STEP) return;
+      // what was deleted is not walked over again
+      rest = { ...range, from: keys.at(-1)!, fromInclusive: false };
     }
   }
 }

@@ -37,6 +37,7 @@ export class BlockMerger {
   readonly #next: Statement;
   readonly #write: Statement;
   readonly #remove: Statement;
+  readonly #pieces: Pieces;
 
   constructor(database: Database, path: string, order: KeyOrder) {
     this.#order = order;
@@ -48,6 +49,7 @@ export class BlockMerger {
     this.#write = database.prepare(
       "INSERT INTO block VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET records = excluded.records",
     );
+    this.#pieces = new Pieces(order, (bound, block) => this.#write.run(bound.okey, bound.tie, block));
     this.#remove = database.prepare("DELETE FROM block WHERE okey = ?1 AND tie = ?2");
   }
 
@@ -65,7 +67,7 @@ export class BlockMerger {
 
   /** Merges the keys from `at` on that fall into the same block, or into one merged with it. Returns the first behind them. */
   #mergeFrom(table: Table, keys: Int32Array, first: number, merged: Merged): number {
-    const pieces = new Pieces(this.#order, (bound, block) => this.#write.run(bound.okey, bound.tie, block));
+    const pieces = this.#pieces;
     let block = this.#blockOf(table.orderKey(keys[first]!), table.tie(keys[first]!));
     pieces.begin(block ?? { okey: EMPTY_BYTES, tie: EMPTY_BYTES });
     let at = first;
@@ -148,6 +150,8 @@ class Pieces {
   readonly #write: (bound: BlockBound, block: Uint8Array) => void;
   bound: BlockBound = { okey: EMPTY_BYTES, tie: EMPTY_BYTES };
   #open = new BlockBuilder();
+  /** Takes the place of `#open` when that is the first to be full. */
+  #spare = new BlockBuilder();
   /** A full piece that may have to share with the last one. */
   #full: BlockBuilder | undefined;
   #fullBound: BlockBound = this.bound;
@@ -178,11 +182,12 @@ class Pieces {
 
   #cutBefore(bytes: number): void {
     if (this.#open.count === 0 || this.#open.size + bytes <= KEY_VALUE_BLOCK_BYTES_MAX) return;
-    if (this.#full !== undefined) this.#write(this.#fullBound, this.#full.finish(this.#fullBound));
-    const first = this.#full === undefined;
-    this.#fullBound = first ? this.bound : this.#open.firstBound(this.#order);
+    const isFirst = this.#full === undefined;
+    const empty = this.#full ?? this.#spare;
+    if (!isFirst) this.#write(this.#fullBound, empty.finish(this.#fullBound));
+    this.#fullBound = isFirst ? this.bound : this.#open.firstBound(this.#order);
     this.#full = this.#open;
-    this.#open = new BlockBuilder();
+    this.#open = empty;
   }
 
   /** Writes what is left; false when there were no records at all. */
@@ -192,8 +197,11 @@ class Pieces {
       this.#write(this.bound, this.#open.finish(this.bound));
       return true;
     }
-    if (this.#open.size >= KEY_VALUE_BLOCK_BYTES_MAX / 2) this.#writeBoth(this.#full, this.#open);
-    else this.#share(this.#full, this.#open);
+    const full = this.#full;
+    this.#full = undefined;
+    this.#spare = full;
+    if (this.#open.size >= KEY_VALUE_BLOCK_BYTES_MAX / 2) this.#writeBoth(full, this.#open);
+    else this.#share(full, this.#open);
     return true;
   }
 

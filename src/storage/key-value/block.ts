@@ -15,12 +15,15 @@
 import type { Bytes } from "../../lib/bytes.ts";
 import { crc32c } from "../../lib/crc32c.ts";
 import { type KeyOrder, orderKeyOf, tieOf } from "../../model/keys.ts";
+import { KEY_VALUE_BLOCK_BYTES_MAX } from "../../model/limits.ts";
 import { appendRecord, bodyEnd, recordFieldSize } from "../../wire/stored-record.ts";
 import { Writer } from "../../wire/writer.ts";
 
 const HEADER_BYTES = 12;
 const ENTRY_BYTES = 12;
 const HAS_EXTRAS = 0x8000_0000;
+/** A builder's buffer that a large record has made larger than this is not kept. */
+const SCRATCH_BYTES_MAX = 1024 * 1024;
 
 /** A bound: the block holds the keys from it on, up to the next block's. The first block's is empty. */
 export interface BlockBound {
@@ -152,23 +155,24 @@ export class BlockView {
   }
 }
 
-/** Gathers records in key order and makes a block of them. */
+/** Gathers records in key order and makes a block of them; then it may be used again. */
 export class BlockBuilder {
-  readonly #records = new Writer(4096);
+  readonly #records = new Writer(KEY_VALUE_BLOCK_BYTES_MAX);
   /** Triples: end, length of the body and flag, CRC. */
-  #entries: number[] = [];
+  #entries: Uint32Array = new Uint32Array(3 * 64);
+  #count = 0;
   #extras: Bytes[] = [];
   #extrasBytes = 0;
   /** Raw key of the first record. */
   #firstKey: Bytes | undefined;
 
   get count(): number {
-    return this.#entries.length / 3;
+    return this.#count;
   }
 
   /** Bytes of the block as it stands. */
   get size(): number {
-    return HEADER_BYTES + this.#records.length + this.count * ENTRY_BYTES + this.#extrasBytes;
+    return HEADER_BYTES + this.#records.length + this.#count * ENTRY_BYTES + this.#extrasBytes;
   }
 
   /** What one more record adds, given its row and key; at most. */
@@ -208,10 +212,10 @@ export class BlockBuilder {
   finish(bound: BlockBound): Bytes {
     const block = new Uint8Array(this.size);
     setWord(block, 4, HEADER_BYTES + this.#records.length);
-    setWord(block, 8, this.count);
+    setWord(block, 8, this.#count);
     block.set(this.#records.finish(), HEADER_BYTES);
     let at = HEADER_BYTES + this.#records.length;
-    for (let i = 0; i < this.#entries.length; i++, at += 4) setWord(block, at, this.#entries[i]!);
+    for (let i = 0; i < 3 * this.#count; i++, at += 4) setWord(block, at, this.#entries[i]!);
     for (const extras of this.#extras) {
       setWord(block, at, extras.length);
       block.set(extras, at + 4);
@@ -219,7 +223,8 @@ export class BlockBuilder {
     }
     setWord(block, 0, blockCrc(bound, block));
     this.#records.reset();
-    this.#entries = [];
+    if (this.#records.bytes.length > SCRATCH_BYTES_MAX) this.#records.bytes = new Uint8Array(KEY_VALUE_BLOCK_BYTES_MAX);
+    this.#count = 0;
     this.#extras = [];
     this.#extrasBytes = 0;
     this.#firstKey = undefined;
@@ -233,8 +238,18 @@ export class BlockBuilder {
 
   #added(bodyLength: number, extras: boolean, crc: number, key: Bytes): void {
     this.#firstKey ??= key.slice();
-    this.#entries.push(HEADER_BYTES + this.#records.length, extras ? (bodyLength | HAS_EXTRAS) >>> 0 : bodyLength, crc);
+    const at = 3 * this.#count++;
+    if (at === this.#entries.length) this.#entries = grown(this.#entries);
+    this.#entries[at] = HEADER_BYTES + this.#records.length;
+    this.#entries[at + 1] = extras ? bodyLength | HAS_EXTRAS : bodyLength;
+    this.#entries[at + 2] = crc;
   }
+}
+
+function grown(words: Uint32Array): Uint32Array {
+  const larger = new Uint32Array(2 * words.length);
+  larger.set(words);
+  return larger;
 }
 
 /** The CRC that a record of this key and row has. */

@@ -10,10 +10,10 @@
  * Invariant: file state + frozen table + active table = all that is applied.
  */
 import { assert } from "../../lib/assert.ts";
-import { type Bytes, concatBytes, EMPTY_BYTES } from "../../lib/bytes.ts";
+import { type Bytes, EMPTY_BYTES } from "../../lib/bytes.ts";
 import { crc32c } from "../../lib/crc32c.ts";
 import { NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
-import { type KeyOrder, orderKeyOf, tieOf } from "../../model/keys.ts";
+import type { KeyOrder } from "../../model/keys.ts";
 import { SNAPSHOT_PIN_MS_MAX } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type {
@@ -32,14 +32,9 @@ import type { KeyValueNode } from "./node.ts";
 import { type NotificationRun, NotificationTail } from "./notification-tail.ts";
 import { type KeyValueReader, StoredCursor } from "./reader.ts";
 import { addToHash, hashToBigInt, type RecordHash } from "./record-hash.ts";
-import { type Address, hashKey, type KeyProbe, NOWHERE, Table } from "./table.ts";
+import { type Layer, orderRange, SqliteSnapshot } from "./snapshot.ts";
+import { type Address, hashKey, type KeyProbe, NOWHERE, probeOf, Table } from "./table.ts";
 import { type OrderRange, TableOrder } from "./table-order.ts";
-
-/** A table with its order: what range reads need. */
-interface Layer {
-  readonly table: Table;
-  readonly order: TableOrder;
-}
 
 /** Keys copied per turn when a flushed table is compacted into the cache. */
 const COMPACT_KEYS_PER_TURN = 2000;
@@ -275,8 +270,8 @@ export class SqliteKeyValue implements KeyValue {
   }
 
   cursor(range: KeyRange): Cursor {
-    const orderRange = this.orderRange(range);
-    return this.#cursorOver(orderRange, this.#layers(), this.#fileHasRows ? this.#node.reader(this.path) : undefined);
+    const inOrder = orderRange(this.order, range);
+    return this.#cursorOver(inOrder, this.#layers(), this.#fileHasRows ? this.#node.reader(this.path) : undefined);
   }
 
   async snapshot(): Promise<KeyValueSnapshot> {
@@ -286,24 +281,17 @@ export class SqliteKeyValue implements KeyValue {
     const layers = this.#layers().map((layer) => ({ ...layer, end: layer.table.end }));
     reader.pin();
     for (const { table } of layers) table.pin();
-    const snapshot = new SqliteSnapshot(this, this.applied, layers, reader, () => {
-      this.snapshots.delete(snapshot);
-      for (const { table } of layers) table.unpin();
-      this.#node.returnSnapshotReader(reader);
-    });
+    const snapshot = new SqliteSnapshot(
+      { order: this.order, clock: this.clock, applied: this.applied, layers, reader },
+      () => {
+        this.snapshots.delete(snapshot);
+        for (const { table } of layers) table.unpin();
+        this.#node.returnSnapshotReader(reader);
+      },
+    );
     this.snapshots.add(snapshot);
     snapshot.cutAfter(this.#node.clock.after(SNAPSHOT_PIN_MS_MAX, () => snapshot.cut()));
     return snapshot;
-  }
-
-  orderRange(range: KeyRange): OrderRange {
-    const bound = (key: Bytes | undefined, inclusive: boolean) =>
-      key === undefined ? undefined : { orderKey: orderKeyOf(this.order, key), tie: tieOf(this.order, key), inclusive };
-    return {
-      from: bound(range.from, range.fromInclusive ?? true),
-      to: bound(range.to, range.toInclusive ?? false),
-      reverse: range.reverse ?? false,
-    };
   }
 
   #layers(): Layer[] {
@@ -403,101 +391,11 @@ export class SqliteKeyValue implements KeyValue {
   }
 }
 
-export class SqliteSnapshot implements KeyValueSnapshot {
-  readonly applied: AppliedState;
-  readonly #shard: SqliteKeyValue;
-  readonly #layers: readonly (Layer & { readonly end: Address })[];
-  readonly #reader: KeyValueReader;
-  readonly #free: () => void;
-  #cancelCut: () => void = () => {};
-  #state: "open" | "released" | "cut" = "open";
-  readonly #clock: Clock;
-  #steps = 0;
-  /** When it was last read from, monotonic milliseconds. */
-  usedAt: number;
-
-  constructor(
-    shard: SqliteKeyValue,
-    applied: AppliedState,
-    layers: readonly (Layer & { readonly end: Address })[],
-    reader: KeyValueReader,
-    free: () => void,
-  ) {
-    this.#shard = shard;
-    this.applied = applied;
-    this.#layers = layers;
-    this.#reader = reader;
-    this.#free = free;
-    this.#clock = shard.clock;
-    this.usedAt = this.#clock.monotonicMs();
-  }
-
-  cutAfter(cancel: () => void): void {
-    this.#cancelCut = cancel;
-  }
-
-  cursor(range: KeyRange): Cursor {
-    this.#check();
-    const orderRange = this.#shard.orderRange(range);
-    const tables = this.#layers
-      .filter(({ table }) => table.keyCount > 0)
-      .map(({ order, end }) => order.cursor(orderRange, end));
-    this.usedAt = this.#clock.monotonicMs();
-    const { order } = this.#shard;
-    const stored = new StoredCursor(this.#reader, order, orderRange);
-    return new MergedCursor(order, { tables, stored, reverse: orderRange.reverse }, () => this.#check());
-  }
-
-  get(key: Bytes): Bytes | undefined {
-    this.#check();
-    const { order } = this.#shard;
-    const orderKey = orderKeyOf(order, key);
-    const tie = tieOf(order, key);
-    const bytes = concatBytes(orderKey, tie);
-    const probe = { bytes, orderKeyLength: orderKey.length, tieLength: tie.length, hash: hashKey(bytes, bytes.length) };
-    for (const { table, end } of this.#layers) {
-      const found = table.find(probe);
-      const version = found === NOWHERE ? NOWHERE : table.versionBelow(found, end);
-      if (version !== NOWHERE) return table.isTombstone(version) ? undefined : table.row(version);
-    }
-    return this.#reader.get(order, orderKey, tie)?.row;
-  }
-
-  release(): void {
-    this.#end("released");
-  }
-
-  cut(): void {
-    this.#end("cut");
-  }
-
-  #end(state: "released" | "cut"): void {
-    if (this.#state !== "open") return;
-    this.#state = state;
-    this.#cancelCut();
-    this.#free();
-  }
-
-  /** Before each step of a cursor, so it must cost little: time is taken once in a while. */
-  #check(): void {
-    if ((this.#steps++ & 0xf) === 0) this.usedAt = this.#clock.monotonicMs();
-    if (this.#state === "cut")
-      throw new Refusal("ABORTED", "oxia: operation was aborted: the range was read too slowly");
-    assert(this.#state === "open", "a snapshot was read after its release");
-  }
-}
-
 function copyNewest(from: Table, key: Address, to: Table): void {
   const version = from.newest(key);
   if (version === NOWHERE) return;
-  const orderKey = from.orderKey(key);
-  const tie = from.tie(key);
-  const bytes = new Uint8Array(orderKey.length + tie.length);
-  bytes.set(orderKey);
-  bytes.set(tie, orderKey.length);
-  const probe = { bytes, orderKeyLength: orderKey.length, tieLength: tie.length, hash: hashKey(bytes, bytes.length) };
   const row = from.isTombstone(version) ? undefined : from.row(version);
-  to.append(to.findOrAdd(probe), row, from.crc(version));
+  to.append(to.findOrAdd(probeOf(from.orderKey(key), from.tie(key))), row, from.crc(version));
 }
 
 function nextTurn(): Promise<void> {

@@ -5,6 +5,7 @@
  * Work comes in steps of a few milliseconds, so that a large table never holds up the event loop.
  */
 import { compareBytes } from "../../lib/bytes.ts";
+import { sortKeys } from "./key-sort.ts";
 import { type Address, NOWHERE, type Table } from "./table.ts";
 
 /** Keys sorted in one step. */
@@ -46,7 +47,7 @@ export class TableOrder {
     const end = Math.min(this.#sorted + RUN_KEYS, table.keyCount);
     const run = table.keys.slice(this.#sorted, end);
     this.#sorted = end;
-    run.sort((a, b) => table.compareKeys(a, b));
+    sortKeys(table, run);
     this.#runs.push(run);
     for (;;) {
       const last = this.#runs.at(-1)!;
@@ -153,6 +154,5 @@ function compareToBound(table: Table, key: Address, bound: Bound): number {
 
 /** All keys of a table in order. */
 export function sortedKeys(table: Table): Int32Array {
-  const keys = table.keys.slice(0, table.keyCount);
-  return keys.sort((a, b) => table.compareKeys(a, b));
+  return sortKeys(table, table.keys.slice(0, table.keyCount));
 }

@@ -17,7 +17,7 @@
  * Invariant: every key in the table has exactly one slot and one key entry.
  */
 import { assert } from "../../lib/assert.ts";
-import { type Bytes, compareBytes } from "../../lib/bytes.ts";
+import { type Bytes, compareBytes, concatBytes } from "../../lib/bytes.ts";
 import { type Chunk, type ChunkPool, chunkOf } from "./chunk-pool.ts";
 
 export type Address = number;
@@ -61,6 +61,12 @@ export function hashKey(bytes: Uint8Array, length: number): number {
   hash ^= hash >>> 13;
   hash = Math.imul(hash, 0xc2b2ae35 | 0);
   return hash ^ (hash >>> 16);
+}
+
+/** The probe of a key, in bytes of its own. */
+export function probeOf(orderKey: Bytes, tie: Bytes): KeyProbe {
+  const bytes = concatBytes(orderKey, tie);
+  return { bytes, orderKeyLength: orderKey.length, tieLength: tie.length, hash: hashKey(bytes, bytes.length) };
 }
 
 /** A table as it crosses to another thread, which may read it as long as the owner keeps it. */
@@ -242,6 +248,23 @@ export class Table {
     }
     if (aLength !== bLength) return aLength - bLength;
     return compareBytes(this.tie(a), this.tie(b));
+  }
+
+  orderKeyLength(key: Address): number {
+    return this.#word(key, 2);
+  }
+
+  /** Four bytes of the order key from `at` on as a number in their order, with zeros behind its end. */
+  keyWord(key: Address, at: number): number {
+    const { bytes } = this.chunks[key >>> OFFSET_BITS]!;
+    const length = this.#word(key, 2);
+    const start = (key & OFFSET_MASK) + KEY_HEADER_BYTES + at;
+    if (at + 4 <= length) {
+      return ((bytes[start]! << 24) | (bytes[start + 1]! << 16) | (bytes[start + 2]! << 8) | bytes[start + 3]!) >>> 0;
+    }
+    let word = 0;
+    for (let i = 0; i < 4; i++) word = word * 256 + (at + i < length ? bytes[start + i]! : 0);
+    return word;
   }
 
   pin(): void {

@@ -12,7 +12,7 @@ import { ChunkPool } from "./chunk-pool.ts";
 import type { StoredState } from "./flush.ts";
 import { scanNotifications } from "./notification-store.ts";
 import { addToHash, type RecordHash, sameHash } from "./record-hash.ts";
-import { hashKey, Table } from "./table.ts";
+import { probeOf, Table } from "./table.ts";
 
 /** Records saved at a time. */
 const SALVAGED_AT_ONCE = 10_000;
@@ -115,16 +115,5 @@ function addTo(
   order: KeyOrder,
   { key, row, crc }: { readonly key: Uint8Array; readonly row: Uint8Array; readonly crc: number },
 ): void {
-  const orderKey = orderKeyOf(order, key);
-  const tie = tieOf(order, key);
-  const bytes = new Uint8Array(orderKey.length + tie.length);
-  bytes.set(orderKey);
-  bytes.set(tie, orderKey.length);
-  const probe = {
-    bytes,
-    orderKeyLength: orderKey.length,
-    tieLength: tie.length,
-    hash: hashKey(bytes, bytes.length),
-  };
-  table.append(table.findOrAdd(probe), row, crc);
+  table.append(table.findOrAdd(probeOf(orderKeyOf(order, key), tieOf(order, key))), row, crc);
 }
