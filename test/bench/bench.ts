@@ -110,6 +110,12 @@ const COMPARISONS: readonly Comparison[] = [
   kindOfPut("ephemeral", "cpu <= 1.3"),
   kindOfPut("sequence", "cpu <= 1.5"),
   {
+    name: "put, sequence, beside plain puts that make records too",
+    wanted: "",
+    base: (server) => putCpuUs(server, "--keys-cardinality", String(0xffff_ffff)),
+    other: async (server) => ({ cpuUs: await putCpuUs(server, "--puts", "sequence") }),
+  },
+  {
     name: "put at 100,000 a second, followed by a subscriber",
     wanted: "cpu <= 1.25, 100,000 notifications/s",
     base: (server) => putCpuUs(server, "--rate", String(NOTIFICATIONS_PER_S)),
@@ -160,9 +166,9 @@ async function perf(server: Server, words: readonly string[]): Promise<Summary> 
 async function measure(server: Server, row: Row): Promise<Figure> {
   const before = cpuSeconds(server.pid);
   const summary = await perf(server, [
-    ...row.flags,
     "--keys-cardinality",
     String(row.keys),
+    ...row.flags,
     "--duration",
     `${flags.seconds}s`,
   ]);
