@@ -11,7 +11,12 @@
 import { existsSync, mkdirSync } from "node:fs";
 import { $ } from "bun";
 
-const ENTRY_POINTS = ["src/main.ts", "src/storage/log-worker.ts", "src/storage/key-value/flush-worker.ts"];
+const ENTRY_POINTS = [
+  "src/main.ts",
+  "src/storage/log-worker.ts",
+  "src/storage/key-value/flush-worker.ts",
+  "src/storage/key-value/verify-worker.ts",
+];
 const TARGETS = ["linux-x64", "linux-arm64"] as const;
 
 process.chdir(`${import.meta.dir}/..`);

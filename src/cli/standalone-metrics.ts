@@ -165,6 +165,9 @@ function keyValueMetrics(metrics: Metrics, node: KeyValueNode): void {
   metrics.counter("varia_kv_cache_misses_total", "Look-ups that went to a file.", () => one(node.stats.fileReads));
   metrics.counter("varia_kv_flushes_total", "Tables flushed.", () => one(node.stats.flushes));
   metrics.counter("varia_kv_flushed_bytes_total", "Bytes of rows flushed.", () => one(node.stats.flushedBytes));
+  metrics.gauge("varia_kv_unverified_bytes", "Bytes of files that serve while they are still scanned for damage.", () =>
+    one(node.unverifiedBytes),
+  );
   metrics.gauge("varia_kv_file_bytes", "Bytes of all key-value files.", () => one(node.stats.fileBytes));
 }
 

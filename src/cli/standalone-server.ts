@@ -17,7 +17,7 @@ import { Refusal } from "../model/refusal.ts";
 import type { Clock, Damage, Logger } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { DamagedReplica, Shard } from "../replication/shard.ts";
-import { isDamage, type ShardSlot, Shards } from "../replication/shards.ts";
+import { damageOf, isDamage, type ShardSlot, Shards } from "../replication/shards.ts";
 import { Assignments } from "../rpc/assignments-api.ts";
 import { ClientApi, clientMethods } from "../rpc/client-api.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
@@ -120,7 +120,10 @@ export class StandaloneServer {
 
   /** Shards that refuse to serve, with their damage. */
   damaged(): { readonly shard: number; readonly damage: Damage }[] {
-    return this.#shards.all().flatMap(({ id, replica }) => (isDamage(replica) ? [{ shard: id, damage: replica }] : []));
+    return this.#shards.all().flatMap(({ id, replica }) => {
+      const damage = damageOf(replica);
+      return damage === undefined ? [] : [{ shard: id, damage }];
+    });
   }
 
   /** Drains and closes everything; resolves when all that was acknowledged is stored and nothing runs any more. */
@@ -152,11 +155,10 @@ export class StandaloneServer {
       overview: () => this.#overview(),
       readiness: () => [
         { name: "serving", ok: !this.#stopping, detail: this.#stopping ? "shutting down" : "" },
-        ...this.#shards.all().map(({ id, replica }) => ({
-          name: `shard ${id}`,
-          ok: !isDamage(replica),
-          detail: isDamage(replica) ? replica.what : "",
-        })),
+        ...this.#shards.all().map(({ id, replica }) => {
+          const damage = damageOf(replica);
+          return { name: `shard ${id}`, ok: damage === undefined, detail: damage?.what ?? "" };
+        }),
       ],
     };
   }
@@ -215,17 +217,12 @@ function reportDamage(logger: Logger, shard: number, damage: Damage): Damage {
   return damage;
 }
 
-function shardOverview({ namespace, id, range, replica }: ShardSlot): Overview["shards"][number] {
-  const hashRange = [range.minInclusive, range.maxInclusive] as const;
-  if (isDamage(replica)) {
-    const reason = `${replica.file}: ${replica.where}: ${replica.what}`;
-    const none = { term: -1, head: -1, committed: -1, applied: -1, records: 0 };
-    return { namespace, shard: id, hashRange, status: "damaged", reason, ...none };
-  }
+function shardOverview(slot: ShardSlot): Overview["shards"][number] {
+  const { replica } = slot;
+  if (isDamage(replica)) return damagedOverview(slot, replica);
+  if (replica.kv.damage !== undefined) return damagedOverview(slot, replica.kv.damage);
   return {
-    namespace,
-    shard: id,
-    hashRange,
+    ...placeOf(slot),
     status: "leader",
     reason: "",
     term: replica.term,
@@ -234,4 +231,13 @@ function shardOverview({ namespace, id, range, replica }: ShardSlot): Overview["
     applied: replica.kv.applied.offset,
     records: replica.kv.rowCount,
   };
+}
+
+function damagedOverview(slot: ShardSlot, { file, where, what }: Damage): Overview["shards"][number] {
+  const none = { term: -1, head: -1, committed: -1, applied: -1, records: 0 };
+  return { ...placeOf(slot), status: "damaged", reason: `${file}: ${where}: ${what}`, ...none };
+}
+
+function placeOf({ namespace, id, range }: ShardSlot) {
+  return { namespace, shard: id, hashRange: [range.minInclusive, range.maxInclusive] as const };
 }

@@ -60,3 +60,8 @@ export class Shards {
 export function isDamage(replica: Shard | Damage): replica is Damage {
   return "what" in replica;
 }
+
+/** Why a replica serves nothing: it was found damaged on opening, or has turned out so since. */
+export function damageOf(replica: Shard | Damage): Damage | undefined {
+  return isDamage(replica) ? replica : replica.kv.damage;
+}

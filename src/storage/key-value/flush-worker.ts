@@ -9,7 +9,7 @@ import type { NotificationRun } from "./notification-tail.ts";
 import type { SharedTable } from "./table.ts";
 
 export type FlushRequest =
-  | { readonly kind: "open"; readonly path: string; readonly sorting: KeySorting; readonly verify: boolean }
+  | { readonly kind: "open"; readonly path: string; readonly sorting: KeySorting; readonly verifyBytesMax: number }
   | {
       readonly kind: "flush";
       readonly path: string;
@@ -61,7 +61,7 @@ self.onmessage = ({ data }: MessageEvent<{ readonly id: number; readonly request
 function answer(request: FlushRequest): FlushAnswers[keyof FlushAnswers] {
   switch (request.kind) {
     case "open":
-      return flusher.open(request.path, request.sorting, request.verify);
+      return flusher.open(request.path, request.sorting, request.verifyBytesMax);
     case "flush":
       return flusher.flush(request.path, request.table, request.state, request.notifications);
     case "trim-notifications":

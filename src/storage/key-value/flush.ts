@@ -51,6 +51,8 @@ export interface Opened {
   /** What was told up to this offset may be gone. */
   readonly trimmed: Offset;
   readonly damage: Damage | undefined;
+  /** Whether every record was read and checked. */
+  readonly verified: boolean;
   /** Bytes of the file. */
   readonly bytes: number;
 }
@@ -76,15 +78,22 @@ export class Flusher {
   /** Open writers, the least recently used first. */
   readonly #writers = new Map<string, Writer>();
   readonly #sorting = new Map<string, KeySorting>();
+  #verifiedBytes = 0;
 
-  /** Opens or creates a file; with `verify` every row is read and checked. Damage is an answer, an I/O error is thrown. */
-  open(path: string, sorting: KeySorting, verify: boolean): Opened {
+  /**
+   * Opens or creates a file. As long as all files opened so hold no more than `verifyBytesMax`, every record is read and
+   * checked. Damage is an answer, an I/O error is thrown.
+   */
+  open(path: string, sorting: KeySorting, verifyBytesMax: number): Opened {
     this.#sorting.set(path, sorting);
     try {
       const { database } = this.#writer(path);
       const state = readState(database);
-      const damage = verify ? scan(database, path, keyOrder(sorting), state) : undefined;
-      return { state, trimmed: readTrimmed(database), damage, bytes: statSync(path).size };
+      const size = statSync(path).size + walBytes(path);
+      const verified = this.#verifiedBytes + size <= verifyBytesMax;
+      if (verified) this.#verifiedBytes += size;
+      const damage = verified ? scan(database, path, keyOrder(sorting), state) : undefined;
+      return { state, trimmed: readTrimmed(database), damage, verified, bytes: statSync(path).size };
     } catch (error) {
       const kind = sqliteErrorKind(error);
       if (kind === "io" || kind === "full") throw error;
@@ -156,7 +165,7 @@ export class Flusher {
   /** Sets a damaged file aside as `<path>.damaged` and begins with an empty one. */
   restart(path: string): Opened {
     this.#setAside(path);
-    return this.open(path, this.#sortingOf(path), false);
+    return this.open(path, this.#sortingOf(path), 0);
   }
 
   /** Sets a damaged file aside and copies every record that can be read and has its CRC to a new one. */
@@ -186,7 +195,7 @@ export class Flusher {
     } finally {
       old.close();
     }
-    return this.open(path, sorting, true);
+    return this.open(path, sorting, Number.POSITIVE_INFINITY);
   }
 
   #setAside(path: string): void {
@@ -229,7 +238,7 @@ export class Flusher {
 }
 
 function damagedFile(damage: Damage): Opened {
-  return { state: undefined, trimmed: NO_OFFSET, damage, bytes: 0 };
+  return { state: undefined, trimmed: NO_OFFSET, damage, verified: true, bytes: 0 };
 }
 
 function rollback(database: Database): void {
@@ -271,7 +280,7 @@ function writeState(database: Database, { applied, told, rowCount, hash }: Store
 }
 
 /** Undefined for a file that nothing was flushed to. Throws when the stored state is not what was written. */
-function readState(database: Database): StoredState | undefined {
+export function readState(database: Database): StoredState | undefined {
   const query = database.query("SELECT offset, term, version, rows, hash_low, hash_high, told, crc FROM meta");
   const [row] = query.values() as MetaRow[];
   if (row === undefined) return undefined;

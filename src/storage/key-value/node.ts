@@ -13,12 +13,14 @@ import type { KeyOrder } from "../../model/keys.ts";
 import {
   FLUSH_RETRY_MS,
   KEY_VALUE_FILES_OPEN_MAX,
+  SCAN_BEFORE_SERVING_BYTES_MAX,
   SNAPSHOT_IDLE_MS_MAX,
   SNAPSHOT_READERS_MAX,
 } from "../../model/limits.ts";
 import type { Clock, Damage, Logger } from "../../ports.ts";
 import type { SqliteErrorKind } from "../sqlite.ts";
 import { startWorker } from "../start-worker.ts";
+import { BackgroundScan } from "./background-scan.ts";
 import { ChunkPool } from "./chunk-pool.ts";
 import type { StoredState } from "./flush.ts";
 import type { FlushAnswers, FlushReply, FlushRequest } from "./flush-worker.ts";
@@ -30,6 +32,8 @@ export interface KeyValueNodeOptions {
   readonly tableBytesMax: number;
   readonly cacheBytesMax: number;
   readonly sqliteCacheBytesMax: number;
+  /** Bytes of files that are scanned before they serve; default SCAN_BEFORE_SERVING_BYTES_MAX. Others are scanned while they do. */
+  readonly scanBeforeServingBytesMax?: number;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Told once of an I/O error on a KV file: the process must end. */
@@ -99,6 +103,8 @@ export class KeyValueNode {
   #cacheBytes = 0;
   #activeBytes = 0;
   #frozenBytes = 0;
+  readonly #scans: BackgroundScan;
+  readonly #scanBytesMax: number;
   readonly #flushes = new Map<SqliteKeyValue, Promise<void>>();
   #closing = false;
   /** The last flush found no space, and none has succeeded since. */
@@ -111,6 +117,8 @@ export class KeyValueNode {
   constructor(options: KeyValueNodeOptions) {
     this.#options = options;
     this.clock = options.clock;
+    this.#scans = new BackgroundScan(options.onFault);
+    this.#scanBytesMax = options.scanBeforeServingBytesMax ?? SCAN_BEFORE_SERVING_BYTES_MAX;
     this.#worker = startWorker("key-value/flush-worker");
     this.#worker.onmessage = ({ data }: MessageEvent<FlushReply>) => this.#answered(data);
     this.#worker.onerror = ({ message }) => options.onFault(new Error(`the flush Worker failed: ${message}`));
@@ -126,7 +134,7 @@ export class KeyValueNode {
   }
 
   /**
-   * Opens one shard's file, or creates it. With `verify` every row is checked first. Damage is an answer; a file whose
+   * Opens one shard's file, or creates it. With `verify` every record is checked: first, or in a large file afterwards. Damage is an answer; a file whose
    * device fails is a fault. `onDamage` says what becomes of a damaged file: it is set aside as `<path>.damaged`, and
    * `restart` begins with an empty one, to be filled by replaying the whole log, while `salvage` keeps every readable row.
    */
@@ -138,7 +146,8 @@ export class KeyValueNode {
   }): Promise<{ readonly keyValue: SqliteKeyValue } | { readonly damage: Damage }> {
     const { path, order, verify, onDamage } = options;
     mkdirSync(dirname(path), { recursive: true });
-    let opened = await this.#ask({ kind: "open", path, sorting: order.sorting, verify });
+    const verifyBytesMax = verify ? this.#scanBytesMax : 0;
+    let opened = await this.#ask({ kind: "open", path, sorting: order.sorting, verifyBytesMax });
     if (opened.damage !== undefined && onDamage !== "refuse") {
       opened = await this.#ask({ kind: onDamage, path });
     }
@@ -149,15 +158,32 @@ export class KeyValueNode {
     const keyValue = new SqliteKeyValue(this, path, order, opened.state ?? EMPTY_STATE, opened.trimmed);
     this.#shards.set(path, keyValue);
     this.#sized(path, opened.bytes);
+    if (verify && !opened.verified) this.#scanLater(keyValue, opened.bytes);
     if (opened.state !== undefined && (await this.#ask({ kind: "checkpoint", path }))) {
       this.onDurable(path, opened.state.applied.offset);
     }
     return { keyValue };
   }
 
+  /** Bytes of files that serve and are not proved whole yet. */
+  get unverifiedBytes(): number {
+    return this.#scans.bytesLeft;
+  }
+
+  #scanLater(shard: SqliteKeyValue, bytes: number): void {
+    const { path, order } = shard;
+    const onDamage = (damage: Damage): void => {
+      shard.damage = damage;
+      const fields = { component: "key-value", file: damage.file, where: damage.where };
+      this.#options.logger.error(fields, `shard is damaged and refuses to serve: ${damage.what}`);
+    };
+    this.#scans.add({ path, sorting: order.sorting, bytes, onDamage });
+  }
+
   /** Flushes and closes all shards, then ends the Worker. */
   async close(): Promise<void> {
     this.#closing = true;
+    this.#scans.stop();
     await Promise.all([...this.#shards.values()].map((shard) => shard.close()));
     await this.#ask({ kind: "stop" });
     this.#worker.terminate();
@@ -382,6 +408,7 @@ export class KeyValueNode {
   /** A shard has flushed and closes: its connections go. */
   async closed(shard: SqliteKeyValue): Promise<void> {
     this.#shards.delete(shard.path);
+    this.#scans.forget(shard.path);
     this.#activeBytes -= shard.activeBytesCounted;
     for (const { table } of this.#generations.filter((generation) => generation.shard === shard))
       this.#cacheBytes -= table.bytes;

@@ -1,0 +1,68 @@
+/**
+ * Scans of files that were too large to be scanned before they serve (safety.md §7): one after the other, in a Worker
+ * that lives as long as there is something to scan.
+ */
+import type { KeySorting } from "../../model/keys.ts";
+import type { Damage } from "../../ports.ts";
+import { startWorker } from "../start-worker.ts";
+import type { VerifyReply, VerifyRequest } from "./verify-worker.ts";
+
+interface Scan {
+  readonly path: string;
+  readonly sorting: KeySorting;
+  readonly bytes: number;
+  readonly onDamage: (damage: Damage) => void;
+}
+
+export class BackgroundScan {
+  readonly #onFault: (error: Error) => void;
+  #waiting: Scan[] = [];
+  #worker: Worker | undefined;
+
+  /** `onFault` is told of an I/O error. */
+  constructor(onFault: (error: Error) => void) {
+    this.#onFault = onFault;
+  }
+
+  /** Bytes of files that serve and are not proved whole yet. */
+  get bytesLeft(): number {
+    return this.#waiting.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  add(scan: Scan): void {
+    this.#waiting.push(scan);
+    if (this.#waiting.length === 1) this.#next();
+  }
+
+  /** Scans of this file do not matter any more. */
+  forget(path: string): void {
+    this.#waiting = this.#waiting.filter((scan, at) => at === 0 || scan.path !== path);
+  }
+
+  stop(): void {
+    this.#waiting = [];
+    this.#worker?.terminate();
+    this.#worker = undefined;
+  }
+
+  #next(): void {
+    const [scan] = this.#waiting;
+    if (scan === undefined) {
+      this.stop();
+      return;
+    }
+    if (this.#worker === undefined) {
+      this.#worker = startWorker("key-value/verify-worker");
+      this.#worker.onmessage = ({ data }: MessageEvent<VerifyReply>) => this.#scanned(data);
+      this.#worker.onerror = ({ message }) => this.#onFault(new Error(`the scanning Worker failed: ${message}`));
+    }
+    this.#worker.postMessage({ path: scan.path, sorting: scan.sorting } satisfies VerifyRequest);
+  }
+
+  #scanned(reply: VerifyReply): void {
+    const scan = this.#waiting.shift();
+    if ("fault" in reply) this.#onFault(new Error(reply.fault));
+    else if (reply.damage !== undefined) scan?.onDamage(reply.damage);
+    this.#next();
+  }
+}
