@@ -18,6 +18,7 @@ import type { Clock, Damage, Logger } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { DamagedReplica, Shard } from "../replication/shard.ts";
 import { damageOf, isDamage, type ShardSlot, Shards } from "../replication/shards.ts";
+import { Turns } from "../replication/turns.ts";
 import { Assignments } from "../rpc/assignments-api.ts";
 import { ClientApi, clientMethods } from "../rpc/client-api.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
@@ -178,8 +179,9 @@ export class StandaloneServer {
 
 async function leadShards(options: StandaloneOptions, storage: StandaloneStorage): Promise<Shards> {
   const shards = new Shards();
+  const turns = new Turns();
   const slots = initialRanges(options.settings.shards).map(async (range, id): Promise<ShardSlot> => {
-    return { namespace: NAMESPACE, id, range, replica: await openReplica(options, storage, id) };
+    return { namespace: NAMESPACE, id, range, replica: await openReplica(options, storage, turns, id) };
   });
   for (const slot of await Promise.all(slots)) shards.add(slot);
   return shards;
@@ -189,6 +191,7 @@ async function leadShards(options: StandaloneOptions, storage: StandaloneStorage
 async function openReplica(
   options: StandaloneOptions,
   storage: StandaloneStorage,
+  turns: Turns,
   shard: number,
 ): Promise<Shard | Damage> {
   const { settings, clock, logger } = options;
@@ -204,7 +207,7 @@ async function openReplica(
     },
   };
   try {
-    return await Shard.lead({ log: storage.log, kv: opened.keyValue, clock, logger }, config);
+    return await Shard.lead({ log: storage.log, kv: opened.keyValue, clock, turns, logger }, config);
   } catch (error) {
     if (!(error instanceof DamagedReplica)) throw error;
     return reportDamage(logger, shard, error.damage);

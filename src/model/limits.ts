@@ -28,6 +28,8 @@ export const HEADER_BYTES_MAX = 16 * KiB;
 export const STREAM_WRITES_IN_FLIGHT_MAX = 1024;
 /** Proposals of one shard that wait for the log; past it a unary call is refused and a stream pauses. */
 export const SHARD_WRITES_QUEUED_MAX = 16_384;
+/** The shards of a node apply entries for so long together before the event loop goes on; one entry is not divided. */
+export const APPLY_TURN_MS_MAX = 5;
 /** Bytes of requests in flight on the node, default; never less than one message. */
 export const REQUEST_BYTES_IN_FLIGHT_DEFAULT = 64 * MiB;
 
@@ -129,6 +131,8 @@ export const KEY_VALUE_FILES_OPEN_MAX = 256;
 
 /** A KV file's -wal is cut back to this after a checkpoint. */
 export const KEY_VALUE_WAL_BYTES_MAX = 64 * MiB;
+/** A flush syncs what it has written each time that it is so much: the log's commits wait for the same disk. */
+export const FLUSH_SYNC_BYTES = 4 * MiB;
 /** Longest wait before a flush that found no space is tried again. */
 export const FLUSH_RETRY_MS = 1000;
 /** The state of every shard is flushed at least this often, so that no log segment is kept for it alone. */

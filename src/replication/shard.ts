@@ -30,12 +30,9 @@ import { encodeOwnTermEntry } from "../wire/log-entry.ts";
 import { decodeWrite, type Write } from "../wire/requests.ts";
 import { NotificationFeed, SequenceFeed } from "./feeds.ts";
 import { Sessions } from "./sessions.ts";
-import { type Proposed, WritePath } from "./write-path.ts";
+import { type Proposed, WritePath, type WritePorts } from "./write-path.ts";
 
-export interface ShardPorts {
-  readonly log: Log;
-  readonly kv: KeyValue;
-  readonly clock: Clock;
+export interface ShardPorts extends WritePorts {
   readonly logger: Logger;
 }
 

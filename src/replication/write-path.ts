@@ -23,11 +23,14 @@ import type { Clock, KeyValue, Log } from "../ports.ts";
 import { ownDurable, type Quorum } from "../protocol/quorum.ts";
 import { encodeWriteEntry } from "../wire/log-entry.ts";
 import type { Write } from "../wire/requests.ts";
+import type { Turns } from "./turns.ts";
 
 export interface WritePorts {
   readonly log: Log;
   readonly kv: KeyValue;
   readonly clock: Clock;
+  /** Shared by all shards of the node. */
+  readonly turns: Turns;
 }
 
 /** A validated write and the message that it was decoded from, which is logged as it is. */
@@ -55,6 +58,7 @@ export class WritePath {
   readonly #log: Log;
   readonly #kv: KeyValue;
   readonly #clock: Clock;
+  readonly #turns: Turns;
   readonly #shard: ShardId;
   readonly #term: Term;
   readonly #quorum: Quorum;
@@ -83,6 +87,7 @@ export class WritePath {
     this.#log = ports.log;
     this.#kv = ports.kv;
     this.#clock = ports.clock;
+    this.#turns = ports.turns;
     this.#shard = at.shard;
     this.#term = at.term;
     this.#quorum = at.quorum;
@@ -197,11 +202,18 @@ export class WritePath {
         const room = this.#kv.room();
         if (room !== undefined) await room;
         if (this.#applier.readsInOrder(proposal.write)) await this.#kv.ordered();
+        const place = this.#turns.place();
+        if (place !== undefined) {
+          this.#hooks.onApplied();
+          await place;
+        }
+        const startedMs = this.#clock.monotonicMs();
         const at = { term: this.#term, offset: proposal.offset, timestamp: proposal.timestamp };
         const response = this.#applier.applyWrite(proposal.write, at);
         this.#first++;
         if (response instanceof Refusal) proposal.reject(response);
         else proposal.resolve(response);
+        this.#turns.spent(this.#clock.monotonicMs() - startedMs);
       }
     } catch (error) {
       this.#fault(error);

@@ -219,7 +219,7 @@ function fdatasyncMs(): number {
 
 /** Puts at a rate, with a subscriber in a process of its own that counts what it hears. */
 async function followedPuts(server: OwnServer): Promise<{ cpuUs: number; note: string }> {
-  const follower = Bun.spawn(["bun", join(import.meta.dir, "subscriber.ts"), server.address], {
+  const follower = Bun.spawn(["bun", join(import.meta.dir, "subscriber.ts"), server.address, String(SHARDS)], {
     stdin: "pipe",
     stdout: "pipe",
     stderr: "inherit",

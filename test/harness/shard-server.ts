@@ -33,6 +33,7 @@ import type { Clock } from "../../src/ports.ts";
 import { initialRanges } from "../../src/protocol/assignment.ts";
 import { Shard, type ShardOptions } from "../../src/replication/shard.ts";
 import { Shards } from "../../src/replication/shards.ts";
+import { Turns } from "../../src/replication/turns.ts";
 import { Assignments } from "../../src/rpc/assignments-api.ts";
 import { ClientApi, clientMethods } from "../../src/rpc/client-api.ts";
 import { KeyValueNode } from "../../src/storage/key-value/node.ts";
@@ -87,6 +88,7 @@ export async function startShards(
     onFault: fault,
   });
   const shards = new Shards();
+  const turns = new Turns();
   for (const [id, range] of initialRanges(count).entries()) {
     const path = join(folder, `shard-${id}.sqlite`);
     const opened = await node.open({
@@ -96,7 +98,7 @@ export async function startShards(
       onDamage: "refuse",
     });
     if ("damage" in opened) throw new Error(opened.damage.what);
-    const ports = { log, kv: opened.keyValue, clock, logger: silent };
+    const ports = { turns, log, kv: opened.keyValue, clock, logger: silent };
     const replica = await Shard.lead(ports, { namespace: "default", shard: id, options: shardOptions });
     shards.add({ namespace: "default", id, range, replica });
   }

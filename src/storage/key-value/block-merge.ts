@@ -38,6 +38,7 @@ export class BlockMerger {
   readonly #write: Statement;
   readonly #remove: Statement;
   readonly #pieces: Pieces;
+  #written: (bytes: number) => void = () => {};
 
   constructor(database: Database, path: string, order: KeyOrder) {
     this.#order = order;
@@ -49,14 +50,21 @@ export class BlockMerger {
     this.#write = database.prepare(
       "INSERT INTO block VALUES(?1, ?2, ?3) ON CONFLICT DO UPDATE SET records = excluded.records",
     );
-    this.#pieces = new Pieces(order, (bound, block) => this.#write.run(bound.okey, bound.tie, block));
+    this.#pieces = new Pieces(order, (bound, block) => {
+      this.#write.run(bound.okey, bound.tie, block);
+      this.#written(block.length);
+    });
     this.#remove = database.prepare("DELETE FROM block WHERE okey = ?1 AND tie = ?2");
   }
 
-  /** Merges all of a table. Throws DATA_LOSS when a block that is needed is not what was written. */
-  merge(table: Table): Merged {
+  /**
+   * Merges all of a table. `written` is told the bytes of blocks as they are written. Throws DATA_LOSS when a block that
+   * is needed is not what was written.
+   */
+  merge(table: Table, written: (bytes: number) => void = () => {}): Merged {
     const merged = { rows: 0, bytes: 0 };
     const keys = sortedKeys(table);
+    this.#written = written;
     for (let at = 0; at < keys.length; ) at = this.#mergeFrom(table, keys, at, merged);
     return merged;
   }

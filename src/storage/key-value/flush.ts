@@ -16,12 +16,14 @@ import { crc32c } from "../../lib/crc32c.ts";
 import { NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
 import { type KeySorting, keyOrder } from "../../model/keys.ts";
 import {
+  FLUSH_SYNC_BYTES,
   KEY_VALUE_FILES_OPEN_MAX,
   KEY_VALUE_PAGE_BYTES,
   KEY_VALUE_WAL_BYTES_MAX,
   NOTIFICATION_BATCHES_PER_TRIM_MAX,
 } from "../../model/limits.ts";
 import type { AppliedState, Damage } from "../../ports.ts";
+import { syncFile } from "../files.ts";
 import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { BLOCK_SCHEMA, BlockMerger, type Merged } from "./block-merge.ts";
 import { ChunkPool } from "./chunk-pool.ts";
@@ -109,7 +111,7 @@ export class Flusher {
     let merged: Merged;
     writer.database.run("BEGIN IMMEDIATE");
     try {
-      merged = writer.merger.merge(table);
+      merged = writer.merger.merge(table, pacedSync(`${path}-wal`));
       merged.bytes += appendNotifications(writer.database, notifications);
       writeState(writer.database, state);
       writer.database.run("COMMIT");
@@ -235,6 +237,20 @@ export class Flusher {
     this.#writers.set(path, writer);
     return writer;
   }
+}
+
+/**
+ * Has what is written to a file go to the disk a little at a time: all at once it would hold up the log, whose commits
+ * wait for the same disk.
+ */
+function pacedSync(path: string): (bytes: number) => void {
+  let unsynced = 0;
+  return (bytes) => {
+    unsynced += bytes;
+    if (unsynced < FLUSH_SYNC_BYTES || !existsSync(path)) return;
+    unsynced = 0;
+    syncFile(path);
+  };
 }
 
 function damagedFile(damage: Damage): Opened {
