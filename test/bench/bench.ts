@@ -105,6 +105,8 @@ const kindOfPut = (kind: string, wanted: string): Comparison => ({
   other: async (server) => ({ cpuUs: await putCpuUs(server, "--puts", kind) }),
 });
 const NOTIFICATIONS_PER_S = 100_000;
+/** So many keys that hardly one is put twice in a batch, of which only the last put is told. */
+const FOLLOWED = ["--rate", String(NOTIFICATIONS_PER_S), "--keys-cardinality", "200000"];
 const COMPARISONS: readonly Comparison[] = [
   kindOfPut("indexed", "cpu <= 1.8"),
   kindOfPut("ephemeral", "cpu <= 1.3"),
@@ -118,7 +120,7 @@ const COMPARISONS: readonly Comparison[] = [
   {
     name: "put at 100,000 a second, followed by a subscriber",
     wanted: "cpu <= 1.25, 100,000 notifications/s",
-    base: (server) => putCpuUs(server, "--rate", String(NOTIFICATIONS_PER_S)),
+    base: (server) => putCpuUs(server, ...FOLLOWED),
     other: followedPuts,
   },
   {
@@ -226,7 +228,7 @@ async function followedPuts(server: OwnServer): Promise<{ cpuUs: number; note: s
   });
   const lines = follower.stdout.getReader();
   await lines.read(); // it is subscribed
-  const cpuUs = await putCpuUs(server, "--rate", String(NOTIFICATIONS_PER_S));
+  const cpuUs = await putCpuUs(server, ...FOLLOWED);
   follower.stdin.end();
   let counted = "";
   for (let chunk = await lines.read(); !chunk.done; chunk = await lines.read()) counted += Buffer.from(chunk.value);
