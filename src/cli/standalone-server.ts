@@ -14,32 +14,20 @@ import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import { OxiaClient as LegacyOxiaClient } from "../gen/io/streamnative/oxia/proto/client_pb.ts";
 import { FLUSH_INTERVAL_MS, REQUEST_BYTES_IN_FLIGHT_DEFAULT, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Clock, Damage, Logger } from "../ports.ts";
+import type { Damage, Logger } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { DamagedReplica, Shard } from "../replication/shard.ts";
 import { damageOf, isDamage, type ShardSlot, Shards } from "../replication/shards.ts";
 import { Turns } from "../replication/turns.ts";
 import { Assignments } from "../rpc/assignments-api.ts";
-import { ClientApi, clientMethods } from "../rpc/client-api.ts";
+import { ClientApi } from "../rpc/client-api.ts";
+import { clientMethods } from "../rpc/client-methods.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
 import { type Listener, requestBudget, startListener } from "../rpc/listener.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { standaloneMetrics } from "./standalone-metrics.ts";
-import type { StandaloneSettings } from "./standalone-settings.ts";
+import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
 import { openStandaloneStorage, type StandaloneStorage, scaled } from "./standalone-storage.ts";
-
-export const NAMESPACE = "default";
-
-export interface StandaloneOptions {
-  readonly settings: StandaloneSettings;
-  readonly version: string;
-  /** Shards whose damage is accepted: what is readable is kept, the rest is lost. */
-  readonly acceptLoss: ReadonlySet<number>;
-  readonly clock: Clock;
-  readonly logger: Logger;
-  /** Told once when a device failed: the process must end at once, without a further answer. */
-  readonly onFault: (error: Error) => void;
-}
 
 /** A running server. */
 export class StandaloneServer {

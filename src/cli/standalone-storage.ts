@@ -13,7 +13,7 @@ import { DataDirectories, DirectoryRefused } from "../storage/data-directory.ts"
 import { KeyValueNode } from "../storage/key-value/node.ts";
 import { openSqliteLog } from "../storage/log.ts";
 import { EXIT, ExitError } from "./exit.ts";
-import { NAMESPACE, type StandaloneOptions } from "./standalone-server.ts";
+import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
 import type { StandaloneSettings } from "./standalone-settings.ts";
 
 export type OpenedShard = { readonly keyValue: KeyValue } | { readonly damage: Damage };

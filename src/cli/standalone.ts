@@ -5,7 +5,8 @@ import { systemClock } from "../ops/clock.ts";
 import { openLogger } from "../ops/logger.ts";
 import { resolveSettings, type Setting, SettingError } from "../ops/settings.ts";
 import { EXIT, ExitError } from "./exit.ts";
-import { NAMESPACE, StandaloneServer } from "./standalone-server.ts";
+import { NAMESPACE } from "./standalone-options.ts";
+import { StandaloneServer } from "./standalone-server.ts";
 import { STANDALONE_SETTINGS, type StandaloneSettings } from "./standalone-settings.ts";
 import { VERSION } from "./version.ts";
 

@@ -13,12 +13,11 @@ import { text } from "../lib/bytes.ts";
 import { CLIENT_CACHE_ENTRIES_DEFAULT } from "../model/limits.ts";
 import type { Int64 } from "../wire/reader.ts";
 import { Change } from "./changes.ts";
-import type { VariaClient } from "./client.ts";
 import { InvalidArgumentError } from "./errors.ts";
 import { type Key, keyBytes, type WireKey, wireKey } from "./keys.ts";
 import type { Notifications } from "./notifications.ts";
-import type { DeleteOptions, PutOptions } from "./options.ts";
-import type { PutResult } from "./records.ts";
+import type { DeleteOptions, GetOptions, PutOptions } from "./options.ts";
+import type { GetResult, PutResult } from "./records.ts";
 
 export interface CacheOptions<T> {
   /** Makes a value of a record's bytes. Default: reads them as JSON. */
@@ -42,9 +41,17 @@ interface Flight {
   told: { readonly versionId: Int64 | undefined } | undefined;
 }
 
+/** What a cache asks of its client. */
+interface Records {
+  get(key: Key, options: GetOptions): Promise<GetResult | undefined>;
+  put(key: Key, value: string | Uint8Array, options: PutOptions): Promise<PutResult>;
+  delete(key: Key, options: DeleteOptions): Promise<boolean>;
+  notifications(): Promise<Notifications>;
+}
+
 /** Made by `VariaClient.cache`. Values are shared by all who ask: do not change them. */
 export class RecordCache<T> {
-  readonly #client: VariaClient;
+  readonly #client: Records;
   readonly #notifications: Notifications;
   readonly #decode: (value: Uint8Array) => T;
   readonly #encode: (value: T) => string | Uint8Array;
@@ -56,7 +63,7 @@ export class RecordCache<T> {
   readonly #loads = new Map<string, Promise<T | undefined>>();
   #live = true;
 
-  private constructor(client: VariaClient, notifications: Notifications, options: CacheOptions<T>) {
+  private constructor(client: Records, notifications: Notifications, options: CacheOptions<T>) {
     this.#client = client;
     this.#notifications = notifications;
     this.#decode = options.decode ?? ((value) => JSON.parse(text(value)) as T);
@@ -66,7 +73,7 @@ export class RecordCache<T> {
   }
 
   /** @internal Resolves once subscribed. */
-  static async open<T>(client: VariaClient, options: CacheOptions<T>): Promise<RecordCache<T>> {
+  static async open<T>(client: Records, options: CacheOptions<T>): Promise<RecordCache<T>> {
     const { entriesMax = 1 } = options;
     if (!(entriesMax >= 1)) throw new InvalidArgumentError("entriesMax is not a number from 1");
     const cache = new RecordCache(client, await client.notifications(), options);

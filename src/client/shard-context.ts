@@ -2,8 +2,12 @@
 import type { Assignments } from "./assignments.ts";
 import type { BatchBounds } from "./batch.ts";
 import type { PendingBudget } from "./operation.ts";
-import type { ShardFeed } from "./shard-feed.ts";
 import type { ClientPorts } from "./transport.ts";
+
+/** A stream that follows one shard. */
+export interface FollowingStream {
+  assignmentsChanged(): void;
+}
 
 export interface ShardContext {
   readonly ports: ClientPorts;
@@ -17,7 +21,7 @@ export interface ShardContext {
   /** Range reads under way, to be failed when the client closes. */
   readonly openRanges: Set<{ fail(error: Error): void }>;
   /** Streams without an end, to be told when the assignments change. */
-  readonly feeds: Set<ShardFeed>;
+  readonly feeds: Set<FollowingStream>;
   /** What ends their readers when the client closes. */
   readonly closers: Set<() => void>;
 }

@@ -21,7 +21,7 @@ import type { Connection } from "./connection.ts";
 import { flushSoon } from "./flush-queue.ts";
 import { FRAME_PREFIX_BYTES, frameAll, prefixOf } from "./frame.ts";
 import type { BidiControls, Call } from "./method.ts";
-import type { RequestSide } from "./request.ts";
+import type { RequestSide } from "./request-side.ts";
 import type { MethodStats } from "./stats.ts";
 import { grpcTrailers, statusOf } from "./status.ts";
 

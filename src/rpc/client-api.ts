@@ -19,9 +19,6 @@ import {
 } from "../database/read.ts";
 import { indexRange } from "../database/secondary-index.ts";
 import { validateRead, validateWrite } from "../database/validate.ts";
-import { OxiaClient as Binary } from "../gen/bytes/io/oxia/proto/v1/client_pb.ts";
-import { OxiaClient as LegacyBinary } from "../gen/bytes/io/streamnative/oxia/proto/client_pb.ts";
-import { OxiaClient as Json } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import type { Bytes } from "../lib/bytes.ts";
 import { REPLY_BYTES_SOFT_MAX, STREAM_WRITES_IN_FLIGHT_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
@@ -32,9 +29,7 @@ import type { Int64 } from "../wire/reader.ts";
 import { decodeRangeRead, decodeRead, decodeWrite, type RangeRead, type Read } from "../wire/requests.ts";
 import { Writer } from "../wire/writer.ts";
 import { type Assignments, requireAuthority } from "./assignments-api.ts";
-import { getNotifications, getSequenceUpdates } from "./feeds-api.ts";
-import type { BidiControls, BidiHandler, Call, Method, ServedMethod, Sink } from "./method.ts";
-import { closeSession, createSession, keepAlive } from "./sessions-api.ts";
+import type { BidiControls, BidiHandler, Call, Sink } from "./method.ts";
 
 /** What the client API serves from, and the streams that it holds open. */
 export class ClientApi {
@@ -69,41 +64,6 @@ const REPLY_BYTES_INITIAL = 4096;
 /** … and one that answers a single get: an array of this size costs no allocation of its own. */
 const REPLY_BYTES_OF_ONE = 512;
 
-/** All methods of `OxiaClient` that are served, under both service names. */
-export function clientMethods(api: ClientApi): ServedMethod[] {
-  const served = (name: keyof typeof Binary.method, method: Method): ServedMethod => ({
-    paths: [`/${Binary.typeName}/${Binary.method[name].name}`, `/${LegacyBinary.typeName}/${Binary.method[name].name}`],
-    binary: Binary.method[name],
-    json: Json.method[name],
-    method,
-  });
-  return [
-    served("getShardAssignments", {
-      kind: "server-stream",
-      handle: (request, call, sink) => api.assignments.serve(request, call, sink),
-    }),
-    served("write", { kind: "unary", handle: (request, call) => write(api, request, call) }),
-    served("writeStream", { kind: "bidi", open: (call, controls) => openWriteStream(api, call, controls) }),
-    served("read", { kind: "server-stream", handle: (request, call, sink) => read(api, request, call, sink) }),
-    served("list", { kind: "server-stream", handle: (request, call, sink) => list(api, request, call, sink) }),
-    served("rangeScan", {
-      kind: "server-stream",
-      handle: (request, call, sink) => rangeScan(api, request, call, sink),
-    }),
-    served("getNotifications", {
-      kind: "server-stream",
-      handle: (request, call, sink) => getNotifications(api, request, call, sink),
-    }),
-    served("getSequenceUpdates", {
-      kind: "server-stream",
-      handle: (request, call, sink) => getSequenceUpdates(api, request, call, sink),
-    }),
-    served("createSession", { kind: "unary", handle: (request, call) => createSession(api, request, call) }),
-    served("keepAlive", { kind: "unary", handle: (request, call) => keepAlive(api, request, call) }),
-    served("closeSession", { kind: "unary", handle: (request, call) => closeSession(api, request, call) }),
-  ];
-}
-
 /** The leader of the shard that a call names. */
 function leaderFor(api: ClientApi, shard: Int64 | undefined, call: Call): Shard {
   if (shard !== undefined) requireAuthority(call);
@@ -112,7 +72,7 @@ function leaderFor(api: ClientApi, shard: Int64 | undefined, call: Call): Shard 
 
 // --- writes ---------------------------------------------------------------------------------------------------
 
-function write(api: ClientApi, request: Bytes, call: Call): Promise<Bytes> {
+export function write(api: ClientApi, request: Bytes, call: Call): Promise<Bytes> {
   api.requireOpen();
   const decoded = decodeWrite(request);
   const shard = leaderFor(api, decoded.shard, call);
@@ -120,7 +80,7 @@ function write(api: ClientApi, request: Bytes, call: Call): Promise<Bytes> {
   return shard.write(decoded, request);
 }
 
-function openWriteStream(api: ClientApi, call: Call, controls: BidiControls): BidiHandler {
+export function openWriteStream(api: ClientApi, call: Call, controls: BidiControls): BidiHandler {
   requireSingle(call, "namespace");
   const shardId = requireSingle(call, "shard-id");
   if (!/^[+-]?\d+$/.test(shardId)) {
@@ -237,7 +197,7 @@ class WriteStream implements BidiHandler {
 // --- reads ----------------------------------------------------------------------------------------------------
 
 /** What fits into one reply and needs no order is answered at once. */
-function read(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> | undefined {
+export function read(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> | undefined {
   const decoded = decodeRead(request);
   const shard = leaderFor(api, decoded.shard, call);
   validateRead(decoded);
@@ -277,14 +237,14 @@ function answerGets(shard: Shard, { gets }: Read, first: number, reply: Writer):
   return next;
 }
 
-function list(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> {
+export function list(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> {
   const decoded = decodeRangeRead(request);
   const shard = leaderFor(api, decoded.shard, call);
   shard.counters.lists++;
   return rangeRead(shard, decoded, call, sink, { plain: fillList, index: fillIndexList });
 }
 
-function rangeScan(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> {
+export function rangeScan(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> {
   const decoded = decodeRangeRead(request);
   const shard = leaderFor(api, decoded.shard, call);
   shard.counters.rangeScans++;

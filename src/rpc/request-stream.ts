@@ -12,7 +12,8 @@ import type { NativeCall } from "./call.ts";
 import { Code, StatusError } from "./code.ts";
 import { FrameDecoder, type Reserve } from "./frame.ts";
 import type { BidiHandler, Method } from "./method.ts";
-import { type IncompleteRequest, listen, type RequestPorts, type RequestSide } from "./request.ts";
+import { type IncompleteRequest, listen, type RequestPorts } from "./request.ts";
+import type { RequestSide } from "./request-side.ts";
 
 export type BidiMethod = Extract<Method, { kind: "bidi" }>;
 

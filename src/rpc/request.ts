@@ -11,21 +11,6 @@ import type { RequestBudget } from "./budget.ts";
 import type { CallStream } from "./call.ts";
 import { Code, StatusError } from "./code.ts";
 
-/** The request side of a call, as the call and the listeners of its stream see it. */
-export interface RequestSide {
-  data(chunk: Bytes): void;
-  /** The end of the request is in. */
-  end(): void;
-  /** A response was sent, or would have been if the call had not ended. */
-  sent(): void;
-  /** The handler takes requests again. */
-  resume(): void;
-  /** The call's status is decided. */
-  callEnded(): void;
-  /** The handler has ended a call whose status was decided before. */
-  handlerEnded(): void;
-}
-
 /** What the request sides of a listener share. */
 export interface RequestPorts {
   readonly budget: RequestBudget;

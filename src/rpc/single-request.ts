@@ -10,7 +10,8 @@ import type { NativeCall } from "./call.ts";
 import { Code, StatusError } from "./code.ts";
 import { FrameDecoder, type Reserve } from "./frame.ts";
 import type { Method } from "./method.ts";
-import { type IncompleteRequest, listen, type RequestPorts, type RequestSide } from "./request.ts";
+import { type IncompleteRequest, listen, type RequestPorts } from "./request.ts";
+import type { RequestSide } from "./request-side.ts";
 
 export type SingleMethod = Extract<Method, { kind: "unary" | "server-stream" }>;
 

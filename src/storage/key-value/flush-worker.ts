@@ -4,8 +4,9 @@ import type { Offset, Timestamp } from "../../model/ids.ts";
 import type { KeySorting } from "../../model/keys.ts";
 import { Refusal } from "../../model/refusal.ts";
 import { explainError, type SqliteErrorKind, sqliteErrorKind } from "../sqlite.ts";
-import { type Flushed, Flusher, type Opened, type StoredState } from "./flush.ts";
+import { type Flushed, Flusher, type Opened } from "./flush.ts";
 import type { NotificationRun } from "./notification-tail.ts";
+import type { StoredState } from "./stored-state.ts";
 import type { SharedTable } from "./table.ts";
 
 export type FlushRequest =

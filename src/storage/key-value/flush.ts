@@ -12,7 +12,6 @@
 import type { Database } from "bun:sqlite";
 import { existsSync, renameSync, rmSync, statSync } from "node:fs";
 import { assert } from "../../lib/assert.ts";
-import { crc32c } from "../../lib/crc32c.ts";
 import { NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
 import { type KeySorting, keyOrder } from "../../model/keys.ts";
 import {
@@ -22,7 +21,7 @@ import {
   KEY_VALUE_WAL_BYTES_MAX,
   NOTIFICATION_BATCHES_PER_TRIM_MAX,
 } from "../../model/limits.ts";
-import type { AppliedState, Damage } from "../../ports.ts";
+import type { Damage } from "../../ports.ts";
 import { syncFile } from "../files.ts";
 import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { BLOCK_SCHEMA, BlockMerger, type Merged } from "./block-merge.ts";
@@ -36,17 +35,9 @@ import {
 } from "./notification-store.ts";
 import type { NotificationRun } from "./notification-tail.ts";
 import { addToHash, type RecordHash } from "./record-hash.ts";
+import { readState, STATE_SCHEMA, type StoredState, writeState } from "./stored-state.ts";
 import { type SharedTable, Table } from "./table.ts";
 import { blocks, readableRecords, scan } from "./verify.ts";
-
-/** What a file holds, as stored by its last flush. */
-export interface StoredState {
-  readonly applied: AppliedState;
-  /** The last entry that told subscribers anything; -1 = none. */
-  readonly told: Offset;
-  readonly rowCount: number;
-  readonly hash: RecordHash;
-}
 
 export interface Opened {
   readonly state: StoredState | undefined;
@@ -225,11 +216,7 @@ export class Flusher {
         autocheckpointPages: 0,
         walBytesKept: KEY_VALUE_WAL_BYTES_MAX,
       });
-      for (const sql of [BLOCK_SCHEMA, ...NOTIFICATION_SCHEMA]) database.run(sql);
-      database.run(
-        "CREATE TABLE IF NOT EXISTS meta(id INTEGER PRIMARY KEY CHECK(id = 0), offset INTEGER NOT NULL, term INTEGER NOT NULL," +
-          " version INTEGER NOT NULL, rows INTEGER NOT NULL, hash_low INTEGER NOT NULL, hash_high INTEGER NOT NULL, told INTEGER NOT NULL, crc INTEGER NOT NULL)",
-      );
+      for (const sql of [BLOCK_SCHEMA, STATE_SCHEMA, ...NOTIFICATION_SCHEMA]) database.run(sql);
       writer = { database, merger: new BlockMerger(database, path, keyOrder(this.#sortingOf(path))) };
     } else {
       this.#writers.delete(path);
@@ -271,37 +258,4 @@ function checkpoint(database: Database): boolean {
 
 function walBytes(path: string): number {
   return existsSync(`${path}-wal`) ? statSync(`${path}-wal`).size : 0;
-}
-
-type MetaRow = [
-  offset: number,
-  term: number,
-  version: number,
-  rows: number,
-  low: number,
-  high: number,
-  told: number,
-  crc: number,
-];
-
-function metaCrc(values: readonly number[]): number {
-  return crc32c(new TextEncoder().encode(values.join(",")));
-}
-
-function writeState(database: Database, { applied, told, rowCount, hash }: StoredState): void {
-  const values = [applied.offset, applied.term, applied.versionId, rowCount, hash.low, hash.high, told];
-  database
-    .query("INSERT OR REPLACE INTO meta VALUES(0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
-    .run(...(values as [number, number, number, number, number, number, number]), metaCrc(values));
-}
-
-/** Undefined for a file that nothing was flushed to. Throws when the stored state is not what was written. */
-export function readState(database: Database): StoredState | undefined {
-  const query = database.query("SELECT offset, term, version, rows, hash_low, hash_high, told, crc FROM meta");
-  const [row] = query.values() as MetaRow[];
-  if (row === undefined) return undefined;
-  const [offset, term, versionId, rowCount, low, high, told, crc] = row;
-  if (crc !== metaCrc(row.slice(0, 7)))
-    throw new Error("the stored state has another checksum than it was written with");
-  return { applied: { offset, term, versionId }, told, rowCount, hash: { low, high } };
 }

@@ -22,10 +22,10 @@ import type { SqliteErrorKind } from "../sqlite.ts";
 import { startWorker } from "../start-worker.ts";
 import { BackgroundScan } from "./background-scan.ts";
 import { ChunkPool } from "./chunk-pool.ts";
-import type { StoredState } from "./flush.ts";
 import type { FlushAnswers, FlushReply, FlushRequest } from "./flush-worker.ts";
 import { KeyValueReader } from "./reader.ts";
-import { SqliteKeyValue } from "./shard-state.ts";
+import { SqliteKeyValue, type StateHost } from "./shard-state.ts";
+import type { StoredState } from "./stored-state.ts";
 import { Table } from "./table.ts";
 
 export interface KeyValueNodeOptions {
@@ -75,7 +75,7 @@ class FlushError extends Error {
   }
 }
 
-export class KeyValueNode {
+export class KeyValueNode implements StateHost {
   readonly pool = new ChunkPool();
   readonly clock: Clock;
   readonly stats: KeyValueStats = {

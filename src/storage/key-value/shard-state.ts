@@ -26,23 +26,42 @@ import type {
   KeyValueSnapshot,
   NotificationEntries,
 } from "../../ports.ts";
+import type { ChunkPool } from "./chunk-pool.ts";
 import { MergedCursor } from "./cursor.ts";
-import type { StoredState } from "./flush.ts";
-import type { KeyValueNode } from "./node.ts";
 import { type NotificationRun, NotificationTail } from "./notification-tail.ts";
 import { type KeyValueReader, StoredCursor } from "./reader.ts";
 import { addToHash, hashToBigInt, type RecordHash } from "./record-hash.ts";
 import { type Layer, orderRange, SqliteSnapshot } from "./snapshot.ts";
+import type { StoredState } from "./stored-state.ts";
 import { type Address, hashKey, type KeyProbe, NOWHERE, probeOf, Table } from "./table.ts";
 import { type OrderRange, TableOrder } from "./table-order.ts";
 
 /** Keys copied per turn when a flushed table is compacted into the cache. */
 const COMPACT_KEYS_PER_TURN = 2000;
 
+/** What a shard's state asks of the node, which owns memory, connections and the flush Worker (node.ts). */
+export interface StateHost {
+  readonly pool: ChunkPool;
+  readonly clock: Clock;
+  readonly stats: { tableHits: number; fileReads: number };
+  readonly full: boolean;
+  committed(shard: SqliteKeyValue): void;
+  room(): Promise<void> | undefined;
+  flushNow(shard: SqliteKeyValue): Promise<void>;
+  trimNotifications(shard: SqliteKeyValue, before: Timestamp): Promise<Offset | undefined>;
+  readThroughTable(shard: SqliteKeyValue, current: Table | undefined): Table | undefined;
+  cacheAdded(shard: SqliteKeyValue, table: Table): void;
+  cacheGrew(bytes: number): void;
+  reader(path: string): KeyValueReader;
+  snapshotReader(path: string): Promise<KeyValueReader>;
+  returnSnapshotReader(reader: KeyValueReader): void;
+  closed(shard: SqliteKeyValue): Promise<void>;
+}
+
 export class SqliteKeyValue implements KeyValue {
   readonly path: string;
   readonly order: KeyOrder;
-  readonly #node: KeyValueNode;
+  readonly #node: StateHost;
   applied: AppliedState;
   rowCount: number;
   readonly #hash: RecordHash;
@@ -73,7 +92,7 @@ export class SqliteKeyValue implements KeyValue {
   damage: Damage | undefined;
   #closed = false;
 
-  constructor(node: KeyValueNode, path: string, order: KeyOrder, state: StoredState, trimmed: Offset) {
+  constructor(node: StateHost, path: string, order: KeyOrder, state: StoredState, trimmed: Offset) {
     this.#node = node;
     this.path = path;
     this.order = order;

@@ -2,7 +2,7 @@
 import { type KeySorting, keyOrder } from "../../model/keys.ts";
 import type { Damage } from "../../ports.ts";
 import { explainError, openSqlite, sqliteErrorKind } from "../sqlite.ts";
-import { readState } from "./flush.ts";
+import { readState } from "./stored-state.ts";
 import { scan } from "./verify.ts";
 
 export interface VerifyRequest {

@@ -9,9 +9,9 @@ import type { Damage } from "../../ports.ts";
 import { BlockView, isWhole, recordCrc, type StoredBlock } from "./block.ts";
 import { placeOf } from "./block-merge.ts";
 import { ChunkPool } from "./chunk-pool.ts";
-import type { StoredState } from "./flush.ts";
 import { scanNotifications } from "./notification-store.ts";
 import { addToHash, type RecordHash, sameHash } from "./record-hash.ts";
+import type { StoredState } from "./stored-state.ts";
 import { probeOf, Table } from "./table.ts";
 
 /** Records saved at a time. */

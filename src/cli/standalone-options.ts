@@ -1,0 +1,17 @@
+/** What a standalone server is started with. */
+import type { Clock, Logger } from "../ports.ts";
+import type { StandaloneSettings } from "./standalone-settings.ts";
+
+/** The one namespace that it serves. */
+export const NAMESPACE = "default";
+
+export interface StandaloneOptions {
+  readonly settings: StandaloneSettings;
+  readonly version: string;
+  /** Shards whose damage is accepted: what is readable is kept, the rest is lost. */
+  readonly acceptLoss: ReadonlySet<number>;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told once when a device failed: the process must end at once, without a further answer. */
+  readonly onFault: (error: Error) => void;
+}
