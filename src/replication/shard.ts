@@ -49,6 +49,9 @@ export interface ShardOptions extends TermOptions {
   readonly sessionsMax?: number;
 }
 
+/** Keys looked at for sessions before the event loop has its turn. */
+const KEYS_PER_TURN = 1024;
+
 /** Operations since the start of this leadership. */
 export interface ShardCounters {
   puts: number;
@@ -243,11 +246,16 @@ export class Shard {
 
   /** Sessions are in the state; their time begins anew with each leader. */
   async #takeOverSessions(): Promise<void> {
-    await this.kv.ordered();
-    const cursor = this.kv.cursor(sessionsRange(this.order.sorting));
-    while (cursor.next()) {
-      const id = sessionIdOf(cursor.key);
-      if (id !== undefined) this.#sessions.add(id, sessionTimeoutMs(rowValue(cursor.row)));
+    const snapshot = await this.kv.snapshot();
+    try {
+      const cursor = snapshot.cursor(sessionsRange(this.order.sorting));
+      for (let steps = 1; cursor.next(); steps++) {
+        const id = sessionIdOf(cursor.key);
+        if (id !== undefined) this.#sessions.add(id, sessionTimeoutMs(rowValue(cursor.row)));
+        if (steps % KEYS_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+    } finally {
+      snapshot.release();
     }
   }
 
