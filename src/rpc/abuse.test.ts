@@ -1,22 +1,23 @@
 /**
  * Clients that mean harm, or know no better: each is bounded or cut off, and the requests of others go on meanwhile.
  */
-import { afterEach, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
-import { Code, Connection, frame } from "../../test/harness/grpc.ts";
+import { Code, frame } from "../../test/harness/grpc.ts";
 import { END_HEADERS, FrameType, http2Frame, RawConnection } from "../../test/harness/raw-http2.ts";
-import { listenForTest, oxiaMethods, pathOf, type TestListener, until } from "../../test/harness/rpc-server.ts";
+import { closeAfterEach, connect, connectRaw, listen } from "../../test/harness/rpc-fixture.ts";
+import { pathOf, type TestListener, until } from "../../test/harness/rpc-server.ts";
 import { type Bytes, EMPTY_BYTES } from "../lib/bytes.ts";
 import {
   CONNECTION_UNSENT_BYTES_MAX,
   HEADER_BYTES_MAX,
-  PING_STRIKES_MAX,
   STREAM_RESETS_BURST,
   STREAM_UNSENT_BYTES_MAX,
-  STREAMS_PER_CONNECTION_MAX,
 } from "../model/limits.ts";
 import { requestBudget } from "./listener.ts";
 import type { BidiControls, Method } from "./method.ts";
+
+closeAfterEach();
 
 const WRITE = pathOf("write");
 const echo: Method = { kind: "unary", handle: (request) => request };
@@ -33,34 +34,9 @@ const bidiEcho: Method = {
   }),
 };
 
-let open: { close(): unknown }[] = [];
-afterEach(async () => {
-  for (const each of open.reverse()) await each.close();
-  open = [];
-});
-
-async function listen(handlers: Parameters<typeof oxiaMethods>[0] = { write: echo }, options = {}) {
-  const listener = await listenForTest(oxiaMethods(handlers), options);
-  open.push({ close: () => listener.close({ graceMs: 0 }) });
-  return listener;
-}
-
-async function rawTo(listener: TestListener): Promise<RawConnection> {
-  const raw = await RawConnection.open(listener.address);
-  open.push(raw);
-  raw.greet();
-  return raw;
-}
-
-async function grpcTo(listener: TestListener): Promise<Connection> {
-  const connection = await Connection.open(listener.address);
-  open.push(connection);
-  return connection;
-}
-
 /** Makes calls one after the other while `attack` runs; all of them must be answered. */
 async function expectOthersServed(listener: TestListener, attack: () => Promise<unknown>): Promise<void> {
-  const connection = await grpcTo(listener);
+  const connection = await connect(listener);
   let attacking = true;
   const others = (async () => {
     let calls = 0;
@@ -114,9 +90,9 @@ const CONTINUATION = 9;
 describe("floods", () => {
   test("of stream resets end their connection", async () => {
     const listener = await listen({ write: hanging, list: { kind: "server-stream", handle: async () => {} } });
-    const others = await listen();
+    const others = await listen({ write: echo });
     await expectOthersServed(others, async () => {
-      const raw = await rawTo(listener);
+      const raw = await connectRaw(listener);
       const headers = raw.headersOf(WRITE);
       const cancel = Uint8Array.of(0, 0, 0, 8);
       const openAndReset = (stream: number) =>
@@ -133,17 +109,17 @@ describe("floods", () => {
   });
 
   test("of pings end their connection, whether they come at once or one by one", async () => {
-    const listener = await listen();
+    const listener = await listen({ write: echo });
     await expectOthersServed(listener, async () => {
       expect(
         await flood(
-          await rawTo(listener),
+          await connectRaw(listener),
           repeat(100, () => times(1000, ping)),
         ),
       ).toBe(true);
       expect(
         await flood(
-          await rawTo(listener),
+          await connectRaw(listener),
           repeat(1000, () => ping),
         ),
       ).toBe(true);
@@ -151,12 +127,12 @@ describe("floods", () => {
   });
 
   test("of SETTINGS end their connection", async () => {
-    const listener = await listen();
+    const listener = await listen({ write: echo });
     const settings = http2Frame(FrameType.SETTINGS, 0, 0, EMPTY_BYTES);
     await expectOthersServed(listener, async () => {
       expect(
         await flood(
-          await rawTo(listener),
+          await connectRaw(listener),
           repeat(100, () => times(1000, settings)),
         ),
       ).toBe(true);
@@ -164,9 +140,9 @@ describe("floods", () => {
   });
 
   test("of CONTINUATION frames end their connection or their stream", async () => {
-    const listener = await listen();
+    const listener = await listen({ write: echo });
     await expectOthersServed(listener, async () => {
-      const raw = await rawTo(listener);
+      const raw = await connectRaw(listener);
       raw.send(http2Frame(FrameType.HEADERS, 0, 1, raw.headersOf(WRITE)));
       const more = http2Frame(CONTINUATION, 0, 1, new Uint8Array(16_000));
       expect(
@@ -179,9 +155,9 @@ describe("floods", () => {
   });
 
   test("of empty DATA frames end their connection or cost nothing", async () => {
-    const listener = await listen();
+    const listener = await listen({ write: echo });
     await expectOthersServed(listener, async () => {
-      const raw = await rawTo(listener);
+      const raw = await connectRaw(listener);
       raw.call(WRITE);
       await flood(
         raw,
@@ -192,60 +168,14 @@ describe("floods", () => {
   });
 
   test("of WINDOW_UPDATEs hurt nobody", async () => {
-    const listener = await listen();
+    const listener = await listen({ write: echo });
     const update = http2Frame(FrameType.WINDOW_UPDATE, 0, 0, Uint8Array.of(0, 0, 0, 1));
     await expectOthersServed(listener, async () => {
       await flood(
-        await rawTo(listener),
+        await connectRaw(listener),
         repeat(50, () => times(1000, update)),
       );
     });
-  });
-});
-
-describe("clients that are merely busy", () => {
-  test("keep their connection over more cancellations than Bun allows by default", async () => {
-    const listener = await listen({ write: hanging, read: { kind: "server-stream", handle: async () => {} } });
-    const connection = await grpcTo(listener);
-    for (let round = 0; round < 30; round++) {
-      const calls = Array.from({ length: 100 }, () => connection.open(WRITE, () => {}));
-      for (const call of calls) call.send(EMPTY_BYTES);
-      await until(() => listener.stats().methods[0]!.started === (round + 1) * 100, "the calls");
-      for (const call of calls) call.cancel();
-      await Promise.all(calls.map((call) => call.ended));
-    }
-    expect((await connection.call(pathOf("read"), EMPTY_BYTES)).code).toBe(Code.OK);
-  });
-
-  test("may ping as often as gRPC's servers allow", async () => {
-    const listener = await listen();
-    const raw = await rawTo(listener);
-    for (let i = 0; i <= PING_STRIKES_MAX; i++) raw.send(ping);
-    raw.call(WRITE, frame(EMPTY_BYTES));
-    await until(() => listener.stats().methods[0]!.handled[Code.OK] === 1, "the answer");
-    expect(listener.connections()).toBe(1);
-  });
-
-  test("read large replies in parallel", async () => {
-    const reply = new Uint8Array(200_000);
-    const listener = await listen({ write: { kind: "unary", handle: () => reply } });
-    const connection = await grpcTo(listener);
-    const replies = await Promise.all(Array.from({ length: 200 }, () => connection.call(WRITE, EMPTY_BYTES)));
-    expect(replies.filter(({ code, messages }) => code === Code.OK && messages[0]!.length === 200_000)).toHaveLength(
-      200,
-    );
-  });
-
-  test("that open more streams than one connection may have get those refused, and keep the others", async () => {
-    const listener = await listen({ write: hanging, read: { kind: "server-stream", handle: async () => {} } });
-    const raw = await rawTo(listener);
-    for (let i = 0; i < STREAMS_PER_CONNECTION_MAX + 300; i++) raw.call(WRITE, frame(EMPTY_BYTES));
-    const [stats] = listener.stats().methods;
-    await until(() => stats!.started === STREAMS_PER_CONNECTION_MAX, "the streams");
-    const before = raw.received;
-    raw.send(ping);
-    await until(() => raw.received > before, "a sign of life");
-    expect([stats!.active, listener.connections()]).toEqual([STREAMS_PER_CONNECTION_MAX, 1]);
   });
 });
 
@@ -276,7 +206,7 @@ describe("nonsense", () => {
   });
 
   test("from the first byte on ends at most its own connection", async () => {
-    const listener = await listen();
+    const listener = await listen({ write: echo });
     await expectOthersServed(listener, () =>
       fc.assert(
         fc.asyncProperty(
@@ -297,8 +227,8 @@ describe("nonsense", () => {
   });
 
   test("in headers is answered, over HTTP/2 and for every content type", async () => {
-    const listener = await listen();
-    const raw = await rawTo(listener);
+    const listener = await listen({ write: echo });
+    const raw = await connectRaw(listener);
     const types = ["application/grpc", "application/proto", "application/grpc-web", "application/json", "", "\xff"];
     for (const type of types) {
       for (const value of ["\x80\xff", "\u0001", " a ", "%", "a,b", ""]) {
@@ -315,7 +245,7 @@ describe("nonsense", () => {
 test("streams that their handler has paused do not hold up the other calls of their connection", async () => {
   const paused: Method = { kind: "bidi", open: () => ({ message: () => false, end: () => {} }) };
   const listener = await listen({ write: echo, writeStream: paused });
-  const connection = await grpcTo(listener);
+  const connection = await connect(listener);
   for (let i = 0; i < 20; i++) {
     const call = connection.open(pathOf("writeStream"), () => {});
     for (let k = 0; k < 20; k++) call.send(new Uint8Array(5_000));
@@ -329,8 +259,8 @@ test("streams that their handler has paused do not hold up the other calls of th
 });
 
 test("headers past the limit are refused, and the connection lives on", async () => {
-  const listener = await listen();
-  const connection = await grpcTo(listener);
+  const listener = await listen({ write: echo });
+  const connection = await connect(listener);
   const filler = "x".repeat(HEADER_BYTES_MAX);
   expect((await connection.call(WRITE, EMPTY_BYTES, { headers: { filler } })).lost).toBe(true);
   expect((await connection.call(WRITE, EMPTY_BYTES)).code).toBe(Code.OK);
@@ -358,7 +288,7 @@ describe("clients that do not read", () => {
   test("a stream hold one stream's worth, and its handler waits", async () => {
     const { state, method } = endless(10_000);
     const listener = await listen({ write: echo, read: method });
-    const raw = await rawTo(listener);
+    const raw = await connectRaw(listener);
     raw.call(pathOf("read"), frame(EMPTY_BYTES));
     await expectOthersServed(listener, () => new Promise((resolve) => setTimeout(resolve, 100)));
     expect(state.produced).toBeGreaterThan(65_535);
@@ -370,7 +300,7 @@ describe("clients that do not read", () => {
   test("hundreds of streams hold one connection's worth", async () => {
     const { state, method } = endless(100_000);
     const listener = await listen({ write: echo, read: method });
-    const raw = await rawTo(listener);
+    const raw = await connectRaw(listener);
     for (let i = 0; i < 500; i++) raw.call(pathOf("read"), frame(EMPTY_BYTES));
     await until(() => listener.stats().methods.find(({ method }) => method === "Read")!.started === 500, "the calls");
     await expectOthersServed(listener, () => new Promise((resolve) => setTimeout(resolve, 100)));
@@ -392,8 +322,8 @@ describe("clients that do not read", () => {
         },
       },
     });
-    const connection = await grpcTo(listener);
-    const raw = await rawTo(listener);
+    const connection = await connect(listener);
+    const raw = await connectRaw(listener);
     for (let i = 0; i < 100; i++) raw.call(WRITE, frame(EMPTY_BYTES));
     await until(() => listener.stats().methods[0]!.started === 100, "the calls");
     expect((await connection.call(WRITE, EMPTY_BYTES)).code).toBe(Code.OK);
@@ -406,7 +336,7 @@ describe("clients that do not read", () => {
   test("a reply lose it at their deadline", async () => {
     const { state, method } = endless(10_000);
     const listener = await listen({ write: echo, read: method });
-    const raw = await rawTo(listener);
+    const raw = await connectRaw(listener);
     raw.call(pathOf("read"), frame(EMPTY_BYTES), { "grpc-timeout": "50m" });
     await until(() => state.cancelled === 1, "the deadline");
     const read = listener.stats().methods.find(({ method }) => method === "Read")!;
@@ -431,7 +361,7 @@ describe("requests in flight", () => {
         budget: requestBudget(250 * KiB, limits.messageBytesMax),
       },
     );
-    const connection = await grpcTo(listener);
+    const connection = await connect(listener);
     const first = [0, 1].map(() => connection.call(WRITE, new Uint8Array(100 * KiB)));
     await until(() => answers.length === 2, "two calls");
     expect(listener.stats().requestBytesInFlight).toBe(200 * KiB);
@@ -450,14 +380,14 @@ describe("requests in flight", () => {
         budget: requestBudget(10, 300 * KiB),
       },
     );
-    const reply = await (await grpcTo(listener)).call(WRITE, new Uint8Array(300 * KiB));
+    const reply = await (await connect(listener)).call(WRITE, new Uint8Array(300 * KiB));
     expect(reply.code).toBe(Code.OK);
   });
 
   test("count on after a cancellation until their handler has ended", async () => {
     const { promise, resolve } = Promise.withResolvers<Bytes>();
     const listener = await listen({ write: { kind: "unary", handle: () => promise } });
-    const connection = await grpcTo(listener);
+    const connection = await connect(listener);
     const call = connection.open(WRITE, () => {});
     call.send(new Uint8Array(100));
     call.halfClose();
@@ -493,7 +423,7 @@ describe("requests in flight", () => {
     const limits = { messageBytesMax: 100 * KiB };
     const budget = requestBudget(400 * KiB, limits.messageBytesMax);
     const listener = await listen({ write: echo, writeStream: method }, { limits, budget });
-    const call = (await grpcTo(listener)).open(pathOf("writeStream"), () => {});
+    const call = (await connect(listener)).open(pathOf("writeStream"), () => {});
     for (let i = 0; i < 20; i++) call.send(new Uint8Array(100 * KiB));
     call.halfClose();
     await until(() => state.got === 4, "the first messages"); // the fourth goes beyond the share of streams, alone
@@ -513,7 +443,7 @@ describe("requests in flight", () => {
     const limits = { messageBytesMax: 200 * KiB };
     const budget = requestBudget(250 * KiB, limits.messageBytesMax);
     const listener = await listen({ writeStream: bidiEcho }, { limits, budget });
-    const connections = await Promise.all(Array.from({ length: 6 }, () => grpcTo(listener)));
+    const connections = await Promise.all(Array.from({ length: 6 }, () => connect(listener)));
     let answered = 0;
     const calls = connections.map((connection) => connection.open(pathOf("writeStream"), () => answered++));
     const whole = frame(new Uint8Array(200 * KiB));
@@ -527,7 +457,7 @@ describe("requests in flight", () => {
   test("of a cancelled stream are free once it is answered to the end, or told to be over", async () => {
     const { state, method } = manual({ ends: false }); // a client of Bun's half-closes as it cancels
     const listener = await listen({ writeStream: method });
-    const connection = await grpcTo(listener);
+    const connection = await connect(listener);
     const call = connection.open(pathOf("writeStream"), () => {});
     for (let i = 0; i < 3; i++) call.send(new Uint8Array(100));
     await until(() => state.got === 3, "the messages");
