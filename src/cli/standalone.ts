@@ -1,5 +1,6 @@
 /** `varia standalone`: settings, start, signals, and what is printed for a newcomer. */
 import { readFileSync } from "node:fs";
+import { basename, relative } from "node:path";
 import type { Command } from "commander";
 import { systemClock } from "../ops/clock.ts";
 import { openLogger } from "../ops/logger.ts";
@@ -111,9 +112,17 @@ function banner(server: StandaloneServer, settings: StandaloneSettings): string 
     `http   http://${at(reachable(settings.metricsAddr.host), server.httpPort)}`,
     "",
     "Try it:",
-    `  varia client${flags} put greeting hello`,
-    `  varia client${flags} get greeting`,
+    `  ${command()} client${flags} put greeting hello`,
+    `  ${command()} client${flags} get greeting`,
   ].join("\n");
+}
+
+/** How this executable is called from where it was started: by its name when the path finds it. */
+function command(): string {
+  const { execPath } = process;
+  if (basename(execPath) !== "varia" || Bun.which("varia") === execPath) return "varia";
+  const path = relative(process.cwd(), execPath);
+  return path.startsWith("..") ? execPath : `./${path}`;
 }
 
 /** Resolves at the first SIGINT or SIGTERM; a second one ends the process at once. */
