@@ -1,0 +1,142 @@
+/**
+ * The rules by which a replica takes a leader's entries: Truncate, the first message of a Replicate stream, each
+ * Append, SendSnapshot. A leader refuses them all (safety.md §3).
+ *
+ * Source: safety.md §1 (check (b)), §3, §6, §11; semantics.md §8.1, §8.3, §8.4, §8.6.
+ */
+import { NO_OFFSET, NO_TERM, type Offset, type Term } from "../model/ids.ts";
+import { notThisReplica } from "./fencing.ts";
+import {
+  accept,
+  endReplica,
+  type Outcome,
+  type Refused,
+  type Replica,
+  type Requests,
+  refuse,
+  sameHead,
+} from "./replica-state.ts";
+
+/** What a leader answers to another leader's calls. Two leaders of one term, and a leader cut by itself, otherwise (§3). */
+export function refusedByLeader(replica: Replica, { term }: { readonly term: Term }): Refused {
+  if (term !== NO_TERM && term !== replica.promise) return wrongTerm(replica, term);
+  return refuse(replica, "INVALID_STATUS", `this replica leads term ${replica.promise}`);
+}
+
+/**
+ * Truncate names the head it expects and is refused from the first append of the term on, and below what is applied
+ * (§6). A late one would cut entries that were acked since. An entry of the term in the log is such an append, also if
+ * the process has forgotten it.
+ */
+export function truncate(replica: Replica, request: Requests["Truncate"]): Outcome<"Truncate"> {
+  const { term, keep, held, expectedHead } = request;
+  if (term !== replica.promise) return wrongTerm(replica, term);
+  const other = notThisReplica(replica, request.replicaId);
+  if (other !== undefined) return other;
+  if (replica.streaming) return refuse(replica, "RESOURCE_CONFLICT", "a replicate stream is open");
+  if (replica.head.term >= term) return truncateTooLate(replica);
+  if (expectedHead !== undefined && !sameHead(expectedHead, replica.head)) {
+    return refuse(replica, "RESOURCE_CONFLICT", "the head is not the one that the leader expects");
+  }
+  if (keep.offset < replica.applied) {
+    return refuse(replica, "FAILED_PRECONDITION", `entries up to ${replica.applied} are applied`, true);
+  }
+  if (held === undefined || keep.offset > replica.head.offset) {
+    return refuse(replica, "INVALID_ARGUMENT", `there is no entry at offset ${keep.offset} to keep`);
+  }
+  return accept({ ...replica, state: "follower", head: held, verified: NO_OFFSET }, { keep: keep.offset });
+}
+
+export function truncateTooLate(replica: Replica): Refused {
+  return refuse(replica, "INVALID_STATUS", `an entry of term ${replica.promise} has been appended`);
+}
+
+/**
+ * The first message of a stream. A head below what this id has acked to this leader is an older copy of the disk: its
+ * id ends (§1, check (b)); so nothing is taken before the stamp has been checked, after a start (check (c)).
+ */
+export function openReplicate(replica: Replica, request: Requests["OpenReplicate"]): Outcome<"OpenReplicate"> {
+  const { term, replicaId, ackedOffset } = request;
+  if (replica.streaming) return refuse(replica, "RESOURCE_CONFLICT", "a replicate stream is open");
+  if (term !== replica.promise && !(term === NO_TERM && replicaId === undefined)) return wrongTerm(replica, term);
+  const other = notThisReplica(replica, replicaId);
+  if (other !== undefined) return other;
+  if (replicaId !== undefined && !replica.introduced) {
+    return refuse(replica, "NOT_INITIALIZED", "no coordinator has been heard since the start");
+  }
+  if (replicaId !== undefined && ackedOffset > replica.head.offset) {
+    const why = `the head is ${replica.head.offset}, but ${ackedOffset} has been acked: an older copy of the disk`;
+    return refuse(endReplica(replica, why), "NODE_IS_NOT_MEMBER", why);
+  }
+  return accept({ ...replica, streaming: true }, { ackedOffset });
+}
+
+/**
+ * One Append. It counts only if the entry before is the same here and there, by term and chain CRC; an entry that is
+ * held already counts only if it is the same one (§6: a longer log of an old term would be acked and applied unread).
+ * Without an entry nothing is verified and the state stays. Entries that are applied here and that the leader does not
+ * have are an alarm, never cut.
+ */
+export function append(replica: Replica, request: Requests["Append"]): Outcome<"Append"> {
+  const { term, entry, commitOffset, held } = request;
+  if (!replica.streaming) return refuse(replica, "RESOURCE_CONFLICT", "the stream has ended");
+  if (term !== replica.promise && term !== NO_TERM) return wrongTerm(replica, term);
+  if (entry === undefined) {
+    return accept(replica, { write: false, applyUpTo: applicable(replica, commitOffset) });
+  }
+  const refused = previousDiffers(replica, request) ?? heldDiffers(replica, request);
+  if (refused !== undefined) return refused;
+  const verified = Math.max(replica.verified, entry.offset);
+  const next: Replica = { ...replica, state: "following", verified };
+  return accept(next, { write: held === undefined, applyUpTo: applicable(next, commitOffset) });
+}
+
+/**
+ * SendSnapshot, by its first chunk; `next` holds once it is installed whole and switched to. Refused when it lies below
+ * what is applied (§6), and below what this term's leader has been acked: a late one of the same term would drop entries
+ * that a majority was counted on.
+ */
+export function sendSnapshot(replica: Replica, request: Requests["SendSnapshot"]): Outcome<"SendSnapshot"> {
+  const { term, last } = request;
+  if (replica.streaming) return refuse(replica, "RESOURCE_CONFLICT", "a replicate stream is open");
+  if (term !== replica.promise) return wrongTerm(replica, term);
+  const other = notThisReplica(replica, request.replicaId);
+  if (other !== undefined) return other;
+  if (request.replicaId === undefined) {
+    return refuse(replica, "FAILED_PRECONDITION", "a snapshot of a reference server cannot be read");
+  }
+  const acked = replica.head.term >= term ? replica.head.offset : replica.verified;
+  if (last.offset < Math.max(replica.applied, acked)) {
+    return refuse(replica, "FAILED_PRECONDITION", `entries above ${last.offset} are applied or acked`);
+  }
+  const state = replica.state === "following" ? "following" : "follower";
+  const next: Replica = { ...replica, state, head: last, applied: last.offset, verified: last.offset };
+  return accept(next, { last });
+}
+
+function wrongTerm(replica: Replica, term: Term): Refused {
+  return refuse(replica, "INVALID_TERM", `term ${term} is not the promised ${replica.promise}`);
+}
+
+/** Applied <= what this term's leader has verified, not what the log happens to hold (§6). */
+function applicable(replica: Replica, commitOffset: Offset): Offset {
+  return Math.max(replica.applied, Math.min(commitOffset, replica.verified));
+}
+
+function previousDiffers(replica: Replica, request: Requests["Append"]): Refused | undefined {
+  const { entry, previous, heldBefore } = request;
+  if (entry === undefined) return undefined;
+  if (heldBefore === undefined) {
+    const message = `entry ${entry.offset} can not immediately follow ${replica.head.offset}`;
+    return refuse(replica, "UNKNOWN", `${message}: oxia: invalid next offset in wal`);
+  }
+  if (previous === undefined || sameHead(previous, heldBefore)) return undefined;
+  const alarm = heldBefore.offset <= replica.applied;
+  return refuse(replica, "RESOURCE_CONFLICT", `the entry before ${entry.offset} is another one here`, alarm);
+}
+
+function heldDiffers(replica: Replica, { entry, held }: Requests["Append"]): Refused | undefined {
+  if (entry === undefined || held === undefined || sameHead(entry, held)) return undefined;
+  const alarm = held.offset <= replica.applied;
+  return refuse(replica, "RESOURCE_CONFLICT", `entry ${entry.offset} is another one here`, alarm);
+}
