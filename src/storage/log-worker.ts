@@ -8,6 +8,7 @@ import { LOG_UPKEEP_MS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
 import type { LogStats, ReplicaLog } from "../ports.ts";
 import { unpackAppends } from "./append-batch.ts";
+import { removeSqliteBehind } from "./files.ts";
 import { type Append, type AppendResult, LogWriter } from "./log-writer.ts";
 import { explainError } from "./sqlite.ts";
 
@@ -126,6 +127,13 @@ function open(request: Extract<LogRequest, { kind: "open" }>): ReplicaLog[] {
     now: Date.now,
     monotonicMs: () => performance.now(),
     newReplicaId,
+    removeSegment: (path) => {
+      removeSqliteBehind(path).catch((error) =>
+        guarded(() => {
+          throw error;
+        }),
+      );
+    },
   });
   upkeep = setInterval(() => guarded(() => writer!.upkeep()), Math.min(WATERMARK_LAG_MS_MAX, LOG_UPKEEP_MS_MAX));
   return writer.replicas();

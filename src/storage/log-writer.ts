@@ -45,6 +45,8 @@ export interface LogWriterOptions {
   readonly newReplicaId: () => ReplicaId;
   /** Bytes after which a segment is rolled; default LOG_SEGMENT_BYTES_MAX. */
   readonly segmentBytesMax?: number;
+  /** Removes the files of a segment that is no longer recorded; may take its time. Default: at once. */
+  readonly removeSegment?: (path: string) => void;
 }
 
 export interface Append {
@@ -356,7 +358,7 @@ export class LogWriter {
       });
       this.#files.promises.save({ replicas: moved, droppedSegments: [oldest.number] });
       this.#closedBytes -= this.#sizeOf(oldest);
-      removeSqlite(segmentPath(this.#options.directory, oldest.number));
+      (this.#options.removeSegment ?? removeSqlite)(segmentPath(this.#options.directory, oldest.number));
       closed.shift();
       this.#reader.segmentRemoved(oldest.number);
     }
