@@ -1,0 +1,44 @@
+/** How a call over the simulated network fails, in gRPC's words, and what crosses the network of an error. */
+import { Refusal } from "../../src/model/refusal.ts";
+
+export type CallCode =
+  /** The connection broke, or there was none: what was asked may have happened, or may yet. */
+  | "UNAVAILABLE"
+  | "DEADLINE_EXCEEDED"
+  | "CANCELLED"
+  /** The other side turned the call down: `refusal` says why. */
+  | "REFUSED"
+  /** The other side failed. */
+  | "UNKNOWN"
+  | "UNIMPLEMENTED";
+
+export class CallError extends Error {
+  override readonly name = "CallError";
+  readonly code: CallCode;
+  /** The message without the code. */
+  readonly words: string;
+  readonly refusal: Refusal | undefined;
+
+  constructor(code: CallCode, message: string, refusal?: Refusal) {
+    super(`${code}: ${message}`);
+    this.code = code;
+    this.words = message;
+    this.refusal = refusal;
+  }
+}
+
+/** The error that a caller gets for what the other side's handler threw: nothing of it is shared. */
+export function errorForCaller(error: unknown): CallError {
+  if (error instanceof CallError) return new CallError(error.code, error.words, error.refusal);
+  if (error instanceof Refusal) {
+    const { reason, message, hint } = error;
+    const copy = new Refusal(reason, message, hint === undefined ? {} : { hint: { ...hint } });
+    return new CallError("REFUSED", `${reason}: ${message}`, copy);
+  }
+  return new CallError("UNKNOWN", error instanceof Error ? error.message : String(error));
+}
+
+/** A message as the other side gets it: never the same object. */
+export function copyMessage(message: unknown): unknown {
+  return message instanceof Uint8Array ? message.slice() : structuredClone(message);
+}
