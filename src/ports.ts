@@ -200,6 +200,58 @@ export interface KeyValue {
   close(): Promise<void>;
 }
 
+// --- the coordinator's metadata -------------------------------------------------------------------------------
+
+/** Raised by each change of a store, by one or more; never given out twice. NO_METADATA_VERSION before the first one. */
+export type MetadataVersion = number;
+export const NO_METADATA_VERSION: MetadataVersion = -1;
+
+/** Everything that a store holds, under one version. */
+export interface MetadataState {
+  readonly version: MetadataVersion;
+  /** Key -> text of a JSON object (model/status-entries.ts). Empty: nothing has been stored, or all of it was deleted. */
+  readonly entries: ReadonlyMap<string, string>;
+}
+
+/** Key -> its new text; undefined deletes it. */
+export type MetadataChanges = ReadonlyMap<string, string | undefined>;
+
+/** What became of a change. */
+export type SwapAnswer =
+  /** Durable, and by this very call: the only answer that licenses an election (safety.md §3). */
+  | { readonly outcome: "stored"; readonly version: MetadataVersion }
+  /** Nothing was changed: the store stands at `version`. */
+  | { readonly outcome: "conflict"; readonly version: MetadataVersion }
+  /**
+   * It may have been stored, now or later, or never (safety.md §3, "lost CAS reply"): read back, it is somebody else's.
+   * The store refuses everything from then on; open it again to see what stands.
+   */
+  | { readonly outcome: "unknown"; readonly cause: unknown };
+
+/**
+ * Where the coordinator keeps the cluster's status: linearizable, and touched by coordinators alone. Whoever has opened
+ * it holds it alone until it is closed or the process ends; an adapter's `open` refuses a store that is held.
+ *
+ * The status is kept as entries, one a shard and one for the rest, and a change names those that differ: with a
+ * thousand shards a whole document is half a megabyte, written at each step of each election. All entries have one
+ * version together, since a decision about one shard rests on others too (leaders a server has, ids given out).
+ *
+ * Versions rise with each change, also across restarts, deletions of all entries and takeovers by another program.
+ * Text, not bytes: every adapter's format (SQLite, Oxia's file, ConfigMap, etcd) holds JSON.
+ */
+export interface MetadataStore {
+  /** What stands. */
+  get(): Promise<MetadataState>;
+  /**
+   * Stores all of `changes`, or nothing, if the store stands at `expected`. Calls take effect in the order in which
+   * they are made. Rejects RESOURCE_EXHAUSTED past METADATA_BYTES_MAX or with no space on the disk: nothing was
+   * changed, the store goes on. Any other rejection is a fault: nothing was changed, and the store refuses what follows.
+   */
+  compareAndSwap(expected: MetadataVersion, changes: MetadataChanges): Promise<SwapAnswer>;
+  /** Ends the exclusive hold. */
+  close(): Promise<void>;
+}
+
 // --- telling the outside --------------------------------------------------------------------------------------
 
 /** Stable keys: component, namespace, shard, term, server, err. Never a key, a value or a token. */

@@ -142,6 +142,15 @@ export const SNAPSHOT_READERS_MAX = 128;
 /** When that many are at work, one whose client has read nothing for this long is cut, so that others get their turn. */
 export const SNAPSHOT_IDLE_MS_MAX = 500;
 
+// --- metadata -------------------------------------------------------------------------------------------------
+
+/** Bytes of keys and texts in a metadata store: some 30,000 shards at half a KiB each, and a file that is still written in one go. */
+export const METADATA_BYTES_MAX = 16 * MiB;
+/** Versions that a file store reserves at once, so that none is used twice when another program rewrites the file. */
+export const METADATA_VERSIONS_RESERVED = 65_536;
+/** Times that a file is opened for its lock only to find that it was replaced meanwhile, which takes a change at that very moment. */
+export const METADATA_LOCK_TRIES_MAX = 100;
+
 // --- sessions, notifications, sequences -------------------------------------------------------------------------
 
 /** A session's timeout, both inclusive, as in the reference. */
