@@ -18,7 +18,7 @@
  * reserved in `.versions` first.
  *
  * All of it is synchronous: the file is small, and the coordinator has nothing to do without it. A file system
- * without flock and hard links is refused. Stop one coordinator before the other is started: one that waits for the
+ * without flock is refused, one without hard links at the first change. Stop one coordinator before the other is started: one that waits for the
  * lock has read the status before it waited, whichever it is of Oxia's.
  *
  * Source: safety.md §3; Oxia's file provider.
@@ -34,12 +34,13 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  realpathSync,
   renameSync,
   statSync,
 } from "node:fs";
 import { dirname } from "node:path";
 import { utf8 } from "../../lib/bytes.ts";
-import { METADATA_VERSIONS_RESERVED } from "../../model/limits.ts";
+import { METADATA_LOCK_TRIES_MAX, METADATA_VERSIONS_RESERVED } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { MetadataChanges, MetadataState, MetadataStore, MetadataVersion, SwapAnswer } from "../../ports.ts";
 import { NO_METADATA_VERSION } from "../../ports.ts";
@@ -51,11 +52,12 @@ import { tryLockFile } from "./file-lock.ts";
 import { decodeStatusFile, encodeStatusFile } from "./status-file.ts";
 
 /**
- * Opens the status file at `path`, created empty when missing, with its directory. Throws DirectoryRefused when a
+ * Opens the status file `name`, created empty when missing, with its directory. Throws DirectoryRefused when a
  * coordinator, ours or Oxia's, holds it, and a DATA_LOSS refusal when it is damaged.
  */
-export function openFileMetadata(path: string): MetadataStore {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+export function openFileMetadata(name: string): MetadataStore {
+  mkdirSync(dirname(name), { recursive: true, mode: 0o755 });
+  const path = existsSync(name) ? realpathSync(name) : name; // a rename would replace a symbolic link
   const files: number[] = [];
   try {
     const current = lockFile(path, files);
@@ -212,7 +214,7 @@ function finishExchange(path: string, current: number): void {
 
 /** Opens the file that has the name, created when missing, and locks it; added to `files` for who must close it. */
 function lockFile(path: string, files: number[]): number {
-  for (;;) {
+  for (let tries = 0; tries < METADATA_LOCK_TRIES_MAX; tries++) {
     const file = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
     if (!tryLockFile(file)) {
       closeSync(file);
@@ -225,6 +227,7 @@ function lockFile(path: string, files: number[]): number {
     // it was replaced between the two: its holder is at work, or has just gone
     closeSync(file);
   }
+  throw new DirectoryRefused(`${path} is replaced all the time by another program`);
 }
 
 function isAt(path: string, file: number): boolean {
