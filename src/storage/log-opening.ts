@@ -10,14 +10,14 @@
  * entry, or the state where that has more, becomes the log of a new replica id, under a new generation.
  */
 import { existsSync, mkdirSync } from "node:fs";
-import type { EntryId, Head, ReplicaId, ShardId } from "../model/ids.ts";
+import { type EntryId, type Head, NO_OFFSET, type ReplicaId, type ShardId } from "../model/ids.ts";
 import type { Damage } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { setAside, syncDirectory } from "./files.ts";
 import { promisesPath, segmentNumbers, segmentPath, watermarkPath } from "./log-files.ts";
 import { isLive, type LogReplica, liveLast } from "./log-replica.ts";
 import { Promises, RowDamage, type SegmentRecord, type SegmentShare } from "./promises.ts";
-import type { ReplicaRecord } from "./replica-record.ts";
+import { type ReplicaRecord, withCut } from "./replica-record.ts";
 import { isWellFormed, SegmentFile } from "./segment.ts";
 import { ShardIndex } from "./segment-index.ts";
 import { sqliteErrorKind } from "./sqlite.ts";
@@ -340,7 +340,7 @@ class Opening {
         promise,
         led: promise,
         generation: record.generation + 1,
-        cut: stateIsAhead ? -1 : head.offset,
+        cuts: withCut(record.cuts, record.generation + 1, stateIsAhead ? NO_OFFSET : head.offset),
         base: stateIsAhead ? head : record.base,
         head,
         ended: undefined,

@@ -13,9 +13,14 @@ export interface LogReplica {
   damage: Damage | undefined;
 }
 
-/** Whether a row of this shard is an entry of the log as it stands: the cut of a newer generation ends older rows. */
+/** Up to which offset rows of a generation are entries of the log as it stands: the first cut behind it ends them. */
+function liveThrough(generation: number, { cuts }: ReplicaRecord): Offset {
+  return cuts.find((cut) => cut.generation > generation)?.offset ?? Number.POSITIVE_INFINITY;
+}
+
+/** Whether a row of this shard is an entry of the log as it stands. */
 export function isLive(row: { readonly generation: number; readonly offset: number }, record: ReplicaRecord): boolean {
-  return row.generation === record.generation || (row.generation < record.generation && row.offset <= record.cut);
+  return row.generation <= record.generation && row.offset <= liveThrough(row.generation, record);
 }
 
 /** The last offset of a segment's share that still is an entry of the log: below its first one when none is. */
@@ -23,7 +28,7 @@ export function liveLast(
   share: { readonly generation: number; readonly last: { readonly offset: Offset } },
   record: ReplicaRecord,
 ): Offset {
-  return share.generation < record.generation ? Math.min(share.last.offset, record.cut) : share.last.offset;
+  return Math.min(share.last.offset, liveThrough(share.generation, record));
 }
 
 /** As callers of the port see it. */

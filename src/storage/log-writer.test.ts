@@ -225,6 +225,38 @@ test("an accepted loss keeps what comes before it under a new id, and what is wr
   }
 });
 
+test("what an accepted loss has cut off does not come back with the next one, above it or below", () => {
+  for (const [first, second] of [
+    [4, 14],
+    [14, 4],
+    [9, 10],
+    [14, 14],
+  ] as const) {
+    const place = new Place();
+    threeSegments(place).close();
+    const garbled = (segment: number, offset: number, term: number) =>
+      place.garble(segment, `UPDATE entry SET value = x'00' WHERE shard = 1 AND offset = ${offset} AND term = ${term}`);
+    garbled(Math.floor(first / 10) + 1, first, 1);
+    let writer = place.open(acceptedFor(1, { term: 1, offset: 2 }));
+    writer.promise(1, 2);
+    append(writer, 1, 2, first, 29);
+    place.roll(writer);
+    writer.close();
+    for (const number of place.segments) garbled(number, second, second < first ? 1 : 2);
+    writer = place.open(acceptedFor(1, { term: 1, offset: 2 }));
+    expect(writer.replicas()[1]).toMatchObject({ damage: undefined, head: { offset: second - 1 } });
+    writer.promise(1, 3);
+    append(writer, 1, 3, second, 40);
+    writer.close();
+    writer = place.open();
+    const terms: number[] = [];
+    for (let offset = 0; offset <= 40; offset++) terms.push(writer.read(1, offset)[0]!.term);
+    const expected = range(0, 40).map((offset) => (offset >= second ? 3 : offset >= first ? 2 : 1));
+    expect(terms).toEqual(expected);
+    writer.close();
+  }
+});
+
 test("a state that is ahead of what can be read begins the log anew behind it", () => {
   const place = new Place();
   threeSegments(place).close();
