@@ -2,7 +2,14 @@ import { afterAll } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Log } from "../../src/ports.ts";
 import { openSqliteLog } from "../../src/storage/log.ts";
+import { drawDiskRates, SimDisk } from "../sim/disk.ts";
+import { openMemoryLog } from "../sim/memory-log.ts";
+import { SimNode } from "../sim/node.ts";
+import { SimRandom } from "../sim/random.ts";
+import { Scheduler } from "../sim/scheduler.ts";
+import { Trace } from "../sim/trace.ts";
 import { logContract } from "./log.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "varia-log-"));
@@ -23,3 +30,50 @@ logContract("SQLite", () => {
       }),
   };
 });
+
+/** Runs simulated time, as far as it goes, whenever the test has asked for something. */
+function drive(scheduler: Scheduler): () => void {
+  let isRunning = false;
+  const run = () => {
+    if (isRunning) return; // the test goes on within the run: what it asks for now is run there
+    isRunning = true;
+    try {
+      scheduler.run();
+    } finally {
+      isRunning = false;
+    }
+  };
+  return () => queueMicrotask(run);
+}
+
+function driven(log: Log, asked: () => void): Log {
+  return new Proxy(log, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target);
+      if (typeof value !== "function") return value;
+      return (...parameters: unknown[]) => {
+        asked();
+        return value.apply(target, parameters);
+      };
+    },
+  });
+}
+
+for (const seed of [1, 2, 3]) {
+  logContract(`simulated, seed ${seed}`, () => {
+    const scheduler = new Scheduler({ trace: new Trace({ seed }) });
+    const asked = drive(scheduler);
+    const random = new SimRandom(seed);
+    const node = new SimNode(scheduler, "n1");
+    const disk = new SimDisk(node, random.split("disk"), drawDiskRates(random.split("rates")));
+    return {
+      async open() {
+        node.end("power");
+        const life = node.start();
+        const options = { life, disk: disk.mount(life), random: random.split(`log ${life.number}`) };
+        asked();
+        return driven(await openMemoryLog({ ...options, retentionMs: 3_600_000, segmentEntriesMax: 7 }), asked);
+      },
+    };
+  });
+}
