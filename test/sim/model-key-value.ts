@@ -19,9 +19,17 @@ import type {
 import { addToHash, hashToBigInt } from "../../src/storage/key-value/record-hash.ts";
 import { appendOneByOne } from "../../src/wire/stored-record.ts";
 
-interface Row {
+export interface Row {
   readonly key: Bytes;
   readonly row: Bytes;
+}
+
+/** A committed state as a whole. Nothing of it changes any more. */
+export interface ModelState {
+  readonly applied: AppliedState;
+  readonly rows: readonly Row[];
+  readonly notifications: readonly NotificationEntries[];
+  readonly notificationsTrimmed: Offset;
 }
 
 export class ModelKeyValue implements KeyValue {
@@ -34,8 +42,21 @@ export class ModelKeyValue implements KeyValue {
   readonly #notifications: NotificationEntries[] = [];
   notificationsTrimmed: Offset = NO_OFFSET;
 
-  constructor(order: KeyOrder) {
+  /** Empty, or a state that was captured before. */
+  constructor(order: KeyOrder, from?: ModelState) {
     this.#order = order;
+    if (from === undefined) return;
+    this.applied = from.applied;
+    this.#rows = from.rows;
+    this.#committed = from.rows;
+    this.#notifications.push(...from.notifications);
+    this.notificationsTrimmed = from.notificationsTrimmed;
+  }
+
+  /** The state as last committed. */
+  capture(): ModelState {
+    const { applied, notificationsTrimmed } = this;
+    return { applied, rows: this.#committed, notifications: [...this.#notifications], notificationsTrimmed };
   }
 
   get rowCount(): number {

@@ -1,0 +1,189 @@
+/**
+ * The KeyValue port with what a crash does to it: ModelKeyValue in memory, and on a simulated disk the state as of the
+ * last flush that was completed and synced. That one is read when it is opened again; a checkpoint with a flipped bit
+ * is damage, one that is lost is an empty state.
+ *
+ *     commit  ->  memory  --flush-->  a whole new checkpoint: written beside the old one, synced, renamed
+ *
+ * Source: safety.md §7: under synchronous=NORMAL a power cut brings the state back to the last synced checkpoint.
+ */
+import type { Bytes } from "../../src/lib/bytes.ts";
+import type { Offset, ShardId, Timestamp } from "../../src/model/ids.ts";
+import type { KeyOrder } from "../../src/model/keys.ts";
+import type {
+  AppliedState,
+  Cursor,
+  Damage,
+  KeyRange,
+  KeyValue,
+  KeyValueSnapshot,
+  NotificationEntries,
+} from "../../src/ports.ts";
+import { DiskFull, type MountedDisk } from "./disk.ts";
+import { ModelKeyValue, type ModelState } from "./model-key-value.ts";
+import type { Life } from "./node.ts";
+
+export interface DiskKeyValueOptions {
+  readonly life: Life;
+  readonly disk: MountedDisk;
+  readonly shard: ShardId;
+  readonly order: KeyOrder;
+  /** Commits after which a flush starts by itself; default 64. */
+  readonly flushCommits?: number;
+  /** Commits that may wait for a flush until `room` asks callers to; default 256. */
+  readonly unflushedCommitsMax?: number;
+}
+
+/** How long a flush that found the disk full waits before it tries again. */
+const FULL_RETRY_MS = 1_000;
+
+export function keyValueName(shard: ShardId): string {
+  return `kv/shard-${shard}`;
+}
+
+/** Opens the state of a shard, or makes an empty one. Damage is told by `damage`. */
+export async function openDiskKeyValue(options: DiskKeyValueOptions): Promise<DiskKeyValue> {
+  const name = keyValueName(options.shard);
+  const [found] = (await options.disk.read<ModelState>(name)) ?? [];
+  const damage = found?.bad === true ? { file: name, where: "byte 0", what: "its checksum is wrong" } : undefined;
+  return new DiskKeyValue(options, damage === undefined ? found?.record : undefined, damage);
+}
+
+export class DiskKeyValue implements KeyValue {
+  readonly damage: Damage | undefined;
+  full = false;
+  readonly #options: DiskKeyValueOptions;
+  readonly #state: ModelKeyValue;
+  /** Up to where the state is in a synced checkpoint. */
+  #flushed: Offset;
+  #unflushedCommits = 0;
+  #flushing: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(options: DiskKeyValueOptions, from: ModelState | undefined, damage: Damage | undefined) {
+    this.#options = options;
+    this.#state = new ModelKeyValue(options.order, from);
+    this.#flushed = this.#state.applied.offset;
+    this.damage = damage;
+  }
+
+  // --- what lies in memory --------------------------------------------------------------------------------------------
+
+  get applied(): AppliedState {
+    return this.#state.applied;
+  }
+
+  get rowCount(): number {
+    return this.#state.rowCount;
+  }
+
+  get stateHash(): bigint {
+    return this.#state.stateHash;
+  }
+
+  get notificationsTrimmed(): Offset {
+    return this.#state.notificationsTrimmed;
+  }
+
+  get(key: Bytes): Bytes | undefined {
+    return this.#state.get(key);
+  }
+
+  put(key: Bytes, row: Bytes): void {
+    this.#state.put(key, row);
+  }
+
+  putNew(key: Bytes, row: Bytes): void {
+    this.#state.putNew(key, row);
+  }
+
+  delete(key: Bytes): boolean {
+    return this.#state.delete(key);
+  }
+
+  rollback(): void {
+    this.#state.rollback();
+  }
+
+  ordered(): Promise<void> {
+    return this.#state.ordered();
+  }
+
+  cursor(range: KeyRange): Cursor {
+    return this.#state.cursor(range);
+  }
+
+  snapshot(): Promise<KeyValueSnapshot> {
+    return this.#state.snapshot();
+  }
+
+  notifications(after: Offset): readonly NotificationEntries[] {
+    return this.#state.notifications(after);
+  }
+
+  trimNotifications(before: Timestamp): Promise<void> {
+    return this.#state.trimNotifications(before);
+  }
+
+  // --- what reaches the disk ------------------------------------------------------------------------------------------
+
+  /** Up to where the state is in a synced checkpoint: what the log may be told to release. */
+  get flushed(): Offset {
+    return this.#flushed;
+  }
+
+  commit(state: AppliedState, notifications?: Pick<NotificationEntries, "timestamp" | "entries">): void {
+    this.#state.commit(state, notifications);
+    this.#unflushedCommits++;
+    if (this.#unflushedCommits >= (this.#options.flushCommits ?? 64)) void this.#flushOnce();
+  }
+
+  room(): Promise<void> | undefined {
+    if (this.#unflushedCommits < (this.#options.unflushedCommitsMax ?? 256)) return undefined;
+    return this.flush();
+  }
+
+  async flush(): Promise<void> {
+    const wanted = this.applied.offset;
+    while (this.#flushed < wanted && !this.#closed && this.damage === undefined) await this.#flushOnce();
+  }
+
+  /** A full disk does not hold up the end: what was not flushed is applied from the log again. */
+  async close(): Promise<void> {
+    while (this.#flushed < this.applied.offset && !this.full && this.damage === undefined) await this.#flushOnce();
+    this.#closed = true;
+  }
+
+  /** One flush at a time: of what is committed when it starts. */
+  #flushOnce(): Promise<void> {
+    this.#flushing ??= this.#write().finally(() => {
+      this.#flushing = undefined;
+    });
+    return this.#flushing;
+  }
+
+  async #write(): Promise<void> {
+    const { disk, shard } = this.#options;
+    const captured = this.#state.capture();
+    if (captured.applied.offset === this.#flushed || this.damage !== undefined) return;
+    const commits = this.#unflushedCommits;
+    try {
+      await disk.replace(keyValueName(shard), [{ record: captured, bytes: bytesOf(captured) }]);
+    } catch (error) {
+      if (!(error instanceof DiskFull)) throw error;
+      this.full = true;
+      await new Promise<void>((resolve) => this.#options.life.clock.after(FULL_RETRY_MS, resolve));
+      return;
+    }
+    this.full = false;
+    this.#flushed = captured.applied.offset;
+    this.#unflushedCommits -= commits;
+  }
+}
+
+function bytesOf({ rows, notifications }: ModelState): number {
+  let bytes = 64;
+  for (const { key, row } of rows) bytes += key.length + row.length;
+  for (const { entries } of notifications) bytes += entries.length;
+  return bytes;
+}
