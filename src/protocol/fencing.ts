@@ -81,6 +81,11 @@ export function notThisReplica(replica: Replica, asked: ReplicaId | undefined): 
   return refuse(replica, "NODE_IS_NOT_MEMBER", `replica ${asked} does not live here`);
 }
 
+/** After a start, until the stamp has been checked: this may be an older copy of the disk (safety.md §1, check (c)). */
+export function notIntroduced(replica: Replica): Refused {
+  return refuse(replica, "NOT_INITIALIZED", "no coordinator has been heard since the start");
+}
+
 function newTermOfNone(replica: Replica, request: Requests["NewTerm"]): Outcome<"NewTerm"> {
   const { replicaId } = request;
   if (replicaId !== undefined && replicaId !== NO_REPLICA) {

@@ -5,7 +5,7 @@
  * Source: safety.md §1 (check (b)), §3, §6, §11; semantics.md §8.1, §8.3, §8.4, §8.6.
  */
 import { NO_OFFSET, NO_TERM, type Offset, type Term } from "../model/ids.ts";
-import { notThisReplica } from "./fencing.ts";
+import { notIntroduced, notThisReplica } from "./fencing.ts";
 import {
   accept,
   endReplica,
@@ -61,9 +61,7 @@ export function openReplicate(replica: Replica, request: Requests["OpenReplicate
   if (term !== replica.promise && !(term === NO_TERM && replicaId === undefined)) return wrongTerm(replica, term);
   const other = notThisReplica(replica, replicaId);
   if (other !== undefined) return other;
-  if (replicaId !== undefined && !replica.introduced) {
-    return refuse(replica, "NOT_INITIALIZED", "no coordinator has been heard since the start");
-  }
+  if (replicaId !== undefined && !replica.introduced) return notIntroduced(replica);
   if (replicaId !== undefined && ackedOffset > replica.head.offset) {
     const why = `the head is ${replica.head.offset}, but ${ackedOffset} has been acked: an older copy of the disk`;
     return refuse(endReplica(replica, why), "NODE_IS_NOT_MEMBER", why);

@@ -5,7 +5,7 @@
  * semantics.md §8.1, §8.2; errors.md §3.
  */
 import type { Term } from "../model/ids.ts";
-import { notThisReplica } from "./fencing.ts";
+import { notIntroduced, notThisReplica } from "./fencing.ts";
 import {
   accept,
   type CursorKey,
@@ -22,13 +22,15 @@ import {
 /**
  * BecomeLeader, once a term: the mark `led` is durable before anything else is done (§3; two leaders of one term
  * otherwise, after a crash or a lost disk). It names the id and the head that the election was decided on, and no
- * follower with a better head (§5). RF is the number of members, empty slots included.
+ * follower with a better head (§5). After a start it waits for the stamp to be checked, as a stream does: an older copy of
+ * the disk may lack the mark (§1, check (c)). RF is the number of members, empty slots included.
  */
 export function becomeLeader(replica: Replica, request: Requests["BecomeLeader"]): Outcome<"BecomeLeader"> {
   const { term, replicaId, expectedHead, members, followers } = request;
   if (term !== replica.promise) return wrongTerm(replica, term);
   const other = notThisReplica(replica, replicaId);
   if (other !== undefined) return other;
+  if (replicaId !== undefined && !replica.introduced) return notIntroduced(replica);
   if (replica.led >= term) return refuse(replica, "INVALID_STATUS", `term ${term} has been led by this replica`);
   if (replica.streaming || replica.head.term >= term) {
     return refuse(replica, "INVALID_STATUS", `term ${term} has been led by another replica`);

@@ -27,11 +27,14 @@ const HASTY: Faults = { ...FAULTS, hasty: true, disk: "kept", lostCas: false };
 /** Processes that end all the time, messages that come twice. */
 const CRASHES: Faults = { ...FAULTS, repeatOneIn: 2, crashesPercent: 3, disk: "kept" };
 const NEW_SHARD: Faults = { ...FAULTS, newShard: true, swaps: false, repeatOneIn: 3, crashesPercent: 1 };
+/** A disk comes back as an older copy of all of it, watermark included. */
+const COPIED: Faults = { ...FAULTS, disk: "copied", repeatOneIn: 2, swaps: false };
 const QUIET: Faults = { ...FAULTS, disk: "kept", lostCas: false, swaps: false, crashesPercent: 0 };
 
 const WHATEVER: Readonly<Record<string, Faults>> = {
   "a lost disk": FAULTS,
   "a disk that is set back": { ...FAULTS, disk: "set back" },
+  "a disk that comes back as an older copy": COPIED,
   "hasty changes, snapshots": { ...FAULTS, hasty: true, snapshots: true, repeatOneIn: 3 },
   "crashes, repeats": CRASHES,
   "a new shard": { ...NEW_SHARD, swaps: true },
@@ -61,11 +64,9 @@ const PLANTED: Readonly<Record<Plant, readonly [story: string, faults: Faults]>>
   "votes by address": ["§1, seed 17: a server that lost its disk votes like an honest empty member", FAULTS],
   "ids stored with the result": ["§1: an empty slot is filled twice, by the lost copy and by the new one", NEW_SHARD],
   "older disk not noticed": ["§7, seed 199: a disk that was set back votes", { ...FAULTS, disk: "set back" }],
+  "stamp not checked": ["§1: a disk comes back as an older copy, older than its confirmed stamp", COPIED],
   "promise not synced": ["§7, seed 4271: a dropped promise without an entry elects twice", CRASHES],
-  "ensemble stored with the result": [
-    "§2, seed 46: a change dies with its coordinator, two halves acknowledge",
-    FAULTS,
-  ],
+  "ensemble stored with the result": ["§2, seed 46: a change dies with its coordinator, two halves acknowledge", HASTY],
   "best head of the new ensemble only": ["§2, seed 1600: the only live copy sits where no candidate is", HASTY],
   "majority of the union": ["§2, seed 32: a majority of the union need not meet either ensemble's", HASTY],
   "change dropped, not turned round": ["§2, seed 3305: a change taken back without the joint rule", HASTY],

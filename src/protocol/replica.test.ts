@@ -283,12 +283,21 @@ test("a stamp below the confirmed one shows an older disk; the higher of held an
   expect(takeStamp(5, { stamp: 3, confirmedStamp: 6 })).toEqual({ held: 5, rolledBack: true });
 });
 
-test("after a start a replica is fenced, and takes no stream of its leader before it is introduced", () => {
+test("after a start a replica is fenced, and neither follows nor leads before it is introduced", () => {
   const started = afterStart({ ...replicaIn("following"), streaming: true, verified: 7 });
   expect(started).toMatchObject({ state: "fenced", verified: NO_OFFSET, streaming: false, introduced: false });
   expect(refused(started, "OpenReplicate").reason).toBe("NOT_INITIALIZED");
+  expect(refused(started, "BecomeLeader").reason).toBe("NOT_INITIALIZED");
   expect(accepted({ ...started, introduced: true }, "OpenReplicate").next.streaming).toBe(true);
   expect(afterStart(NOTHING).state).toBe("not-member");
+});
+
+test("an older copy of the disk that lacks the lead mark does not lead the term again", () => {
+  const copied = replicaIn("fenced");
+  expect(accepted(copied, "BecomeLeader").next.led).toBe(5);
+  const restored = afterStart(copied);
+  expect(refused(restored, "BecomeLeader").reason).toBe("NOT_INITIALIZED");
+  expect(takeStamp(3, { stamp: 8, confirmedStamp: 4 }).rolledBack).toBe(true);
 });
 
 test("DeleteShard ends the id, keeps the promise, and finds nothing the second time", () => {
@@ -304,7 +313,7 @@ test("no replica leads a term twice, also after a start", () => {
   const led = accepted(replicaIn("fenced"), "BecomeLeader");
   expect(led).toMatchObject({ next: { led: 5, state: "becoming-leader" }, answer: { acksNeeded: 1 } });
   expect(nowServing(led.next).state).toBe("leader");
-  expect(refused(afterStart(led.next), "BecomeLeader").reason).toBe("INVALID_STATUS");
+  expect(refused({ ...afterStart(led.next), introduced: true }, "BecomeLeader").reason).toBe("INVALID_STATUS");
 });
 
 test("BecomeLeader is refused on another head, outside the ensemble, or with a better follower", () => {

@@ -74,6 +74,18 @@ export class Coordinator {
     }
   }
 
+  /** Once a minute, and to a server that comes back. */
+  handshake(server: string): void {
+    const request = { stamp: this.#world.newStamp(), confirmedStamp: this.#confirmedStamp(server) };
+    const confirmed = this.#world.confirmedStamps;
+    const reply = () => confirmed.set(server, Math.max(request.stamp, confirmed.get(server) ?? 0));
+    this.#world.call(server, (called) => called.handshake(request, reply));
+  }
+
+  #confirmedStamp(server: string): number {
+    return this.#world.confirmedStamps.get(server) ?? 0;
+  }
+
   // --- elections --------------------------------------------------------------------------------------------------
 
   #elect(next: StoredShard): void {
@@ -96,9 +108,10 @@ export class Coordinator {
   #fence(slot: Slot, answered: (outcome: Outcome<"NewTerm">) => void): void {
     const { term } = this.#doc;
     const { replicaId, countedTerm } = slot;
+    const confirmedStamp = this.#confirmedStamp(slot.server);
     this.#world.call(slot.server, (server) => {
       const request = { term, replicaId, countedTerm, adopt: false, freshId: this.#world.newId() };
-      const outcome = server.newTerm(request);
+      const outcome = server.newTerm(request, confirmedStamp);
       this.#world.send(() => answered(outcome));
     });
   }

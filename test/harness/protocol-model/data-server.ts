@@ -2,6 +2,7 @@
 import { EMPTY_HEAD, type Head, NO_OFFSET, type Offset, type ReplicaId } from "../../../src/model/ids.ts";
 import type { FollowerAck } from "../../../src/protocol/commit.ts";
 import { freezeLapsed } from "../../../src/protocol/ensemble-change.ts";
+import { takeStamp } from "../../../src/protocol/fencing.ts";
 import { decide } from "../../../src/protocol/replica.ts";
 import {
   afterStart,
@@ -15,9 +16,10 @@ import {
 } from "../../../src/protocol/replica-state.ts";
 import { Leader, type NamedFollower } from "./leader.ts";
 import type { AppendMessage, Stream } from "./stream.ts";
-import type { Entry, World } from "./world.ts";
+import type { DiskFault, Entry, World } from "./world.ts";
 
 interface Disk {
+  readonly stamp: number;
   readonly replica: Replica;
   readonly log: readonly Entry[];
 }
@@ -36,6 +38,7 @@ export class DataServer {
   /** The promise and lead mark as they are on disk, where they are not synced before the answer. */
   #unsynced: Pick<Replica, "promise" | "led"> | undefined;
   #copies: Disk[] = [];
+  #stamp = 0;
 
   constructor(world: World, name: string) {
     this.world = world;
@@ -60,7 +63,14 @@ export class DataServer {
 
   // --- coordination ---------------------------------------------------------------------------------------------
 
-  newTerm(request: Requests["NewTerm"]): Outcome<"NewTerm"> {
+  handshake(stamps: { readonly stamp: number; readonly confirmedStamp: number }, reply: () => void): void {
+    this.#takeStamp(stamps);
+    this.replica = { ...this.replica, introduced: true };
+    this.world.send(reply);
+  }
+
+  newTerm(request: Requests["NewTerm"], confirmedStamp: number): Outcome<"NewTerm"> {
+    this.#takeStamp({ stamp: 0, confirmedStamp });
     const early = this.world.has("head read before the barrier");
     const before = this.durableHead();
     const { verified } = this.replica;
@@ -233,10 +243,6 @@ export class DataServer {
 
   // --- faults -----------------------------------------------------------------------------------------------------
 
-  introduce(): void {
-    this.replica = { ...this.replica, introduced: true };
-  }
-
   crash(): void {
     this.world.log(() => `${this.name} crashes: ${this.describe()}`);
     this.log.length = this.world.random.int(this.synced, this.log.length + 1);
@@ -247,19 +253,23 @@ export class DataServer {
   }
 
   /** False if nothing came of it. */
-  loseDisk(how: "lost" | "set back"): boolean {
+  loseDisk(how: DiskFault): boolean {
     if (how === "lost") {
       this.world.log(() => `${this.name} loses its disk`);
       this.#erase();
+      this.#stamp = 0;
       this.#restart(NOTHING);
       return true;
     }
-    const copy = this.#copies.at(-2 - this.world.random.int(0, 2));
+    const confirmed = this.world.confirmedStamps.get(this.name) ?? 0;
+    const copies = this.#copies.slice(0, -1).filter(({ stamp }) => how !== "copied" || stamp < confirmed);
+    const copy = copies.at(-1 - this.world.random.int(0, 2));
     if (copy === undefined || copy.replica.id !== this.replica.id || this.replica.id === NO_REPLICA) return false;
     this.world.log(() => `${this.name} is set back from ${this.describe()}`);
     this.log = [...copy.log];
     this.synced = this.log.length;
-    const noticed = !this.world.has("older disk not noticed");
+    this.#stamp = copy.stamp;
+    const noticed = how !== "copied" && !this.world.has("older disk not noticed");
     this.#restart(noticed ? endReplica(copy.replica, "an older disk") : copy.replica);
     return true;
   }
@@ -270,12 +280,25 @@ export class DataServer {
     const applied = Math.min(replica.applied, this.synced - 1);
     this.replica = afterStart({ ...replica, head: this.durableHead(), applied });
     this.#roundSeen = 0;
+    // Whoever watches its health sees it come back.
+    this.world.pick(this.world.coordinators)?.handshake(this.name);
   }
 
   #erase(): void {
     this.log = [];
     this.synced = 0;
     this.#copies = [];
+  }
+
+  #takeStamp(stamps: { readonly stamp: number; readonly confirmedStamp: number }): void {
+    const { held, rolledBack } = takeStamp(this.#stamp, stamps);
+    this.#stamp = held;
+    if (!rolledBack || this.world.has("stamp not checked")) return;
+    this.world.log(() => `${this.name} finds its disk older than its stamp: ${this.describe()}`);
+    this.world.closeStreamsOf(this);
+    this.leading = undefined;
+    this.#erase();
+    this.replica = endReplica(this.replica, "an older disk");
   }
 
   #decide<Name extends RequestName>(name: Name, request: Requests[Name]): Outcome<Name> {
@@ -326,8 +349,9 @@ export class DataServer {
   }
 
   #copy(): void {
-    if (this.world.faults.disk !== "set back") return;
-    this.#copies.push({ replica: this.replica, log: this.log.slice(0, this.synced) });
-    if (this.#copies.length > 4) this.#copies.shift();
+    const { disk } = this.world.faults;
+    if (disk !== "set back" && disk !== "copied") return;
+    this.#copies.push({ stamp: this.#stamp, replica: this.replica, log: this.log.slice(0, this.synced) });
+    if (this.#copies.length > 8) this.#copies.shift();
   }
 }

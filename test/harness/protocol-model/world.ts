@@ -27,6 +27,7 @@ export type Plant =
   | "head read before the barrier"
   | "promise not synced"
   | "older disk not noticed"
+  | "stamp not checked"
   | "commits earlier terms by counting"
   | "commit told before the own-term entry"
   | "acks before fsync"
@@ -37,6 +38,9 @@ export type Plant =
   | "read joins a round on its way"
   | "read without a round";
 
+/** "set back": to an older state, as the watermark finds out. "copied": to an older copy of all of it, as only a confirmed stamp can tell. */
+export type DiskFault = "kept" | "lost" | "set back" | "copied";
+
 export interface Faults {
   /** One message in so many is repeated. */
   readonly repeatOneIn: number;
@@ -45,7 +49,7 @@ export interface Faults {
   /** How often a process ends, in hundredths of the steps. */
   readonly crashesPercent: number;
   /** What becomes of one disk in a run. */
-  readonly disk: "kept" | "lost" | "set back";
+  readonly disk: DiskFault;
   readonly swaps: boolean;
   /** A swap is stored as soon as the new server is observing: what waits for it to catch up and freezes is for speed. */
   readonly hasty: boolean;
@@ -81,6 +85,8 @@ export class World {
   readonly servers: readonly DataServer[];
   readonly coordinators: readonly Coordinator[];
   store: { version: number; doc: StoredShard };
+  /** Also in the store: the last stamp that each server is known to hold. */
+  readonly confirmedStamps = new Map<string, number>();
   readonly tally: Tally = { elections: 0, swaps: 0, commits: 0, reads: 0, turned: 0, snapshots: 0, deletes: 0 };
   violation: string | undefined;
   readonly trace: string[] = [];
@@ -94,6 +100,7 @@ export class World {
   #diskDone = false;
   #steps = 0;
   #uids = 0;
+  #stamps = 0;
   #ids = 0n;
 
   constructor(seed: number, faults: Faults, plant?: Plant, traced = false) {
@@ -151,6 +158,12 @@ export class World {
   newId(): bigint {
     this.#ids += 1n;
     return this.#ids;
+  }
+
+  /** From a block that is reserved by CAS: no two coordinators ever use one twice. */
+  newStamp(): number {
+    this.#stamps += 1;
+    return this.#stamps;
   }
 
   newUid(): number {
@@ -254,7 +267,7 @@ export class World {
     else if (chance < 63) this.pick(leaders)?.openStreams();
     else if (chance < 72) this.pick(leaders)?.push();
     else if (chance < 96) this.#flow();
-    else if (chance < 97) this.pick(this.servers)!.introduce();
+    else if (chance < 97) this.pick(this.coordinators)!.handshake(this.pick(this.servers)!.name);
     else if (chance < 98) this.#link();
     else if (chance < 99) this.#away();
     else this.#disk();
