@@ -1,0 +1,486 @@
+import { expect, describe as group, test } from "bun:test";
+import { atomicHistory } from "./atomic-register.ts";
+import { History, type HistoryEntry, type Operation, type Outcome } from "./history.ts";
+import { checkLinearizable, NotLinearizable, Undecided } from "./linearizability.ts";
+import { SimRandom } from "./random.ts";
+
+/** Operations written down as they began and ended: `["a", {…}]` begins one of client a, `["a", outcome]` ends it. */
+type Step = readonly [client: string, step: Operation | Outcome | "unknown" | "refused"];
+
+function historyOf(...steps: readonly Step[]): readonly HistoryEntry[] {
+  const history = new History();
+  const pending = new Map<string, ReturnType<History["invoke"]>>();
+  for (const [client, step] of steps) {
+    if (typeof step === "string") pending.get(client)![step]();
+    else if ("kind" in step) pending.set(client, history.invoke(client, step));
+    else pending.get(client)!.returned(step);
+  }
+  return history.entries();
+}
+
+/** Each operation ends before the next one begins. */
+function inSequence(...operations: readonly (readonly [Operation, Outcome])[]): readonly HistoryEntry[] {
+  return historyOf(
+    ...operations.flatMap(([operation, outcome]): Step[] => [
+      ["a", operation],
+      ["a", outcome],
+    ]),
+  );
+}
+
+const put = (value: string, expected?: number): Operation =>
+  expected === undefined ? { kind: "put", key: "k", value } : { kind: "put", key: "k", value, expected };
+const get: Operation = { kind: "get", key: "k" };
+const remove: Operation = { kind: "delete", key: "k" };
+const erase: Operation = { kind: "delete-range", fromInclusive: "a", toExclusive: "z" };
+const version = (id: number): Outcome => ({ status: "OK", version: id });
+const saw = (value: string, id: number): Outcome => ({ status: "OK", record: { key: "k", value, version: id } });
+const OK: Outcome = { status: "OK" };
+const ABSENT: Outcome = { status: "KEY_NOT_FOUND" };
+const MISMATCH: Outcome = { status: "UNEXPECTED_VERSION_ID" };
+
+const RIGHT: Record<string, readonly HistoryEntry[]> = {
+  nothing: [],
+  "one after the other": inSequence(
+    [get, ABSENT],
+    [put("x", -1), version(3)],
+    [put("w", -1), MISMATCH],
+    [put("y", 3), version(4)],
+    [put("z", 3), MISMATCH],
+    [get, saw("y", 4)],
+    [{ kind: "delete", key: "k", expected: 3 }, MISMATCH],
+    [{ kind: "delete", key: "k", expected: 4 }, OK],
+    [remove, ABSENT],
+    [erase, OK],
+    [get, ABSENT],
+  ),
+  "two at once, in either order": historyOf(
+    ["a", put("x")],
+    ["b", put("y")],
+    ["b", version(1)],
+    ["a", version(0)],
+    ["a", get],
+    ["a", saw("y", 1)],
+  ),
+  "a read of a write that has not returned": historyOf(
+    ["a", put("x")],
+    ["b", get],
+    ["b", saw("x", 0)],
+    ["a", version(0)],
+  ),
+  "a write without an answer that happened": historyOf(["a", put("x")], ["b", get], ["b", saw("x", 5)]),
+  "a write without an answer that did not": historyOf(["a", put("x")], ["a", "unknown"], ["b", get], ["b", ABSENT]),
+  "a write without an answer that happened late": historyOf(
+    ["a", put("x")],
+    ["a", "unknown"],
+    ["b", put("y")],
+    ["b", version(1)],
+    ["b", get],
+    ["b", saw("y", 1)],
+    ["b", get],
+    ["b", saw("x", 2)],
+  ),
+  "a write without an answer, seen only in its effect on a condition": historyOf(
+    ["a", put("x")],
+    ["a", "unknown"],
+    ["b", put("y", -1)],
+    ["b", MISMATCH],
+    ["b", put("z", 7)],
+    ["b", version(8)],
+  ),
+  "a delete without an answer, between two reads": historyOf(
+    ["a", put("x")],
+    ["a", version(0)],
+    ["b", remove],
+    ["b", "unknown"],
+    ["a", get],
+    ["a", saw("x", 0)],
+    ["a", get],
+    ["a", ABSENT],
+  ),
+  "a write that was refused": historyOf(["a", put("x")], ["a", "refused"], ["b", get], ["b", ABSENT]),
+  "scans and comparisons": inSequence(
+    [put("x"), version(0)],
+    [{ kind: "put", key: "m", value: "x" }, version(1)],
+    [
+      { kind: "scan", fromInclusive: "a", toExclusive: "z" },
+      {
+        status: "OK",
+        records: [
+          { key: "k", value: "x", version: 0 },
+          { key: "m", value: "x", version: 1 },
+        ],
+      },
+    ],
+    [{ kind: "compare", key: "l", comparison: "floor" }, saw("x", 0)],
+    [{ kind: "compare", key: "k", comparison: "lower" }, ABSENT],
+    [{ kind: "compare", key: "k", comparison: "ceiling" }, saw("x", 0)],
+  ),
+};
+
+const WRONG: Record<string, readonly HistoryEntry[]> = {
+  "a stale read": inSequence([put("x"), version(0)], [put("y"), version(1)], [get, saw("x", 0)]),
+  "a stale read by another client, seconds after a fresh one": historyOf(
+    ["a", put("x")],
+    ["a", version(0)],
+    ["b", put("y")],
+    ["a", get],
+    ["a", saw("y", 1)],
+    ["a", get],
+    ["a", saw("x", 0)],
+    ["b", version(1)],
+  ),
+  "a lost write": inSequence([put("x"), version(0)], [get, ABSENT]),
+  "a lost write that was read before": historyOf(
+    ["a", put("x")],
+    ["b", get],
+    ["b", saw("x", 0)],
+    ["b", get],
+    ["b", ABSENT],
+  ),
+  "a delete that comes undone": inSequence([put("x"), version(0)], [remove, OK], [get, saw("x", 0)]),
+  "a range delete that comes undone": inSequence([put("x"), version(0)], [erase, OK], [get, saw("x", 0)]),
+  "a value out of thin air": inSequence([put("x"), version(0)], [get, saw("z", 0)]),
+  "a value that was turned down": inSequence([put("x"), version(0)], [put("y", 7), MISMATCH], [get, saw("y", 1)]),
+  "a value that was refused": historyOf(["a", put("x")], ["a", "refused"], ["b", get], ["b", saw("x", 0)]),
+  "two winners of one expected version": historyOf(
+    ["a", put("x")],
+    ["a", version(0)],
+    ["a", put("y", 0)],
+    ["b", put("z", 0)],
+    ["a", version(1)],
+    ["b", version(2)],
+  ),
+  "two winners of an absent key": historyOf(
+    ["a", put("x", -1)],
+    ["b", put("y", -1)],
+    ["a", version(0)],
+    ["b", version(1)],
+  ),
+  "a read of a write that came later": historyOf(["a", get], ["a", saw("x", 0)], ["b", put("x")], ["b", version(0)]),
+  "a version that is used twice": historyOf(
+    ["a", put("x")],
+    ["b", { kind: "put", key: "m", value: "x" }],
+    ["a", version(0)],
+    ["b", version(0)],
+  ),
+  "a version that goes back, on another key": inSequence(
+    [put("x"), version(5)],
+    [{ kind: "put", key: "m", value: "x" }, version(4)],
+  ),
+  "a version that goes back behind one that was read": historyOf(
+    ["a", put("x")],
+    ["b", get],
+    ["b", saw("x", 5)],
+    ["b", { kind: "put", key: "m", value: "x" }],
+    ["b", version(4)],
+  ),
+  "a read with another version than the write was told": inSequence([put("x"), version(0)], [get, saw("x", 1)]),
+  "a condition that fails though it holds": inSequence([put("x"), version(0)], [put("y", 0), MISMATCH]),
+  "a condition that holds though it fails": inSequence([put("x"), version(0)], [put("y", 3), version(4)]),
+  "a delete that finds nothing where something is": inSequence([put("x"), version(0)], [remove, ABSENT]),
+  "a write without an answer that happens twice": historyOf(
+    ["a", put("x")],
+    ["a", "unknown"],
+    ["b", get],
+    ["b", saw("x", 0)],
+    ["b", remove],
+    ["b", OK],
+    ["b", get],
+    ["b", saw("x", 0)],
+  ),
+  "a scan that leaves a record out": inSequence(
+    [put("x"), version(0)],
+    [
+      { kind: "scan", fromInclusive: "a", toExclusive: "z" },
+      { status: "OK", records: [] },
+    ],
+  ),
+  "a comparison that passes a record over": inSequence(
+    [put("x"), version(0)],
+    [{ kind: "compare", key: "z", comparison: "floor" }, ABSENT],
+  ),
+};
+
+group("histories that are right are accepted", () => {
+  for (const [name, entries] of Object.entries(RIGHT)) test(name, () => checkLinearizable(entries));
+});
+
+group("histories that are wrong are rejected", () => {
+  for (const [name, entries] of Object.entries(WRONG)) {
+    test(name, () => expect(() => checkLinearizable(entries)).toThrow(NotLinearizable));
+  }
+});
+
+test("a rejection shows the operations that do not fit", () => {
+  expect(() => checkLinearizable(WRONG["a stale read"]!)).toThrow(
+    "key k: no order explains it; after 2 of 3 operations none of these can be next\n  a [4, 5] get k: OK, k=x version 0",
+  );
+});
+
+// --- random histories, right by construction, and each with one corruption ------------------------------------------
+
+function randomHistory(seed: number): readonly HistoryEntry[] {
+  const random = new SimRandom(seed);
+  const options = {
+    clients: random.int(2, 9),
+    operationsPerClient: random.int(5, 40),
+    keys: random.int(1, 5),
+    unknownChance: random.pick([0, 0.05, 0.3]),
+  };
+  return atomicHistory(random.split("workload"), options).entries();
+}
+
+test("histories that were really run are accepted, whatever their interleaving and whatever answers were lost", () => {
+  for (let seed = 0; seed < 400; seed++) checkLinearizable(randomHistory(seed));
+});
+
+interface Corruption {
+  readonly name: string;
+  /** All entries that can be replaced so that the history is wrong for certain. */
+  readonly candidates: (
+    entries: readonly HistoryEntry[],
+  ) => { readonly entry: HistoryEntry; readonly outcome: Outcome }[];
+}
+
+type Put = HistoryEntry & { readonly operation: Extract<Operation, { kind: "put" }>; readonly version: number };
+
+function putsIn(entries: readonly HistoryEntry[]): Put[] {
+  return entries.flatMap((entry) =>
+    entry.operation.kind === "put" && entry.outcome?.status === "OK"
+      ? [{ ...entry, operation: entry.operation, version: entry.outcome.version! }]
+      : [],
+  );
+}
+
+function readsIn(entries: readonly HistoryEntry[]): (HistoryEntry & { readonly key: string })[] {
+  return entries.flatMap((entry) =>
+    entry.operation.kind === "get" && entry.outcome !== undefined ? [{ ...entry, key: entry.operation.key }] : [],
+  );
+}
+
+const sawPut = ({ operation, version: id }: Put): Outcome => ({
+  status: "OK",
+  record: { key: operation.key, value: operation.value, version: id },
+});
+
+/** Whether an operation may remove the key. */
+function removes({ operation }: HistoryEntry, key: string): boolean {
+  if (operation.kind === "delete") return operation.key === key;
+  return operation.kind === "delete-range" && operation.fromInclusive <= key && key < operation.toExclusive;
+}
+
+const CORRUPTIONS: readonly Corruption[] = [
+  {
+    name: "stale read",
+    candidates: (entries) =>
+      readsIn(entries).flatMap((read) => {
+        const before = putsIn(entries).filter((one) => one.operation.key === read.key && one.returned < read.invoked);
+        const newest = before.reduce((max, one) => Math.max(max, one.version), -1);
+        const stale = before.filter((one) => one.version < newest);
+        return stale.map((one) => ({ entry: read, outcome: sawPut(one) }));
+      }),
+  },
+  {
+    name: "lost write",
+    candidates: (entries) =>
+      readsIn(entries).flatMap((read) => {
+        const isThere = putsIn(entries).some((one) => one.operation.key === read.key && one.returned < read.invoked);
+        const mayBeGone = entries.some((one) => one.invoked < read.returned && removes(one, read.key));
+        return isThere && !mayBeGone ? [{ entry: read, outcome: ABSENT }] : [];
+      }),
+  },
+  {
+    name: "resurrected delete",
+    candidates: (entries) =>
+      readsIn(entries).flatMap((read) =>
+        entries
+          .filter((one) => removes(one, read.key) && one.outcome?.status === "OK" && one.returned < read.invoked)
+          .flatMap((deletion) =>
+            putsIn(entries).filter((one) => one.operation.key === read.key && one.returned < deletion.invoked),
+          )
+          .map((one) => ({ entry: read, outcome: sawPut(one) })),
+      ),
+  },
+  {
+    name: "value out of thin air",
+    candidates: (entries) =>
+      readsIn(entries).map((entry) => ({
+        entry,
+        outcome: { status: "OK", record: { key: entry.key, value: "nobody's", version: 1_000_000 } },
+      })),
+  },
+  {
+    name: "two winners of one expected version",
+    candidates: (entries) => {
+      const puts = putsIn(entries).filter(({ operation }) => (operation.expected ?? -1) >= 0);
+      const fractions = new Map(
+        puts.map((one) => [`${one.operation.key} ${one.operation.expected}`, one.version + 0.5]),
+      );
+      return entries.flatMap((entry) => {
+        const { operation, outcome } = entry;
+        if (operation.kind !== "put" || outcome?.status !== "UNEXPECTED_VERSION_ID") return [];
+        const free = fractions.get(`${operation.key} ${operation.expected}`);
+        return free === undefined ? [] : [{ entry, outcome: version(free) }];
+      });
+    },
+  },
+  {
+    name: "read of a write that came later",
+    candidates: (entries) =>
+      readsIn(entries).flatMap((read) =>
+        putsIn(entries)
+          .filter((one) => one.operation.key === read.key && one.invoked > read.returned)
+          .map((one) => ({ entry: read, outcome: sawPut(one) })),
+      ),
+  },
+  {
+    name: "version reused",
+    candidates: (entries) => {
+      const puts = putsIn(entries);
+      return puts.slice(1).map((entry, nth) => ({ entry, outcome: version(puts[nth]!.version) }));
+    },
+  },
+];
+
+for (const { name, candidates } of CORRUPTIONS) {
+  test(`one corruption in a history that was really run is rejected: ${name}`, () => {
+    let corrupted = 0;
+    for (let seed = 0; seed < 250; seed++) {
+      const entries = randomHistory(seed);
+      const all = candidates(entries);
+      if (all.length === 0) continue;
+      const { entry, outcome } = new SimRandom(seed).split(name).pick(all);
+      const changed = entries.map((one) => (one.invoked === entry.invoked ? { ...one, outcome } : one));
+      const check = () => checkLinearizable(changed);
+      expect(check, `seed ${seed}`).toThrow(NotLinearizable);
+      corrupted++;
+    }
+    expect(corrupted).toBeGreaterThan(20);
+  });
+}
+
+// --- against a slow, obvious search ---------------------------------------------------------------------------------
+
+interface Plain {
+  readonly value: string;
+  /** Undefined: any above those before it. */
+  readonly version: number | undefined;
+}
+
+/** Tries every order of one key's operations, and for each that has no answer, also that it never happened. */
+function explains(entries: readonly HistoryEntry[], record: Plain | undefined = undefined, floor = -1): boolean {
+  if (entries.every(({ outcome }) => outcome === undefined)) return true;
+  const firstEnd = Math.min(...entries.map(({ returned }) => returned));
+  return entries.some((entry) => {
+    if (entry.invoked > firstEnd) return false;
+    const next = step(entry, record, floor);
+    if (next === undefined) return false;
+    return explains(
+      entries.filter((other) => other !== entry),
+      next.record,
+      next.floor,
+    );
+  });
+}
+
+function step({ operation, outcome }: HistoryEntry, record: Plain | undefined, floor: number) {
+  const same = { record, floor };
+  const gone = { record: undefined, floor };
+  const expected = "expected" in operation ? operation.expected : undefined;
+  const mayHave = (id: number) =>
+    id < 0 ? record === undefined : record !== undefined && (record.version ?? Math.max(id, floor + 0.1)) === id;
+  const mayDiffer = (id: number) => (id < 0 ? record !== undefined : record?.version !== id);
+  if (outcome?.status === "UNEXPECTED_VERSION_ID")
+    return expected !== undefined && mayDiffer(expected) ? same : undefined;
+  if (outcome?.status === "KEY_NOT_FOUND") return record === undefined ? same : undefined;
+  if (operation.kind === "get") {
+    const seen = outcome?.record;
+    if (seen === undefined) return same;
+    if (record?.value !== seen.value) return undefined;
+    // a version that nobody was told is settled by whoever reads it
+    if (record.version === undefined) return seen.version > floor ? { record: seen, floor: seen.version } : undefined;
+    return record.version === seen.version ? same : undefined;
+  }
+  if (operation.kind === "delete-range") {
+    const covers = operation.fromInclusive <= "k0" && "k0" < operation.toExclusive;
+    return covers ? gone : same;
+  }
+  if (expected !== undefined && !mayHave(expected)) return undefined;
+  if (operation.kind === "delete") return record === undefined ? undefined : gone;
+  if (operation.kind !== "put") return same;
+  const id = outcome?.status === "OK" ? outcome.version : undefined;
+  if (id !== undefined && id <= Math.max(floor, expected ?? -1)) return undefined;
+  return { record: { value: operation.value, version: id }, floor: id ?? floor };
+}
+
+test("the search and a slow, obvious one agree on small histories, right and wrong", () => {
+  const verdicts = { right: 0, wrong: 0 };
+  for (let seed = 0; seed < 6_000; seed++) {
+    const random = new SimRandom(seed);
+    const options = {
+      clients: 3,
+      operationsPerClient: random.int(1, 4),
+      keys: 1,
+      unknownChance: random.pick([0.1, 0.4]),
+    };
+    let entries = atomicHistory(random.split("workload"), options)
+      .entries()
+      .filter(({ operation }) => operation.kind !== "scan" && operation.kind !== "compare");
+    const values = [
+      "nobody's",
+      ...entries.flatMap(({ operation }) => (operation.kind === "put" ? operation.value : [])),
+    ];
+    for (let changes = random.int(0, 3); changes > 0 && entries.length > 0; changes--) {
+      const changed = random.pick(entries);
+      const outcome: Outcome = random.pick([ABSENT, MISMATCH, drawOk(changed.operation, random, values)]);
+      if (changed.outcome === undefined || changed.operation.kind === "delete-range") continue;
+      if (changed.operation.kind === "put" && outcome === ABSENT) continue;
+      if (changed.operation.kind === "get" && outcome === MISMATCH) continue;
+      entries = entries.map((entry) => (entry === changed ? { ...entry, outcome } : entry));
+    }
+    const isRight = explains(entries);
+    verdicts[isRight ? "right" : "wrong"]++;
+    if (isRight) checkLinearizable(entries);
+    else expect(() => checkLinearizable(entries), `seed ${seed}`).toThrow(NotLinearizable);
+  }
+  expect(Math.min(verdicts.right, verdicts.wrong)).toBeGreaterThan(1_000);
+});
+
+function drawOk(operation: Operation, random: SimRandom, values: readonly string[]): Outcome {
+  if (operation.kind === "put") return version(random.int(0, 6));
+  if (operation.kind !== "get") return OK;
+  return { status: "OK", record: { key: operation.key, value: random.pick(values), version: random.int(0, 5) } };
+}
+
+// --- size -----------------------------------------------------------------------------------------------------------
+
+function largeHistory(unknownChance: number): readonly HistoryEntry[] {
+  const options = { clients: 20, operationsPerClient: 100, keys: 1, unknownChance };
+  return atomicHistory(new SimRandom(9), options).entries();
+}
+
+test("2,000 operations of 20 clients on one key take little more states than operations, with answers and without", () => {
+  for (const unknownChance of [0, 0.1]) {
+    const entries = largeHistory(unknownChance);
+    expect(entries.length).toBeGreaterThan(1_900);
+    checkLinearizable(entries, { statesMax: 4_000 });
+  }
+});
+
+test("2,000 operations with one that is wrong are rejected", () => {
+  for (const unknownChance of [0, 0.1]) {
+    const entries = largeHistory(unknownChance);
+    const stale = CORRUPTIONS[0]!.candidates(entries).at(-1)!;
+    const changed = entries.map((one) =>
+      one.invoked === stale.entry.invoked ? { ...one, outcome: stale.outcome } : one,
+    );
+    expect(() => checkLinearizable(changed)).toThrow(NotLinearizable);
+  }
+});
+
+test("past its bounds it says so instead of judging", () => {
+  const entries = largeHistory(0.1);
+  expect(() => checkLinearizable(entries, { keyOperationsMax: 100 })).toThrow(/more than the 100 that are judged/);
+  expect(() => checkLinearizable(entries, { statesMax: 50 })).toThrow(Undecided);
+});
