@@ -37,6 +37,11 @@ test("equal id with another chain is a foreign tail too", () => {
   expect(catchUp(shape([1, 1, 2]), lying, own)).toEqual({ way: "truncate", keep: { term: 1, offset: 1 } });
 });
 
+test("a head told without its chain is compared by term and offset", () => {
+  const own = headAt([1, 1, 2], 2);
+  expect(catchUp(shape([1, 1, 2]), { ...own, crc: undefined }, own)).toEqual({ way: "attach", after: 2 });
+});
+
 test("without a common entry that can still be read there is a snapshot, never a cleared log", () => {
   expect(step([3, 3], [2, 2])).toEqual({ way: "snapshot" });
   expect(step([1, 1, 3, 3], [], 2)).toEqual({ way: "snapshot" });

@@ -25,13 +25,18 @@ export type CatchUp =
   | { readonly way: "truncate"; readonly keep: EntryId }
   | { readonly way: "snapshot" };
 
+/** A follower's head as it was told. BecomeLeader, and reference followers, leave the chain out: Append checks it then. */
+export interface FollowerHead extends EntryId {
+  readonly crc: number | undefined;
+}
+
 /** `own`: the leader's entry at the follower's head offset, undefined where it has none (or only above `base`). */
-export function catchUp(log: LogShape, follower: Head, own: Head | undefined): CatchUp {
+export function catchUp(log: LogShape, follower: FollowerHead, own: Head | undefined): CatchUp {
   if (follower.offset === NO_OFFSET) {
     return log.base.offset === NO_OFFSET ? { way: "attach", after: NO_OFFSET } : { way: "snapshot" };
   }
   assert(own === undefined || own.offset === follower.offset, "the leader's own entry at the follower's head");
-  if (own !== undefined && own.term === follower.term && own.crc === follower.crc) {
+  if (own?.term === follower.term && (follower.crc ?? own.crc) === own.crc) {
     return { way: "attach", after: follower.offset };
   }
   const highest = log.termEnds.findLast((end) => end.term <= follower.term);
