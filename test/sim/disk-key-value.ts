@@ -178,6 +178,8 @@ export class DiskKeyValue implements KeyValue {
     this.full = false;
     this.#flushed = captured.applied.offset;
     this.#unflushedCommits -= commits;
+    const { name, node } = this.#options.life;
+    node.scheduler.trace.event(node.scheduler.nowMs, name, "flushed", shard, this.#flushed, captured.rows.length);
   }
 }
 

@@ -40,7 +40,7 @@ export const CALM_DISK: DiskRates = {
 };
 
 export function drawDiskRates(random: SimRandom): DiskRates {
-  const typicalMs = random.pick([0.5, 2, 10]);
+  const typicalMs = random.pick([0.5, 2, 10, 100]);
   return {
     sync: { minMs: 0.1, typicalMs, maxMs: random.pick([typicalMs, 200, 5_000]), tailChance: random.rate(0.05) },
     nameLostChance: random.pick([0, 0.5, 1]),

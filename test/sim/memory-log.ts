@@ -307,6 +307,7 @@ export class MemoryLog implements Log {
       segment.last.set(shard, replica.head);
       this.#behind.add(shard);
       this.#bytesAppended += entry.value.length;
+      this.#trace("committed", shard, entry.offset, crc);
     }
     this.#entriesAppended += rows.length;
     this.#commits++;
@@ -328,6 +329,14 @@ export class MemoryLog implements Log {
     await this.#save([record]);
     replica.record = record;
     await this.#syncWatermark([replica]);
+    this.#trace("promised", record.shard, record.promise, record.led);
+  }
+
+  /** What became durable, so that two runs that differ in it differ in their hash. */
+  #trace(what: string, ...details: readonly number[]): void {
+    const { life } = this.#options;
+    const { scheduler } = life.node;
+    scheduler.trace.event(scheduler.nowMs, life.name, what, ...details);
   }
 
   #save(replicas: readonly ReplicaRecord[], closed?: PromisesRecord["closed"]): Promise<void> {
