@@ -56,6 +56,11 @@ test("a vote belongs to the listed id: a wiped or ended replica does not count, 
   ]);
 });
 
+test("status says why for each slot", () => {
+  const of = election({ a: { kind: "failed", why: "is down" }, b: { kind: "promised", promise: 7 } });
+  expect(standings(of).map(({ why }) => why)).toEqual(["is down", "has promised term 7", "has not answered yet"]);
+});
+
 test("an empty slot counts by the id that it answers, which is stored before anybody leads", () => {
   const members = ["a", "b", "c"].map((server) => slot(server, NO_REPLICA, NO_TERM));
   const of = election({ a: fenced(11n, EMPTY_HEAD), b: fenced(12n, EMPTY_HEAD) }, { members, everLed: false });

@@ -98,6 +98,8 @@ test("every new member must hold the frozen head by term, offset and chain, the 
   expect(due(observed({ a: leader(9), b, d }, held)).due).toBe("settle");
   expect(due(observed({ a: leader(10, "frozen"), b, d }, held)).due).toBe("settle");
   expect(due(observed({ a: leader(9, "frozen"), d }, held)).due).toBe("settle");
+  const on = { a: leader(10, "frozen"), b: follower(2n, 10), d: follower(4n, 10) };
+  expect(due(observed(on, held)).due).toBe("settle");
   expect(due(observed({ a: leader(9, "frozen"), b: { ...b, head: { ...b.head, crc: 1 } }, d }, held)).due).toBe(
     "settle",
   );
@@ -138,6 +140,8 @@ test("after any crash: what is stored says what is due", () => {
   expect(due(nothing, 0, nextTerm(joint))).toEqual({ due: "elect" });
   const done = resultDocument(joint, member("b", 2n));
   expect(due(nothing, 0, done)).toMatchObject({ due: "forget" });
+  expect(due(nothing, 0, STEADY, { ...SWAP, removed: member("c", 33n) })).toMatchObject({ due: "forget" });
+  expect(due(nothing, 0, STEADY, { ...SWAP, removed: member("f", 3n) })).toMatchObject({ due: "forget" });
   expect(due(nothing, 0, STEADY, { removed: SWAP.removed, added: member("b", 22n) })).toMatchObject({ due: "forget" });
 });
 

@@ -240,6 +240,7 @@ test("NewTerm mints an id only for an empty slot where no live id stands", () =>
 });
 
 test("NewTerm for an id that does not live here fences what does, and says so", () => {
+  expect(accepted(replicaIn("fenced"), "NewTerm", { replicaId: undefined }).answer.ended).toBe("");
   const { next, answer } = accepted(replicaIn("following"), "NewTerm", { replicaId: OTHER, term: 6 });
   expect(next).toMatchObject({ state: "fenced", id: ID, promise: 6 });
   expect(answer.ended).toContain("99 does not live here");
@@ -290,6 +291,7 @@ test("after a start a replica is fenced, and neither follows nor leads before it
   expect(refused(started, "BecomeLeader").reason).toBe("NOT_INITIALIZED");
   expect(accepted({ ...started, introduced: true }, "OpenReplicate").next.streaming).toBe(true);
   expect(afterStart(NOTHING).state).toBe("not-member");
+  expect(afterStart(endReplica(replicaIn("following"), "damage"))).toMatchObject({ state: "not-member", promise: 5 });
 });
 
 test("an older copy of the disk that lacks the lead mark does not lead the term again", () => {
@@ -350,7 +352,10 @@ test("an empty slot is no follower, an unlisted id may only observe", () => {
   const slots = { ...replicaIn("leader"), members: [member("a", ID), member("b", NO_REPLICA)] };
   expect(refused(slots, "AddFollower", { replicaId: NO_REPLICA }).reason).toBe("NODE_IS_NOT_MEMBER");
   const observed = accepted(replicaIn("leader"), "AddFollower", { server: "d", replicaId: 44n, observer: true });
-  expect(accepted(observed.next, "RemoveObserver").answer.removed).toBe(true);
+  const also = accepted(observed.next, "AddFollower", { server: "e", replicaId: 55n, observer: true }).next;
+  const removed = accepted(also, "RemoveObserver");
+  expect(removed).toMatchObject({ answer: { removed: true }, next: { cursors: [{ server: "e" }] } });
+  expect(accepted(removed.next, "RemoveObserver").answer.removed).toBe(false);
 });
 
 test("a reference coordinator's followers are limited by number", () => {
@@ -412,6 +417,24 @@ test("an entry that is held counts if it is the same one, another one is refused
   expect(refused(streaming, "Append", { ...same, heldBefore: at(4, 44) })).toMatchObject({ alarm: false });
   const low = { entry: at(3), held: at(3, 33), previous: at(2), heldBefore: at(2) };
   expect(refused(streaming, "Append", low)).toMatchObject({ reason: "RESOURCE_CONFLICT", alarm: true });
+});
+
+test("one stream at a time, no snapshot beside it, no Append without one", () => {
+  const streaming = { ...replicaIn("following"), streaming: true };
+  expect(refused(streaming, "OpenReplicate").reason).toBe("RESOURCE_CONFLICT");
+  expect(refused(streaming, "SendSnapshot").reason).toBe("RESOURCE_CONFLICT");
+  expect(refused(replicaIn("following"), "Append").reason).toBe("RESOURCE_CONFLICT");
+  expect(refused(replicaIn("fenced"), "SendSnapshot", { replicaId: undefined }).reason).toBe("FAILED_PRECONDITION");
+});
+
+test("the bounds themselves: keep what is applied or the head, install what is applied, lead beside equal heads", () => {
+  const fenced = replicaIn("fenced");
+  const at = (offset: number) => ({ keep: { term: 3, offset }, held: { term: 3, offset, crc: offset } });
+  expect(accepted(fenced, "Truncate", at(3)).next.head.offset).toBe(3);
+  expect(accepted(fenced, "Truncate", { keep: HEAD, held: HEAD }).next.head).toEqual(HEAD);
+  expect(accepted(fenced, "SendSnapshot", { last: { term: 3, offset: 3, crc: 3 } }).next.head.offset).toBe(3);
+  const followers = ["b", "c"].map((server) => ({ server, head: HEAD }));
+  expect(accepted(fenced, "BecomeLeader", { followers }).next.state).toBe("becoming-leader");
 });
 
 test("a gap is refused in the reference's words; an Append without entry leaves a fenced replica fenced", () => {
