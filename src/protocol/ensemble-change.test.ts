@@ -37,9 +37,9 @@ const STEADY: StoredShard = {
 };
 const SWAP: Swap = { removed: member("c", 3n), added: member("d", 4n) };
 
-const leader = (at: number, state: ObservedReplica["state"] = "leader"): ObservedReplica => ({
+const leader = (at: number, status: ObservedReplica["status"] = "leader"): ObservedReplica => ({
   replicaId: 1n,
-  state,
+  status,
   promise: T,
   head: head(at),
   commitOffset: at,
@@ -47,7 +47,7 @@ const leader = (at: number, state: ObservedReplica["state"] = "leader"): Observe
 });
 const follower = (replicaId: bigint, verified: number, at = head(verified)): ObservedReplica => ({
   replicaId,
-  state: "following",
+  status: "following",
   promise: T,
   head: at,
   commitOffset: verified,

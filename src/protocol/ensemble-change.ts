@@ -14,7 +14,7 @@
 import { assert } from "../lib/assert.ts";
 import { type Head, NO_TERM, type Offset, type ReplicaId, type Term } from "../model/ids.ts";
 import type { Slot, StoredEnsembles } from "./election.ts";
-import { type Member, NO_REPLICA, type ReplicaState, sameHead } from "./replica-state.ts";
+import { type Member, NO_REPLICA, type ReplicaStatus, sameHead } from "./replica-state.ts";
 
 /** A freeze ends by itself this long after it was last asked for, so that no dead coordinator leaves a shard read-only. */
 export const FREEZE_LAPSE_MS = 3_000;
@@ -40,7 +40,7 @@ export interface Swap {
 /** GetStatus of one replica. */
 export interface ObservedReplica {
   readonly replicaId: ReplicaId;
-  readonly state: ReplicaState;
+  readonly status: ReplicaStatus;
   readonly promise: Term;
   readonly head: Head;
   readonly commitOffset: Offset;
@@ -182,7 +182,7 @@ function behind(stored: StoredShard, { added }: Swap, { replicas }: Observed): s
 /** Why the joint CAS must wait while frozen; empty: every new member holds the frozen head, verified and durable. */
 function unsettled(stored: StoredShard, { removed, added }: Swap, { replicas }: Observed, freeze: Freeze): string {
   const leader = stored.leader && replicas.get(stored.leader.server);
-  const frozen = leader?.state === "frozen" && isLeaderOf(leader, stored.leader, stored.term);
+  const frozen = leader?.status === "frozen" && isLeaderOf(leader, stored.leader, stored.term);
   if (leader === undefined || !frozen) return "the leader does not answer that it is frozen";
   if (leader.head.offset !== freeze.headOffset) return "the leader's head is not the frozen one";
   const coming = [added, ...stored.members.filter((slot) => !isSame(slot, removed))];
@@ -199,7 +199,7 @@ function holds(replica: ObservedReplica | undefined, { replicaId }: Member, term
 }
 
 function isLeaderOf(replica: ObservedReplica, leader: Member | undefined, term: Term): boolean {
-  const leads = replica.state === "leader" || replica.state === "frozen";
+  const leads = replica.status === "leader" || replica.status === "frozen";
   return leads && replica.replicaId === leader?.replicaId && replica.promise === term;
 }
 

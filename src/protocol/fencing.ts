@@ -115,7 +115,7 @@ function mint(replica: Replica, request: Requests["NewTerm"]): Replica {
 function fence(replica: Replica, term: number): Replica {
   return {
     ...replica,
-    state: "fenced",
+    status: "fenced",
     promise: term,
     verified: NO_OFFSET,
     streaming: false,

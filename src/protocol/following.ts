@@ -44,7 +44,7 @@ export function truncate(replica: Replica, request: Requests["Truncate"]): Outco
   if (held === undefined || keep.offset > replica.head.offset) {
     return refuse(replica, "INVALID_ARGUMENT", `there is no entry at offset ${keep.offset} to keep`);
   }
-  return accept({ ...replica, state: "follower", head: held, verified: NO_OFFSET }, { keep: keep.offset });
+  return accept({ ...replica, status: "follower", head: held, verified: NO_OFFSET }, { keep: keep.offset });
 }
 
 export function truncateTooLate(replica: Replica): Refused {
@@ -72,7 +72,7 @@ export function openReplicate(replica: Replica, request: Requests["OpenReplicate
 /**
  * One Append. It counts only if the entry before is the same here and there, by term and chain CRC; an entry that is
  * held already counts only if it is the same one (§6: a longer log of an old term would be acked and applied unread).
- * Without an entry nothing is verified and the state stays. Entries that are applied here and that the leader does not
+ * Without an entry nothing is verified and the status stays. Entries that are applied here and that the leader does not
  * have are an alarm, never cut.
  */
 export function append(replica: Replica, request: Requests["Append"]): Outcome<"Append"> {
@@ -85,7 +85,7 @@ export function append(replica: Replica, request: Requests["Append"]): Outcome<"
   const refused = previousDiffers(replica, request) ?? heldDiffers(replica, request);
   if (refused !== undefined) return refused;
   const verified = Math.max(replica.verified, entry.offset);
-  const next: Replica = { ...replica, state: "following", verified };
+  const next: Replica = { ...replica, status: "following", verified };
   return accept(next, { write: held === undefined, applyUpTo: applicable(next, commitOffset) });
 }
 
@@ -107,8 +107,8 @@ export function sendSnapshot(replica: Replica, request: Requests["SendSnapshot"]
   if (last.offset < Math.max(replica.applied, acked)) {
     return refuse(replica, "FAILED_PRECONDITION", `entries above ${last.offset} are applied or acked`);
   }
-  const state = replica.state === "following" ? "following" : "follower";
-  const next: Replica = { ...replica, state, head: last, applied: last.offset, verified: last.offset };
+  const status = replica.status === "following" ? "following" : "follower";
+  const next: Replica = { ...replica, status, head: last, applied: last.offset, verified: last.offset };
   return accept(next, { last });
 }
 

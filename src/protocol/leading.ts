@@ -47,7 +47,7 @@ export function becomeLeader(replica: Replica, request: Requests["BecomeLeader"]
   if (better !== undefined) {
     return refuse(replica, "INVALID_TERM", `${better.server} has a better head than this replica`);
   }
-  const next: Replica = { ...replica, state: "becoming-leader", led: term, members: members ?? [], cursors: [] };
+  const next: Replica = { ...replica, status: "becoming-leader", led: term, members: members ?? [], cursors: [] };
   return accept(next, { acksNeeded: Math.floor(copies / 2) });
 }
 
@@ -77,7 +77,7 @@ export function addFollower(replica: Replica, request: Requests["AddFollower"]):
 /** FreezeShard: refuse writes, or take them again; the head that is answered is final while frozen. */
 export function freeze(replica: Replica, { term, frozen }: Requests["FreezeShard"]): Outcome<"FreezeShard"> {
   if (term !== replica.promise) return wrongTerm(replica, term);
-  const next: Replica = { ...replica, state: frozen ? "frozen" : "leader" };
+  const next: Replica = { ...replica, status: frozen ? "frozen" : "leader" };
   return accept(next, { headOffset: replica.head.offset });
 }
 

@@ -24,8 +24,16 @@ import type { Reason } from "../model/refusal.ts";
 /** No replica: an empty slot of an ensemble, or nothing that lives at an address. */
 export const NO_REPLICA: ReplicaId = 0n;
 
-export const STATES = ["not-member", "fenced", "follower", "following", "becoming-leader", "leader", "frozen"] as const;
-export type ReplicaState = (typeof STATES)[number];
+export const STATUSES = [
+  "not-member",
+  "fenced",
+  "follower",
+  "following",
+  "becoming-leader",
+  "leader",
+  "frozen",
+] as const;
+export type ReplicaStatus = (typeof STATUSES)[number];
 
 /** A replica at an address. */
 export interface Member {
@@ -47,7 +55,7 @@ export interface CursorKey extends Member {
  * Invariants: applied <= head.offset; verified <= head.offset once synced; head.term <= promise; led <= promise.
  */
 export interface Replica {
-  readonly state: ReplicaState;
+  readonly status: ReplicaStatus;
   /** The id that lives here, NO_REPLICA for none. */
   readonly id: ReplicaId;
   /** Why the id before has ended; empty: none has. */
@@ -131,7 +139,7 @@ export interface Requests {
 }
 export type RequestName = keyof Requests;
 
-/** What the flow has to do beside making the next state durable. */
+/** What the flow has to do beside making the next status durable. */
 export interface Answers {
   /** `erase`: delete all data first. `ended`: the answer's field; empty: the id asked for counts. */
   readonly NewTerm: { readonly erase: boolean; readonly ended: string };
@@ -176,7 +184,7 @@ export function refuse(next: Replica, reason: Reason, message: string, alarm = f
 
 /** A place where no replica has ever lived. */
 export const NOTHING: Replica = {
-  state: "not-member",
+  status: "not-member",
   id: NO_REPLICA,
   ended: "",
   mintedTerm: NO_TERM,
@@ -201,8 +209,8 @@ export function endReplica(replica: Replica, why: string): Replica {
 /** What a process finds when it starts: it leads nothing, has verified nothing, and takes no stream before it is introduced. */
 export function afterStart(replica: Replica): Replica {
   const { id, ended, mintedTerm, promise, led, head, applied } = replica;
-  const state = id === NO_REPLICA || promise === NO_TERM ? "not-member" : "fenced";
-  return { ...NOTHING, state, id, ended, mintedTerm, promise, led, head, applied };
+  const status = id === NO_REPLICA || promise === NO_TERM ? "not-member" : "fenced";
+  return { ...NOTHING, status, id, ended, mintedTerm, promise, led, head, applied };
 }
 
 /** Negative: `a` is the worse head. Only (term, offset) order heads. */

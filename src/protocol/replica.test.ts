@@ -10,10 +10,10 @@ import {
   NO_REPLICA,
   NOTHING,
   type Replica,
-  type ReplicaState,
+  type ReplicaStatus,
   type RequestName,
   type Requests,
-  STATES,
+  STATUSES,
 } from "./replica-state.ts";
 
 const ID = 71n;
@@ -25,12 +25,12 @@ const VARIANTS = ["fits", "lower term", "higher term", "other id"] as const;
 type Variant = (typeof VARIANTS)[number];
 
 /** Term 5 is promised; entry 4:7 is the head, up to 3 applied. */
-function replicaIn(state: ReplicaState): Replica {
-  if (state === "not-member") return NOTHING;
-  const follows = state === "follower" || state === "following" || state === "fenced";
+function replicaIn(status: ReplicaStatus): Replica {
+  if (status === "not-member") return NOTHING;
+  const follows = status === "follower" || status === "following" || status === "fenced";
   return {
     ...NOTHING,
-    state,
+    status,
     id: ID,
     mintedTerm: 0,
     promise: 5,
@@ -108,8 +108,8 @@ const REQUEST_NAMES = [
   "GetStatus",
 ] as const satisfies readonly RequestName[];
 
-/** Next state or reason, by variant: fits | lower term | higher term | other id. One word: all four. */
-const EXPECTED: Record<ReplicaState, Record<RequestName, string>> = {
+/** Next status or reason, by variant: fits | lower term | higher term | other id. One word: all four. */
+const EXPECTED: Record<ReplicaStatus, Record<RequestName, string>> = {
   "not-member": {
     NewTerm: "not-member",
     BecomeLeader: "INVALID_STATUS",
@@ -203,19 +203,19 @@ const EXPECTED: Record<ReplicaState, Record<RequestName, string>> = {
   },
 };
 
-function cell(state: ReplicaState, name: RequestName): string {
+function cell(status: ReplicaStatus, name: RequestName): string {
   const words = VARIANTS.map((variant) => {
-    const outcome = decide({ ...replicaIn(state), streaming: name === "Append" }, name, requestOf(name, variant));
+    const outcome = decide({ ...replicaIn(status), streaming: name === "Append" }, name, requestOf(name, variant));
     if (!outcome.accepted) expect(outcome.message).not.toBe("");
-    return outcome.accepted ? outcome.next.state : outcome.reason;
+    return outcome.accepted ? outcome.next.status : outcome.reason;
   });
   return new Set(words).size === 1 ? words[0]! : words.join(" | ");
 }
 
-for (const state of STATES) {
-  test(`what a ${state} replica answers to each request`, () => {
-    const answered = Object.fromEntries(REQUEST_NAMES.map((name) => [name, cell(state, name)]));
-    expect(answered).toEqual(EXPECTED[state]);
+for (const status of STATUSES) {
+  test(`what a ${status} replica answers to each request`, () => {
+    const answered = Object.fromEntries(REQUEST_NAMES.map((name) => [name, cell(status, name)]));
+    expect(answered).toEqual(EXPECTED[status]);
   });
 }
 
@@ -235,17 +235,17 @@ function refused<Name extends RequestName>(replica: Replica, name: Name, request
 
 test("NewTerm mints an id only for an empty slot where no live id stands", () => {
   const minted = accepted(NOTHING, "NewTerm", { replicaId: NO_REPLICA }).next;
-  expect(minted).toMatchObject({ state: "fenced", id: 1234n, mintedTerm: 5, promise: 5, head: EMPTY_HEAD });
+  expect(minted).toMatchObject({ status: "fenced", id: 1234n, mintedTerm: 5, promise: 5, head: EMPTY_HEAD });
   expect(accepted(replicaIn("fenced"), "NewTerm", { replicaId: NO_REPLICA }).next.id).toBe(ID);
 });
 
 test("NewTerm for an id that does not live here fences what does, and says so", () => {
   expect(accepted(replicaIn("fenced"), "NewTerm", { replicaId: undefined }).answer.ended).toBe("");
   const { next, answer } = accepted(replicaIn("following"), "NewTerm", { replicaId: OTHER, term: 6 });
-  expect(next).toMatchObject({ state: "fenced", id: ID, promise: 6 });
+  expect(next).toMatchObject({ status: "fenced", id: ID, promise: 6 });
   expect(answer.ended).toContain("99 does not live here");
   const none = accepted(NOTHING, "NewTerm", { replicaId: OTHER });
-  expect(none.next).toMatchObject({ id: NO_REPLICA, state: "not-member", promise: NO_TERM });
+  expect(none.next).toMatchObject({ id: NO_REPLICA, status: "not-member", promise: NO_TERM });
   expect(none.answer.ended).not.toBe("");
 });
 
@@ -260,7 +260,7 @@ test("an ended replica is erased before another is minted, and its promise stays
 
 test("a promise below the term in which the id was counted ends it: an older copy of the disk", () => {
   const { next, answer } = accepted(replicaIn("fenced"), "NewTerm", { term: 9, countedTerm: 6 });
-  expect(next).toMatchObject({ state: "not-member", id: NO_REPLICA, promise: 5 });
+  expect(next).toMatchObject({ status: "not-member", id: NO_REPLICA, promise: 5 });
   expect(answer.ended).toContain("below term 6");
   expect(accepted(replicaIn("fenced"), "NewTerm", { term: 9, countedTerm: 5 }).next.id).toBe(ID);
 });
@@ -286,12 +286,12 @@ test("a stamp below the confirmed one shows an older disk; the higher of held an
 
 test("after a start a replica is fenced, and neither follows nor leads before it is introduced", () => {
   const started = afterStart({ ...replicaIn("following"), streaming: true, verified: 7 });
-  expect(started).toMatchObject({ state: "fenced", verified: NO_OFFSET, streaming: false, introduced: false });
+  expect(started).toMatchObject({ status: "fenced", verified: NO_OFFSET, streaming: false, introduced: false });
   expect(refused(started, "OpenReplicate").reason).toBe("NOT_INITIALIZED");
   expect(refused(started, "BecomeLeader").reason).toBe("NOT_INITIALIZED");
   expect(accepted({ ...started, introduced: true }, "OpenReplicate").next.streaming).toBe(true);
-  expect(afterStart(NOTHING).state).toBe("not-member");
-  expect(afterStart(endReplica(replicaIn("following"), "damage"))).toMatchObject({ state: "not-member", promise: 5 });
+  expect(afterStart(NOTHING).status).toBe("not-member");
+  expect(afterStart(endReplica(replicaIn("following"), "damage"))).toMatchObject({ status: "not-member", promise: 5 });
 });
 
 test("an older copy of the disk that lacks the lead mark does not lead the term again", () => {
@@ -313,8 +313,8 @@ test("DeleteShard ends the id, keeps the promise, and finds nothing the second t
 
 test("no replica leads a term twice, also after a start", () => {
   const led = accepted(replicaIn("fenced"), "BecomeLeader");
-  expect(led).toMatchObject({ next: { led: 5, state: "becoming-leader" }, answer: { acksNeeded: 1 } });
-  expect(nowServing(led.next).state).toBe("leader");
+  expect(led).toMatchObject({ next: { led: 5, status: "becoming-leader" }, answer: { acksNeeded: 1 } });
+  expect(nowServing(led.next).status).toBe("leader");
   expect(refused({ ...afterStart(led.next), introduced: true }, "BecomeLeader").reason).toBe("INVALID_STATUS");
 });
 
@@ -366,16 +366,16 @@ test("a reference coordinator's followers are limited by number", () => {
 });
 
 test("a freeze is lifted by FreezeShard and by NewTerm", () => {
-  expect(accepted(replicaIn("frozen"), "FreezeShard", { frozen: false }).next.state).toBe("leader");
+  expect(accepted(replicaIn("frozen"), "FreezeShard", { frozen: false }).next.status).toBe("leader");
   expect(accepted(replicaIn("leader"), "FreezeShard").answer.headOffset).toBe(7);
-  expect(accepted(replicaIn("frozen"), "NewTerm", { term: 6 }).next).toMatchObject({ state: "fenced", members: [] });
+  expect(accepted(replicaIn("frozen"), "NewTerm", { term: 6 }).next).toMatchObject({ status: "fenced", members: [] });
 });
 
 // --- following --------------------------------------------------------------------------------------------------
 
 test("Truncate needs the head that it expects, no stream, and an entry above what is applied", () => {
   const fenced = replicaIn("fenced");
-  expect(accepted(fenced, "Truncate").next).toMatchObject({ state: "follower", head: { term: 3, offset: 5, crc: 5 } });
+  expect(accepted(fenced, "Truncate").next).toMatchObject({ status: "follower", head: { term: 3, offset: 5, crc: 5 } });
   expect(refused(fenced, "Truncate", { expectedHead: { ...HEAD, crc: 48 } }).reason).toBe("RESOURCE_CONFLICT");
   expect(refused({ ...fenced, streaming: true }, "Truncate").reason).toBe("RESOURCE_CONFLICT");
   expect(refused(fenced, "Truncate", { keep: { term: 9, offset: 9 } }).reason).toBe("INVALID_ARGUMENT");
@@ -391,14 +391,14 @@ test("an entry of the term in the log refuses Truncate also after a start", () =
 
 test("a head below what this leader has seen acked ends the id", () => {
   const outcome = refused(replicaIn("fenced"), "OpenReplicate", { ackedOffset: 8 });
-  expect(outcome).toMatchObject({ reason: "NODE_IS_NOT_MEMBER", next: { id: NO_REPLICA, state: "not-member" } });
+  expect(outcome).toMatchObject({ reason: "NODE_IS_NOT_MEMBER", next: { id: NO_REPLICA, status: "not-member" } });
   expect(outcome.next.ended).toContain("older copy");
 });
 
 test("an entry without gap and with the same entry before is written, verified, and nothing above it is applied", () => {
   const streaming = { ...replicaIn("fenced"), streaming: true };
   const { next, answer } = accepted(streaming, "Append");
-  expect(next).toMatchObject({ state: "following", verified: 8 });
+  expect(next).toMatchObject({ status: "following", verified: 8 });
   expect(answer).toEqual({ write: true, applyUpTo: 5 });
   expect(accepted(next, "Append", { entry: undefined, commitOffset: 20 }).answer).toEqual({
     write: false,
@@ -434,7 +434,7 @@ test("the bounds themselves: keep what is applied or the head, install what is a
   expect(accepted(fenced, "Truncate", { keep: HEAD, held: HEAD }).next.head).toEqual(HEAD);
   expect(accepted(fenced, "SendSnapshot", { last: { term: 3, offset: 3, crc: 3 } }).next.head.offset).toBe(3);
   const followers = ["b", "c"].map((server) => ({ server, head: HEAD }));
-  expect(accepted(fenced, "BecomeLeader", { followers }).next.state).toBe("becoming-leader");
+  expect(accepted(fenced, "BecomeLeader", { followers }).next.status).toBe("becoming-leader");
 });
 
 test("a gap is refused in the reference's words; an Append without entry leaves a fenced replica fenced", () => {
@@ -442,7 +442,7 @@ test("a gap is refused in the reference's words; an Append without entry leaves 
   const gap = refused(streaming, "Append", { entry: { term: 5, offset: 10, crc: 0 }, heldBefore: undefined });
   expect(gap.message).toBe("entry 10 can not immediately follow 7: oxia: invalid next offset in wal");
   const told = accepted(streaming, "Append", { entry: undefined, commitOffset: 7 });
-  expect(told).toMatchObject({ next: { state: "fenced" }, answer: { applyUpTo: 3 } });
+  expect(told).toMatchObject({ next: { status: "fenced" }, answer: { applyUpTo: 3 } });
 });
 
 test("a snapshot below what is applied or acked is refused and changes nothing", () => {
@@ -466,19 +466,19 @@ const someRequest = fc.oneof(
 test("whatever comes: the promise and the lead mark of an id never fall, a refusal changes nothing but the end of an id", () => {
   fc.assert(
     fc.property(
-      fc.constantFrom(...STATES),
+      fc.constantFrom(...STATUSES),
       fc.boolean(),
       fc.array(someRequest, { maxLength: 12 }),
-      (state, open, all) => {
-        let replica: Replica = { ...replicaIn(state), streaming: open };
+      (status, open, all) => {
+        let replica: Replica = { ...replicaIn(status), streaming: open };
         for (const { name, variant } of all) {
           const { accepted: taken, next } = decide(replica, name, requestOf(name, variant));
           expect(next.promise).toBeGreaterThanOrEqual(replica.promise);
           if (next.id === replica.id) expect(next.led).toBeGreaterThanOrEqual(replica.led);
           if (!taken && next.id === replica.id) expect(next).toEqual(replica);
-          expect(next.id === NO_REPLICA).toBe(next.state === "not-member");
+          expect(next.id === NO_REPLICA).toBe(next.status === "not-member");
           expect(next.applied).toBeLessThanOrEqual(next.head.offset);
-          if (next.state === "becoming-leader") expect(next.led).toBe(next.promise);
+          if (next.status === "becoming-leader") expect(next.led).toBe(next.promise);
           replica = next;
         }
       },

@@ -1,5 +1,5 @@
 /**
- * The replica state machine: what each state answers to each request, as one table in which no cell may be missing.
+ * The replica state machine: what each status answers to each request, as one table in which no cell may be missing.
  *
  * `decide` takes data and returns data. The flow makes what changed durable (promise, lead mark, id or its end, head)
  * before it answers, also when it refuses: a refusal may have ended the id. Head, applied and the chain CRC at an offset
@@ -18,24 +18,24 @@ import {
   type Outcome,
   type Refused,
   type Replica,
-  type ReplicaState,
+  type ReplicaStatus,
   type RequestName,
   type Requests,
   type Rule,
   refuse,
 } from "./replica-state.ts";
 
-type Table = { readonly [State in ReplicaState]: { readonly [Name in RequestName]: Rule<Name> } };
+type Table = { readonly [Status in ReplicaStatus]: { readonly [Name in RequestName]: Rule<Name> } };
 
 /** Answers `request`: the next state and what is to be done, or a reason. */
 export function decide<Name extends RequestName>(replica: Replica, name: Name, request: Requests[Name]): Outcome<Name> {
-  const rule: Rule<Name> = TABLE[replica.state][name];
+  const rule: Rule<Name> = TABLE[replica.status][name];
   return rule(replica, request);
 }
 
 /** BecomeLeader is done: the own-term entry is committed and applied, the leader serves (safety.md §5). */
 export function nowServing(replica: Replica): Replica {
-  return replica.state === "becoming-leader" ? { ...replica, state: "leader" } : replica;
+  return replica.status === "becoming-leader" ? { ...replica, status: "leader" } : replica;
 }
 
 const TABLE: Table = {
@@ -65,7 +65,7 @@ const TABLE: Table = {
     DeleteShard: deleteShard,
     FreezeShard: ofTerm("INVALID_STATUS", "this replica is fenced"),
     RemoveObserver: ofTerm("NODE_IS_NOT_LEADER", "this replica is fenced"),
-    GetStatus: status("FENCED"),
+    GetStatus: shows("FENCED"),
   },
   // It has been truncated or was sent a snapshot by the leader of its term; no append of that term yet.
   follower: {
@@ -79,7 +79,7 @@ const TABLE: Table = {
     DeleteShard: deleteShard,
     FreezeShard: ofTerm("NODE_IS_NOT_LEADER", "this replica follows"),
     RemoveObserver: ofTerm("NODE_IS_NOT_LEADER", "this replica follows"),
-    GetStatus: status("FOLLOWER"),
+    GetStatus: shows("FOLLOWER"),
   },
   // It has seen an append of its term: never truncated again in it.
   following: {
@@ -93,7 +93,7 @@ const TABLE: Table = {
     DeleteShard: deleteShard,
     FreezeShard: ofTerm("NODE_IS_NOT_LEADER", "this replica follows"),
     RemoveObserver: ofTerm("NODE_IS_NOT_LEADER", "this replica follows"),
-    GetStatus: status("FOLLOWER"),
+    GetStatus: shows("FOLLOWER"),
   },
   // It has marked its term as led; its own-term entry is not applied yet. NewTerm of a higher term interrupts it.
   "becoming-leader": {
@@ -107,7 +107,7 @@ const TABLE: Table = {
     DeleteShard: deleteShard,
     FreezeShard: ofTerm("INVALID_STATUS", "this replica does not lead yet"),
     RemoveObserver: ofTerm("NODE_IS_NOT_LEADER", "this replica does not lead yet"),
-    GetStatus: status("FENCED"),
+    GetStatus: shows("FENCED"),
   },
   // It serves.
   leader: {
@@ -121,7 +121,7 @@ const TABLE: Table = {
     DeleteShard: deleteShard,
     FreezeShard: freeze,
     RemoveObserver: removeObserver,
-    GetStatus: status("LEADER"),
+    GetStatus: shows("LEADER"),
   },
   // It serves reads; its head is final until it is thawed, or the freeze lapses.
   frozen: {
@@ -135,7 +135,7 @@ const TABLE: Table = {
     DeleteShard: deleteShard,
     FreezeShard: freeze,
     RemoveObserver: removeObserver,
-    GetStatus: status("LEADER"),
+    GetStatus: shows("LEADER"),
   },
 };
 
@@ -165,6 +165,6 @@ function truncateOfFollowing(replica: Replica, request: Requests["Truncate"]): O
   return notThisReplica(replica, request.replicaId) ?? truncateTooLate(replica);
 }
 
-function status(shown: Answers["GetStatus"]["status"]): Rule<"GetStatus"> {
+function shows(shown: Answers["GetStatus"]["status"]): Rule<"GetStatus"> {
   return (replica) => accept(replica, { status: shown });
 }

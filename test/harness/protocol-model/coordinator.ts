@@ -338,9 +338,9 @@ export class Coordinator {
 
   #observed(): Observed {
     const replicas = this.#world.servers.map(({ name, replica }): [string, ObservedReplica] => {
-      const { id: replicaId, state, promise, head, applied, verified } = replica;
+      const { id: replicaId, status, promise, head, applied, verified } = replica;
       const verifiedOffset = Math.min(verified, head.offset);
-      return [name, { replicaId, state, promise, head, commitOffset: applied, verifiedOffset }];
+      return [name, { replicaId, status, promise, head, commitOffset: applied, verifiedOffset }];
     });
     return { replicas: new Map(replicas), observing: this.#observing, freeze: this.#freeze };
   }

@@ -46,11 +46,11 @@ export class DataServer {
   }
 
   create(id: ReplicaId): void {
-    this.replica = { ...NOTHING, state: "fenced", id, introduced: true };
+    this.replica = { ...NOTHING, status: "fenced", id, introduced: true };
   }
 
   describe(): string {
-    return `${this.replica.state} T${this.replica.promise} id ${this.replica.id} [${this.log.map(({ term, uid }) => `${term}:${uid}`)}] synced ${this.synced} applied ${this.replica.applied}`;
+    return `${this.replica.status} T${this.replica.promise} id ${this.replica.id} [${this.log.map(({ term, uid }) => `${term}:${uid}`)}] synced ${this.synced} applied ${this.replica.applied}`;
   }
 
   entryAt(offset: Offset): Entry | Head | undefined {
@@ -344,7 +344,7 @@ export class DataServer {
   }
 
   #lapse(): void {
-    if (this.replica.state !== "frozen" || !freezeLapsed(this.#frozenAtMs, this.world.nowMs())) return;
+    if (this.replica.status !== "frozen" || !freezeLapsed(this.#frozenAtMs, this.world.nowMs())) return;
     this.#decide("FreezeShard", { term: this.replica.promise, frozen: false });
   }
 

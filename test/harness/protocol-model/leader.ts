@@ -146,7 +146,7 @@ export class Leader {
   }
 
   clientWrites(): void {
-    if (!this.#serving || this.#server.replica.state !== "leader" || this.#server.log.length >= ENTRIES_MAX) return;
+    if (!this.#serving || this.#server.replica.status !== "leader" || this.#server.log.length >= ENTRIES_MAX) return;
     this.#propose();
   }
 
