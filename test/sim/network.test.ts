@@ -113,6 +113,21 @@ test("a question gets its answer, a refusal or an error; nothing is shared with 
   expect(world.network.open).toBe(0);
 });
 
+test("headers and the caller's name arrive with a call", () => {
+  const world = new World();
+  world.b.end("killed");
+  const tell = (call: IncomingCall) =>
+    `${call.method} from ${call.from}: ${call.headers["shard-id"]}, ${call.timeoutMs}`;
+  world.serve({
+    unary: async (call) => tell(call),
+    stream: async (call, stream) => void stream.send(tell(call)),
+  });
+  const options = { headers: { "shard-id": "3" }, timeoutMs: 100 };
+  expect(world.complete(() => world.unary("x", options))).toBe("Echo from a: 3, 100");
+  const stream = world.channel.serverStream("b:1", "List", "x", options);
+  expect(world.complete(() => readAll(stream))).toEqual(["List from a: 3, 100", "end"]);
+});
+
 test("a refusal keeps its hint", () => {
   const world = new World();
   const error = world.complete(() => world.channel.unary("b:1", "Echo", "refuse").catch((caught) => caught));

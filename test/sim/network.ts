@@ -27,6 +27,8 @@ export interface IncomingCall {
   readonly method: string;
   /** Name of the calling node. */
   readonly from: string;
+  /** The call's metadata, lower case. */
+  readonly headers: Readonly<Record<string, string>>;
   /** What the caller has left, as it said when it called. */
   readonly timeoutMs: number | undefined;
   /** Aborted when the caller has cancelled, its deadline has passed there, or the connection is broken. */
@@ -41,6 +43,7 @@ export interface Service {
 }
 
 export interface CallOptions {
+  readonly headers?: Readonly<Record<string, string>>;
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
@@ -329,7 +332,7 @@ export class Network {
 }
 
 function pairOf(a: SimNode, b: SimNode): string {
-  return a.name < b.name ? `${a.name} ${b.name}` : `${b.name} ${a.name}`;
+  return a.name < b.name ? `${a.name}<>${b.name}` : `${b.name}<>${a.name}`;
 }
 
 function joins({ client, server }: Connection, a: SimNode, b: SimNode): boolean {

@@ -11,7 +11,7 @@ import { CallError, copyMessage, errorForCaller } from "./call-error.ts";
 import type { Connection, IncomingCall, Network, Service } from "./network.ts";
 import type { Life, SimNode } from "./node.ts";
 import { type Frame, StreamEnd } from "./stream-end.ts";
-import type { UnaryRequest } from "./unary-call.ts";
+import type { CallRequest } from "./unary-call.ts";
 
 /** One side's hold of a stream. Iterating it gives the other side's messages; it ends, or throws CallError. */
 export interface DuplexStream extends AsyncIterable<unknown> {
@@ -30,7 +30,7 @@ export interface DuplexStream extends AsyncIterable<unknown> {
 }
 
 /** Opens a stream; whether it reaches anybody is heard later. */
-export function openStream(network: Network, client: Life, call: UnaryRequest): DuplexStream {
+export function openStream(network: Network, client: Life, call: CallRequest): DuplexStream {
   return new StreamCall(network, client, call).clientEnd;
 }
 
@@ -40,7 +40,7 @@ class StreamCall implements Connection {
   serverLife: Life | undefined;
   readonly clientEnd: StreamEnd;
   readonly #network: Network;
-  readonly #call: UnaryRequest;
+  readonly #call: CallRequest;
   readonly #toServer: Pipe;
   readonly #toClient: Pipe;
   readonly #controller = new AbortController();
@@ -49,7 +49,7 @@ class StreamCall implements Connection {
   #stopDeadline: (() => void) | undefined;
   readonly #onAbort = () => this.clientEnd.cancel();
 
-  constructor(network: Network, client: Life, call: UnaryRequest) {
+  constructor(network: Network, client: Life, call: CallRequest) {
     this.#network = network;
     this.#call = call;
     this.client = client;
@@ -140,9 +140,9 @@ class StreamCall implements Connection {
       over: () => this.#serverIsOver(),
     });
     this.#serverEnd = end;
-    const { method, timeoutMs } = this.#call;
+    const { method, timeoutMs, headers = {} } = this.#call;
     const { signal } = this.#controller;
-    const incoming: IncomingCall = { method, from: this.client.node.name, timeoutMs, signal };
+    const incoming: IncomingCall = { method, from: this.client.node.name, headers: { ...headers }, timeoutMs, signal };
     life.spawn(`serves ${method}`, async () => {
       try {
         if (service.stream === undefined) throw new CallError("UNIMPLEMENTED", method);

@@ -5,17 +5,16 @@
  */
 import { AssertionError } from "../../src/lib/assert.ts";
 import { CallError, copyMessage, errorForCaller } from "./call-error.ts";
-import type { Connection, IncomingCall, Network, Service } from "./network.ts";
+import type { CallOptions, Connection, IncomingCall, Network, Service } from "./network.ts";
 import type { Life, SimNode } from "./node.ts";
 
-export interface UnaryRequest {
+/** A call of either kind, apart from its messages. */
+export interface CallRequest extends CallOptions {
   readonly address: string;
   readonly method: string;
-  readonly timeoutMs?: number;
-  readonly signal?: AbortSignal;
 }
 
-export function callUnary(network: Network, client: Life, call: UnaryRequest, request: unknown): Promise<unknown> {
+export function callUnary(network: Network, client: Life, call: CallRequest, request: unknown): Promise<unknown> {
   return new Promise((resolve, reject) => {
     if (!client.alive) return;
     const server = network.hostOf(call.address);
@@ -31,7 +30,7 @@ interface Parts {
   readonly network: Network;
   readonly client: Life;
   readonly server: SimNode;
-  readonly call: UnaryRequest;
+  readonly call: CallRequest;
   readonly resolve: (answer: unknown) => void;
   readonly reject: (error: CallError) => void;
 }
@@ -97,8 +96,9 @@ class UnaryCall implements Connection {
     const { network, client, call } = this.#parts;
     const controller = new AbortController();
     this.#handlers.add(controller);
-    const { method, timeoutMs } = call;
-    const incoming: IncomingCall = { method, from: client.node.name, timeoutMs, signal: controller.signal };
+    const { method, timeoutMs, headers = {} } = call;
+    const { signal } = controller;
+    const incoming: IncomingCall = { method, from: client.node.name, headers: { ...headers }, timeoutMs, signal };
     if (this.#settled) life.after(0, "cancelled", () => controller.abort());
     life.spawn(`answers ${method}`, async () => {
       try {
