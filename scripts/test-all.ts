@@ -116,7 +116,7 @@ async function cargoTest(): Promise<Counts> {
 const SUITES: readonly Suite[] = [
   { name: "check", tools: [], run: () => asOne([BUN, "run", "check"]) },
   { name: "build", tools: [], run: () => asOne([BUN, "scripts/build.ts", "--all"]) },
-  { name: "unit", tools: [], run: () => bunTest("src", "test/house.test.ts") },
+  { name: "unit", tools: [], run: () => bunTest("src", "test/house.test.ts", "test/contract", "test/sim") },
   { name: "client", tools: [], run: () => bunTest("test/client") },
   { name: "go", tools: ["go"], run: goTest },
   { name: "java", tools: ["java", "mvn"], run: mavenTest },
