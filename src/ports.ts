@@ -33,6 +33,8 @@ export interface ReplicaLog {
   readonly head: Head;
   /** Set when this replica's files are damaged: it must not serve, vote or be written (safety.md §7). */
   readonly damage: Damage | undefined;
+  /** Why this id has ended, durably: it must not serve, vote or be written either (safety.md §1). Empty: it has not. */
+  readonly ended: string;
 }
 
 /** What is wrong with stored data, in words an operator can act on. */
@@ -50,9 +52,12 @@ export interface Damage {
  * appends with RESOURCE_EXHAUSTED and recovers by itself.
  */
 export interface Log {
-  /** All replicas that live here, damaged ones included. */
+  /** All replicas that live here, damaged and ended ones included, until they are removed. */
   replicas(): readonly ReplicaLog[];
-  /** Mints a replica from nothing: durable once it resolves. Refused RESOURCE_CONFLICT when one lives there. */
+  /**
+   * Mints a replica from nothing: durable once it resolves. Refused RESOURCE_CONFLICT when one is there, damaged and
+   * ended ones included. Where one was removed its promise goes on.
+   */
   create(shard: ShardId): Promise<ReplicaLog>;
   /**
    * Raises the promise: a barrier between two group commits. Appends accepted under a lower term, also those that
@@ -63,11 +68,37 @@ export interface Log {
   /** Marks durably that this replica leads `term`, once: refused INVALID_STATUS when led already, INVALID_TERM when `term` is not the promise. */
   markLed(shard: ShardId, term: Term): Promise<void>;
   /**
-   * Appends the entry that follows the head. Resolves once it is durable; resolutions of one shard come in offset
-   * order. Rejects RESOURCE_EXHAUSTED (disk full: nothing was written), RESOURCE_UNAVAILABLE (fenced while waiting).
+   * Appends the entry that follows the head, accepted under a term: that of the leader who sent it, default the entry's
+   * own (safety.md §4). Resolves once it is durable; resolutions of one shard come in offset order. Rejects
+   * RESOURCE_EXHAUSTED (disk full: nothing was written), RESOURCE_UNAVAILABLE (another term is promised), INVALID_TERM
+   * (its term is below that of the entry before, or above the one under which it was accepted).
    * `entry.value` must not change any more.
    */
-  append(shard: ShardId, entry: LogEntry): Promise<void>;
+  append(shard: ShardId, entry: LogEntry, acceptedUnder?: Term): Promise<void>;
+  /**
+   * Cuts off the entries behind `to`, once the appends that wait are settled: durable once it resolves with the new head.
+   * Refused INVALID_TERM when `acceptedUnder` is not the promise, RESOURCE_CONFLICT when the head is not the expected
+   * one, INVALID_ARGUMENT when `to` is above it, FAILED_PRECONDITION below the base or what was released.
+   */
+  truncate(shard: ShardId, truncation: Truncation): Promise<Head>;
+  /**
+   * Begins the log anew behind an installed snapshot that ends with `base`, once the appends that wait are settled:
+   * durable once it resolves. Refused INVALID_TERM when `acceptedUnder` is not the promise or the base is of a term above
+   * it, FAILED_PRECONDITION when the base lies below what was released. `base` counts as released.
+   */
+  install(shard: ShardId, acceptedUnder: Term, base: Head): Promise<void>;
+  /**
+   * Ends the replica's id, once the appends that wait are settled: durable once it resolves. The promise and the entries
+   * stay until `remove`. An id that has ended keeps its first reason.
+   */
+  end(shard: ShardId, reason: string): Promise<ReplicaLog>;
+  /**
+   * Forgets a damaged or ended replica, entries and all: a new one may be created. Nothing there is success. Refused
+   * RESOURCE_CONFLICT while the replica lives.
+   */
+  remove(shard: ShardId): Promise<void>;
+  /** Id and chain CRC of a durable entry, or of the base; undefined where there is neither. The entry is checked: throws DATA_LOSS on damage. */
+  at(shard: ShardId, offset: Offset): Promise<Head | undefined>;
   /** Entries from `fromInclusive` on, dense, up to LOG_READ_BYTES_MAX (at least one if there is one); every CRC checked. Throws DATA_LOSS on damage. */
   read(shard: ShardId, fromInclusive: Offset): Promise<readonly LogEntry[]>;
   /**
@@ -79,6 +110,15 @@ export interface Log {
   stats(): LogStats;
   /** Refuses new appends, commits what waits, syncs the watermark, closes. */
   close(): Promise<void>;
+}
+
+/** What a leader asks of a follower whose log is not its own (safety.md §6). */
+export interface Truncation {
+  /** The term of the leader that asks. */
+  readonly acceptedUnder: Term;
+  readonly expectedHead: EntryId;
+  /** The last entry that stays. */
+  readonly to: Offset;
 }
 
 export interface LogStats {

@@ -17,6 +17,7 @@ import { setAside, syncDirectory } from "./files.ts";
 import { promisesPath, segmentNumbers, segmentPath, watermarkPath } from "./log-files.ts";
 import { isLive, type LogReplica, liveLast } from "./log-replica.ts";
 import { Promises, RowDamage, type SegmentRecord, type SegmentShare } from "./promises.ts";
+import { isBegun, isRemoved } from "./replica-changes.ts";
 import { type ReplicaRecord, withCut } from "./replica-record.ts";
 import { isWellFormed, SegmentFile } from "./segment.ts";
 import { ShardIndex } from "./segment-index.ts";
@@ -37,6 +38,8 @@ export interface OpenSegment {
   readonly number: number;
   readonly file: SegmentFile;
   readonly indexes: Map<ShardId, ShardIndex>;
+  /** Shards of which rows lie in it that are not entries of a log as it stands. */
+  readonly dead: Set<ShardId>;
 }
 
 export interface OpenedLog {
@@ -72,6 +75,7 @@ class Opening {
     const numbers = segmentNumbers(this.#directory);
     const watermark = this.#readWatermark(numbers);
     const { promises, segments } = this.#openPromises(watermark);
+    this.#finishGenerations(promises, watermark);
     this.#compareWithWatermark(watermark);
     const closed = closedSegments(numbers, segments);
     this.#checkClosed(closed);
@@ -151,6 +155,18 @@ class Opening {
     this.#replicas.set(record.shard, { record, head: record.base, damage: record.ended });
   }
 
+  /**
+   * A generation that begins is told to the watermark first (log-replicas.ts): one that is ahead of the promises by it,
+   * and by nothing else, is what a crash in between leaves, and holds all that was to be stored.
+   */
+  #finishGenerations(promises: Promises, watermark: WatermarkContent | undefined): void {
+    const begun = [...(watermark?.records.values() ?? [])].filter((durable) =>
+      isBegun(this.#replicas.get(durable.shard)?.record, durable),
+    );
+    if (begun.length > 0) promises.save({ replicas: begun });
+    for (const record of begun) this.#addReplica(record);
+  }
+
   /** No promise may be below what the watermark says was durable. */
   #compareWithWatermark(watermark: WatermarkContent | undefined): void {
     for (const durable of watermark?.records.values() ?? []) {
@@ -182,10 +198,9 @@ class Opening {
           const record = this.#replicas.get(share.shard)?.record;
           if (record === undefined) return false;
           const last = liveLast(share, record);
+          if (last < share.first) return false;
           // a share that a cut goes through ends in its middle: only its rows say with which checksum
-          return (
-            last > record.released || (last < share.last.offset && last >= share.first && last > record.base.offset)
-          );
+          return last > record.released || (last < share.last.offset && last > record.base.offset);
         });
       if (needed) closed[at] = this.#checkSegment(segment);
       else for (const share of segment.shares) this.#advance(share);
@@ -221,7 +236,7 @@ class Opening {
       const replica = this.#replicas.get(share.shard);
       if (replica === undefined) continue;
       const last = liveLast(share, replica.record);
-      if (replica.head.offset >= last || last <= replica.record.released) continue;
+      if (last < share.first || replica.head.offset >= last || last <= replica.record.released) continue;
       const where = `offset ${replica.head.offset + 1}`;
       replica.damage ??= damage ?? { file: path, where, what: "an entry is missing" };
     }
@@ -236,7 +251,7 @@ class Opening {
   }
 
   /** Reads all rows, moves heads on, fills the indexes. Answers the first damage that is new; the rows of shards without one are all read. */
-  #readRows(file: SegmentFile, indexes: Map<ShardId, ShardIndex>): Damage | undefined {
+  #readRows(file: SegmentFile, indexes: Map<ShardId, ShardIndex>, dead = new Set<ShardId>()): Damage | undefined {
     let damage: Damage | undefined;
     for (let rows = file.scan(0); rows.length > 0; rows = file.scan(rows.at(-1)!.rowid)) {
       for (const row of rows) {
@@ -250,7 +265,10 @@ class Opening {
           continue;
         }
         const replica = this.#replicas.get(row.shard);
-        if (replica === undefined || replica.damage !== undefined || !isLive(row, replica.record)) continue;
+        if (replica === undefined || replica.damage !== undefined || !isLive(row, replica.record)) {
+          dead.add(row.shard);
+          continue;
+        }
         if (row.offset <= replica.head.offset && row.offset <= replica.record.base.offset) continue;
         const follows = row.offset === replica.head.offset + 1;
         if (!follows || row.crc !== entryCrc(replica.head.crc, row)) {
@@ -258,6 +276,7 @@ class Opening {
             follows ? "its checksum is not that of what was written" : "the entries before it are missing",
           );
           replica.damage ??= damage;
+          dead.add(row.shard);
           continue;
         }
         replica.head = { term: row.term, offset: row.offset, crc: row.crc };
@@ -275,20 +294,21 @@ class Opening {
     const number = isOpen ? last : (last ?? 0) + 1;
     const path = segmentPath(this.#directory, number);
     const indexes = new Map<ShardId, ShardIndex>();
+    const dead = new Set<ShardId>();
     const lost = isOpen ? walDamage(path) : undefined;
     if (lost !== undefined) this.#damage(lost);
     try {
       const file = new SegmentFile(path, { syncData, create: true });
       syncDirectory(this.#directory);
       file.checkpointAll();
-      const damage = this.#readRows(file, indexes);
+      const damage = this.#readRows(file, indexes, dead);
       if (damage !== undefined) this.#damage(damage);
-      return { number, file, indexes };
+      return { number, file, indexes, dead };
     } catch (error) {
       if (sqliteErrorKind(error) !== "corrupt") throw error;
       this.#damage({ file: path, where: "byte 0", what: (error as Error).message });
     }
-    return { number, file: this.#salvage(path), indexes: new Map() };
+    return { number, file: this.#salvage(path), indexes: new Map(), dead: new Set() };
   }
 
   /** The unreadable segment stays as it is until its loss is accepted: a stand-in in memory keeps the node running. */
@@ -329,7 +349,8 @@ class Opening {
     const changed: ReplicaRecord[] = [];
     for (const [shard, applied] of this.#options.acceptLoss) {
       const replica = this.#replicas.get(shard);
-      if (replica === undefined || (replica.damage === undefined && applied.offset <= replica.head.offset)) continue;
+      if (replica === undefined || isRemoved(replica.record)) continue;
+      if (replica.damage === undefined && applied.offset <= replica.head.offset) continue;
       const { record } = replica;
       const stateIsAhead = applied.offset > replica.head.offset;
       const head: Head = stateIsAhead ? { ...applied, crc: 0 } : replica.head;

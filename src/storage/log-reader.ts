@@ -4,8 +4,8 @@
  * An entry is looked up in the open segment first, then in the closed one whose share holds it. A share that a cut goes
  * through (safety.md §7, accepted losses) ends at the cut: rows behind it belong to a log that is no more.
  */
-import type { LogEntry, Offset, ShardId } from "../model/ids.ts";
-import { LOG_READ_BYTES_MAX } from "../model/limits.ts";
+import type { Head, LogEntry, Offset, ShardId } from "../model/ids.ts";
+import { LOG_READ_BYTES_MAX, LOG_READ_ENTRIES_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { segmentPath } from "./log-files.ts";
@@ -42,10 +42,21 @@ export class LogReader {
    * Entries of a replica from `from` on, dense, up to LOG_READ_BYTES_MAX or the end of a segment; at least one, for
    * base < from <= head. Throws DATA_LOSS on damage.
    */
-  read({ record, head }: LogReplica, from: Offset, current: OpenSegment): LogEntry[] {
+  read(replica: LogReplica, from: Offset, current: OpenSegment): LogEntry[] {
+    return this.#rows(replica, from, current, LOG_READ_ENTRIES_MAX).map(entryOf);
+  }
+
+  /** The id and the chain's value of an entry, for base < offset <= head, checked as by a read. Throws DATA_LOSS on damage. */
+  at(replica: LogReplica, offset: Offset, current: OpenSegment): Head {
+    const { term, crc } = this.#rows(replica, offset, current, 1)[0]!;
+    return { term, offset, crc };
+  }
+
+  #rows({ record, head }: LogReplica, from: Offset, current: OpenSegment, entriesMax: number): Row[] {
+    const until = Math.min(head.offset, from + entriesMax - 1);
     const index = current.indexes.get(record.shard);
     if (index !== undefined && from >= index.first) {
-      return this.#readFrom(current.file, index, record, { from, last: head.offset });
+      return this.#readFrom(current.file, index, record, { from, last: until });
     }
     const found = this.#shareOf(record, from);
     if (found === undefined) throw damaged(this.#directory, from, "no segment holds it");
@@ -53,7 +64,7 @@ export class LogReader {
       const closedIndex = indexes.get(record.shard);
       if (closedIndex === undefined || closedIndex.last < from)
         throw damaged(file.path, from, "its segment does not hold it");
-      return this.#readFrom(file, closedIndex, record, { from, last: Math.min(found.last, closedIndex.last) });
+      return this.#readFrom(file, closedIndex, record, { from, last: Math.min(found.last, closedIndex.last, until) });
     });
   }
 
@@ -63,11 +74,13 @@ export class LogReader {
     index: ShardIndex,
     record: ReplicaRecord,
     { from, last }: { readonly from: Offset; readonly last: Offset },
-  ): LogEntry[] {
+  ): Row[] {
     let crc = from > index.first ? storedCrc(file, index, record.shard, from - 1) : this.#crcBefore(record, from);
-    const entries: LogEntry[] = [];
-    for (const row of file.read(record.shard, index.find(from), LOG_READ_BYTES_MAX)) {
-      const expected = from + entries.length;
+    const rows: Row[] = [];
+    const stretch = index.find(from);
+    const entries = Math.min(stretch.entries, last - from + 1);
+    for (const row of file.read(record.shard, { ...stretch, entries }, LOG_READ_BYTES_MAX)) {
+      const expected = from + rows.length;
       if (expected > last) break;
       if (!isWellFormed(row) || row.offset !== expected) {
         throw damaged(file.path, expected, "the entries are not in order");
@@ -76,10 +89,10 @@ export class LogReader {
         throw damaged(file.path, expected, "its checksum is not that of what was written");
       }
       crc = row.crc;
-      entries.push(entryOf(row));
+      rows.push(row);
     }
-    if (entries.length === 0) throw damaged(file.path, from, "its segment does not hold it");
-    return entries;
+    if (rows.length === 0) throw damaged(file.path, from, "its segment does not hold it");
+    return rows;
   }
 
   /** The chain's value at the entry before `offset`, the first of its segment. */

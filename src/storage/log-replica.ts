@@ -3,7 +3,8 @@
  *
  * Invariant: record.head.offset <= head.offset; head.term <= record.promise.
  */
-import type { Head, Offset } from "../model/ids.ts";
+import type { Head, Offset, ShardId } from "../model/ids.ts";
+import { damageRefusal, Refusal } from "../model/refusal.ts";
 import type { Damage, ReplicaLog } from "../ports.ts";
 import type { ReplicaRecord } from "./replica-record.ts";
 
@@ -33,6 +34,24 @@ export function liveLast(
 
 /** As callers of the port see it. */
 export function replicaLog({ record, head, damage }: LogReplica): ReplicaLog {
-  const { shard, replicaId, promise, led, base } = record;
-  return { shard, replicaId, promise, led, base, head, damage: damage ?? record.ended };
+  const { shard, replicaId, promise, led, base, ended } = record;
+  const why =
+    ended === undefined ? "" : isEndedByWord(ended) ? ended.what : `${ended.file}: ${ended.where}: ${ended.what}`;
+  const isDamaged = damage !== undefined && !isEndedByWord(damage);
+  return { shard, replicaId, promise, led, base, head, damage: isDamaged ? damage : undefined, ended: why };
+}
+
+/** The end of an id that no damage was the reason for. */
+export function endedByWord(reason: string): Damage {
+  return { file: "", where: "", what: reason };
+}
+
+function isEndedByWord({ file }: Damage): boolean {
+  return file === "";
+}
+
+/** Why nothing may be done with a replica whose files are damaged, or whose id has ended. */
+export function refusalOf(shard: ShardId, damage: Damage): Refusal {
+  if (!isEndedByWord(damage)) return damageRefusal(shard, damage);
+  return new Refusal("NODE_IS_NOT_MEMBER", `the replica of shard ${shard} has ended: ${damage.what}`);
 }

@@ -3,10 +3,10 @@
  * asked is answered between two commits, in the order of its arrival.
  */
 import { randomBytes } from "node:crypto";
-import type { EntryId, Head, LogEntry, ReplicaId, ShardId } from "../model/ids.ts";
+import type { EntryId, Head, LogEntry, ReplicaId, ShardId, Term } from "../model/ids.ts";
 import { LOG_UPKEEP_MS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
-import type { LogStats, ReplicaLog } from "../ports.ts";
+import type { LogStats, ReplicaLog, Truncation } from "../ports.ts";
 import { unpackAppends } from "./append-batch.ts";
 import { removeSqliteBehind } from "./files.ts";
 import { type Append, type AppendResult, LogWriter } from "./log-writer.ts";
@@ -26,6 +26,11 @@ export type LogRequest =
   | { readonly kind: "create"; readonly shard: ShardId }
   | { readonly kind: "promise"; readonly shard: ShardId; readonly term: number }
   | { readonly kind: "mark-led"; readonly shard: ShardId; readonly term: number }
+  | { readonly kind: "truncate"; readonly shard: ShardId; readonly truncation: Truncation }
+  | { readonly kind: "install"; readonly shard: ShardId; readonly acceptedUnder: Term; readonly base: Head }
+  | { readonly kind: "end"; readonly shard: ShardId; readonly reason: string }
+  | { readonly kind: "remove"; readonly shard: ShardId }
+  | { readonly kind: "at"; readonly shard: ShardId; readonly offset: number }
   | { readonly kind: "read"; readonly shard: ShardId; readonly from: number }
   | { readonly kind: "release"; readonly shard: ShardId; readonly offset: number }
   | { readonly kind: "close" };
@@ -35,6 +40,11 @@ export interface LogAnswers {
   create: ReplicaLog;
   promise: Head;
   "mark-led": undefined;
+  truncate: Head;
+  install: undefined;
+  end: ReplicaLog;
+  remove: undefined;
+  at: Head | undefined;
   read: readonly LogEntry[];
   release: undefined;
   close: undefined;
@@ -77,6 +87,7 @@ self.onmessage = ({ data }: MessageEvent<ToLogWorker>): void => {
 
 function commit(): void {
   commitDue = false;
+  if (waiting.length === 0) return;
   const appends = waiting;
   waiting = [];
   guarded(() => {
@@ -91,8 +102,8 @@ function guarded(step: () => void): void {
   try {
     step();
   } catch (error) {
+    if (!failed) self.postMessage({ fault: explainError(error) } satisfies FromLogWorker);
     failed = true;
-    self.postMessage({ fault: explainError(error) } satisfies FromLogWorker);
   }
 }
 
@@ -106,6 +117,20 @@ function answer(request: LogRequest): LogAnswers[keyof LogAnswers] {
       return writer!.promise(request.shard, request.term);
     case "mark-led":
       return void writer!.markLed(request.shard, request.term);
+    case "truncate":
+      settle();
+      return writer!.truncate(request.shard, request.truncation);
+    case "install":
+      settle();
+      return void writer!.install(request.shard, request.acceptedUnder, request.base);
+    case "end":
+      settle();
+      return writer!.end(request.shard, request.reason);
+    case "remove":
+      settle();
+      return void writer!.remove(request.shard);
+    case "at":
+      return writer!.at(request.shard, request.offset);
     case "read":
       return writer!.read(request.shard, request.from);
     case "release":
@@ -113,6 +138,13 @@ function answer(request: LogRequest): LogAnswers[keyof LogAnswers] {
     case "close":
       return void close();
   }
+}
+
+/** What was appended before a log is cut is decided before it. A fault of the device in it ends the question too. */
+function settle(): void {
+  if (waiting.length === 0) return;
+  commit();
+  if (failed) throw new Error("the log has failed");
 }
 
 let upkeep: ReturnType<typeof setInterval> | undefined;
@@ -141,7 +173,7 @@ function open(request: Extract<LogRequest, { kind: "open" }>): ReplicaLog[] {
 
 function close(): void {
   clearInterval(upkeep);
-  if (waiting.length > 0) commit();
+  settle();
   writer!.close();
 }
 

@@ -59,7 +59,7 @@ function entry(term: number, offset: number): LogEntry {
 
 function append(writer: LogWriter, shard: ShardId, term: number, from: number, toInclusive: number): void {
   const entries = Array.from({ length: toInclusive - from + 1 }, (_, n) => entry(term, from + n));
-  for (const { refused } of writer.append(entries.map((each) => ({ shard, entry: each })))) {
+  for (const { refused } of writer.append(entries.map((each) => ({ shard, entry: each, acceptedUnder: term })))) {
     expect(refused).toBeUndefined();
   }
 }
@@ -161,7 +161,7 @@ test("a damaged entry in a closed segment ends its replica; the other one reads 
   expect(offsets(writer, 0, 0)).toEqual(range(0, 29));
   expect(() => writer.read(1, 0)).toThrow("damaged");
   expect(() => writer.promise(1, 2)).toThrow("damaged");
-  expect(writer.append([{ shard: 1, entry: entry(1, 30) }])[0]?.refused).toBe("NODE_IS_NOT_MEMBER");
+  expect(writer.append([{ shard: 1, entry: entry(1, 30), acceptedUnder: 1 }])[0]?.refused).toBe("NODE_IS_NOT_MEMBER");
   writer.close();
 });
 

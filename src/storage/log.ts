@@ -6,7 +6,7 @@ import { assert } from "../lib/assert.ts";
 import type { EntryId, Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { LOG_QUEUED_BYTES_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Log, LogStats, ReplicaLog } from "../ports.ts";
+import type { Log, LogStats, ReplicaLog, Truncation } from "../ports.ts";
 import { packAppends } from "./append-batch.ts";
 import type { FromLogWorker, LogAnswers, LogRequest, ToLogWorker } from "./log-worker.ts";
 import type { Append, AppendResult } from "./log-writer.ts";
@@ -87,7 +87,30 @@ export class SqliteLog implements Log {
     await this.#ask({ kind: "mark-led", shard, term });
   }
 
-  append(shard: ShardId, entry: LogEntry): Promise<void> {
+  truncate(shard: ShardId, truncation: Truncation): Promise<Head> {
+    this.#send(); // in order with the appends of this turn
+    return this.#ask({ kind: "truncate", shard, truncation });
+  }
+
+  async install(shard: ShardId, acceptedUnder: Term, base: Head): Promise<void> {
+    this.#send();
+    await this.#ask({ kind: "install", shard, acceptedUnder, base });
+  }
+
+  async end(shard: ShardId, reason: string): Promise<ReplicaLog> {
+    this.#send();
+    const ended = await this.#ask({ kind: "end", shard, reason });
+    this.#replicas = this.#replicas.map((replica) => (replica.shard === shard ? ended : replica));
+    return ended;
+  }
+
+  async remove(shard: ShardId): Promise<void> {
+    this.#send();
+    await this.#ask({ kind: "remove", shard });
+    this.#replicas = this.#replicas.filter((replica) => replica.shard !== shard);
+  }
+
+  append(shard: ShardId, entry: LogEntry, acceptedUnder: Term = entry.term): Promise<void> {
     const bytes = entry.value.length;
     if (this.#queuedBytes > 0 && this.#queuedBytes + bytes > LOG_QUEUED_BYTES_MAX) {
       return Promise.reject(
@@ -96,7 +119,7 @@ export class SqliteLog implements Log {
     }
     this.#queuedBytes += bytes;
     if (this.#outgoing.length === 0) setImmediate(() => this.#send());
-    this.#outgoing.push({ shard, entry });
+    this.#outgoing.push({ shard, entry, acceptedUnder });
     return new Promise((resolve, reject) => {
       let queue = this.#waiting.get(shard);
       if (queue === undefined) {
@@ -105,6 +128,10 @@ export class SqliteLog implements Log {
       }
       queue.push({ offset: entry.offset, bytes, resolve, reject });
     });
+  }
+
+  at(shard: ShardId, offset: Offset): Promise<Head | undefined> {
+    return this.#ask({ kind: "at", shard, offset });
   }
 
   read(shard: ShardId, fromInclusive: Offset): Promise<readonly LogEntry[]> {
@@ -168,5 +195,6 @@ export class SqliteLog implements Log {
 
 const MESSAGES: Readonly<Record<string, string>> = {
   RESOURCE_EXHAUSTED: "no space left for the log: nothing was written, writes are taken again when there is",
+  INVALID_TERM: "the term of an entry cannot follow that of the entry before, or is above that of its leader",
   RESOURCE_UNAVAILABLE: "oxia: failed to append to wal: another term has begun",
 };

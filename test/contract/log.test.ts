@@ -10,13 +10,19 @@ import { SimNode } from "../sim/node.ts";
 import { SimRandom } from "../sim/random.ts";
 import { Scheduler } from "../sim/scheduler.ts";
 import { Trace } from "../sim/trace.ts";
-import { logContract } from "./log.ts";
+import { type LogPlace, logContract } from "./log.ts";
+import { logReplicationContract } from "./log-replication.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "varia-log-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+function contracts(name: string, place: () => LogPlace): void {
+  logContract(name, place);
+  logReplicationContract(name, place);
+}
+
 let nth = 0;
-logContract("SQLite", () => {
+contracts("SQLite", () => {
   const directory = join(folder, `${nth++}`);
   return {
     open: () =>
@@ -60,7 +66,7 @@ function driven(log: Log, asked: () => void): Log {
 }
 
 for (const seed of [1, 2, 3]) {
-  logContract(`simulated, seed ${seed}`, () => {
+  contracts(`simulated, seed ${seed}`, () => {
     const scheduler = new Scheduler({ trace: new Trace({ seed }) });
     const asked = drive(scheduler);
     const random = new SimRandom(seed);

@@ -14,19 +14,19 @@ export function entry(term: number, offset: number, value = `value ${offset}`): 
   return { term, offset, timestamp: 1_000 + offset, value: new TextEncoder().encode(value) };
 }
 
-function texts(entries: readonly LogEntry[]): string[] {
+export function texts(entries: readonly LogEntry[]): string[] {
   return entries.map(
     ({ term, offset, timestamp, value }) => `${term}/${offset}@${timestamp} ${new TextDecoder().decode(value)}`,
   );
 }
 
-async function append(log: Log, shard: number, term: number, from: number, toInclusive: number): Promise<void> {
+export async function append(log: Log, shard: number, term: number, from: number, toInclusive: number): Promise<void> {
   const appended: Promise<void>[] = [];
   for (let offset = from; offset <= toInclusive; offset++) appended.push(log.append(shard, entry(term, offset)));
   await Promise.all(appended);
 }
 
-async function readAll(log: Log, shard: number, from: number): Promise<LogEntry[]> {
+export async function readAll(log: Log, shard: number, from: number): Promise<LogEntry[]> {
   const all: LogEntry[] = [];
   for (;;) {
     const some = await log.read(shard, from + all.length);
@@ -36,7 +36,7 @@ async function readAll(log: Log, shard: number, from: number): Promise<LogEntry[
 }
 
 /** The promise's rejection, as `REASON`. */
-async function refusal(promise: Promise<unknown>): Promise<string> {
+export async function refusal(promise: Promise<unknown>): Promise<string> {
   return promise.then(
     () => "resolved",
     (error: { reason?: string; message: string }) => error.reason ?? error.message,

@@ -13,6 +13,7 @@
 import type { Head, LogEntry, Offset, ShardId, Timestamp } from "../../src/model/ids.ts";
 import type { Damage } from "../../src/ports.ts";
 import { isLive, type LogReplica } from "../../src/storage/log-replica.ts";
+import { isBegun } from "../../src/storage/replica-changes.ts";
 import type { ReplicaRecord } from "../../src/storage/replica-record.ts";
 import { DiskFull, type MountedDisk, type ReadRecord } from "./disk.ts";
 
@@ -67,6 +68,18 @@ export interface OpenedFiles {
 
 export function segmentName(number: number): string {
   return `log/segment-${number}`;
+}
+
+/** Forgets, in the segments and in the replica, the entries that the next record's cut leaves out. */
+export function cutSegments(segments: readonly Segment[], replica: MemoryReplica, next: ReplicaRecord): void {
+  const { shard, base, head } = next;
+  const isCutBack = base.offset === replica.record.base.offset;
+  const kept = replica.places.slice(0, isCutBack ? head.offset - base.offset : 0);
+  for (const { number, last } of segments) {
+    if (kept.at(-1)?.segment === number) last.set(shard, head);
+    else if (!kept.some((place) => place.segment === number)) last.delete(shard);
+  }
+  replica.places = kept;
 }
 
 export const ROW_OVERHEAD_BYTES = 48;
@@ -145,6 +158,10 @@ class Opening {
     for (const [shard, known] of watermark.records) {
       const record = this.#replicas.get(shard)?.record;
       if (record !== undefined && isAtLeast(record, known)) continue;
+      if (isBegun(record, known)) {
+        this.#add(known);
+        continue;
+      }
       this.#damageAll(PROMISES, `shard ${shard}`, "it is older than the watermark");
       if (record === undefined) this.#add(known);
     }
@@ -174,7 +191,8 @@ class Opening {
     for (const [nth, { record: row, bad: isBad }] of found.slice(0, length).entries()) {
       segment.rows++;
       segment.bytes += row.entry.value.length + ROW_OVERHEAD_BYTES;
-      if (isBad) bad.push(nth);
+      // a dead row is nobody's: it is in a closed segment, since its cut has begun a new one
+      if (isBad && (isOpen || !this.#isDead(row))) bad.push(nth);
       this.#replay(segment, row, nth);
     }
     if (length < found.length) await this.#disk.truncate(name, length);
@@ -183,6 +201,11 @@ class Opening {
     await this.#disk.rewrite(name);
     await this.#disk.sync(name);
     return segment;
+  }
+
+  #isDead({ shard, generation, entry }: Row): boolean {
+    const replica = this.#replicas.get(shard);
+    return replica !== undefined && !isLive({ generation, offset: entry.offset }, replica.record);
   }
 
   #replay(segment: Segment, { shard, generation, entry, crc }: Row, nth: number): void {

@@ -18,26 +18,19 @@ import {
   WATERMARK_LAG_MS_MAX,
 } from "../../src/model/limits.ts";
 import { damageRefusal, type Reason, Refusal } from "../../src/model/refusal.ts";
-import type { Log, LogStats, ReplicaLog } from "../../src/ports.ts";
-import { replicaLog } from "../../src/storage/log-replica.ts";
-import { newRecord, type ReplicaRecord } from "../../src/storage/replica-record.ts";
+import type { Log, LogStats, ReplicaLog, Truncation } from "../../src/ports.ts";
 import { entryCrc } from "../../src/wire/entry-crc.ts";
 import { DiskFull, type MountedDisk } from "./disk.ts";
 import {
-  BALLAST,
   type MemoryReplica,
   type OpenedFiles,
   openLogFiles,
   type Place,
-  PROMISES,
-  type PromisesRecord,
-  RECORD_BYTES,
   ROW_OVERHEAD_BYTES,
   type Row,
   segmentName,
-  WATERMARK,
-  type WatermarkRecord,
 } from "./memory-log-files.ts";
+import { MemoryReplicas } from "./memory-log-replicas.ts";
 import type { Life } from "./node.ts";
 import type { SimRandom } from "./random.ts";
 
@@ -56,6 +49,7 @@ export interface MemoryLogOptions {
 interface Append {
   readonly shard: ShardId;
   readonly entry: LogEntry;
+  readonly acceptedUnder: Term;
   readonly resolve: () => void;
   readonly reject: (error: Refusal) => void;
 }
@@ -75,15 +69,12 @@ export async function openMemoryLog(options: MemoryLogOptions): Promise<MemoryLo
 export class MemoryLog implements Log {
   readonly #options: MemoryLogOptions;
   readonly #files: OpenedFiles;
-  readonly #found: ReplicaLog[];
+  readonly #records: MemoryReplicas;
   #tasks: Task[] = [];
   #running = false;
   #closing = false;
   #queuedBytes = 0;
-  #hasBallast = false;
   #openedAt: number;
-  /** Shards whose heads the watermark does not have yet. */
-  readonly #behind = new Set<ShardId>();
   #commitsBehind = 0;
   #entriesAppended = 0;
   #bytesAppended = 0;
@@ -92,7 +83,11 @@ export class MemoryLog implements Log {
   constructor(options: MemoryLogOptions, files: OpenedFiles) {
     this.#options = options;
     this.#files = files;
-    this.#found = [...files.replicas.values()].map(replicaLog);
+    const { life, disk, random, ballastBytes = 4_096 } = options;
+    const newReplicaId = () => random.bits63();
+    const roll = () => this.#roll();
+    const entryAt = (replica: MemoryReplica, offset: Offset) => this.#entryAt(replica, offset);
+    this.#records = new MemoryReplicas({ life, disk, ballastBytes, newReplicaId, roll, entryAt }, files);
     this.#openedAt = options.life.clock.now();
     for (const { number } of files.segments.slice(0, -1)) {
       if (!files.closedAt.has(number)) files.closedAt.set(number, this.#openedAt);
@@ -100,58 +95,49 @@ export class MemoryLog implements Log {
   }
 
   async begin(): Promise<void> {
-    this.#hasBallast = this.#options.disk.names().includes(BALLAST);
-    await this.#layBallast();
+    await this.#records.begin();
   }
 
   // --- the port -----------------------------------------------------------------------------------------------------
 
   replicas(): readonly ReplicaLog[] {
-    return [...this.#found];
+    return this.#records.list();
   }
 
   create(shard: ShardId): Promise<ReplicaLog> {
-    return this.#ask(async () => {
-      if (this.#files.replicas.has(shard)) {
-        throw new Refusal("RESOURCE_CONFLICT", `a replica of shard ${shard} lives here`);
-      }
-      const record = newRecord(shard, this.#options.random.bits63(), 1);
-      const replica: MemoryReplica = { record, head: record.base, damage: undefined, places: [] };
-      await this.#save([record]);
-      this.#files.replicas.set(shard, replica);
-      await this.#syncWatermark([replica]);
-      const found = replicaLog(replica);
-      this.#found.push(found);
-      return found;
-    });
+    return this.#ask(() => this.#records.create(shard));
   }
 
   promise(shard: ShardId, term: Term): Promise<Head> {
     const overtakes = this.#options.random.chance(0.5);
-    const promise = async () => {
-      const replica = this.#live(shard);
-      if (term < replica.record.promise) {
-        throw new Refusal("INVALID_TERM", `shard ${shard} has promised term ${replica.record.promise}, not ${term}`);
-      }
-      await this.#change(replica, { promise: term });
-      return replica.head;
-    };
-    return this.#ask(promise, { overtakes });
+    return this.#ask(() => this.#records.promise(shard, term), { overtakes });
   }
 
   markLed(shard: ShardId, term: Term): Promise<void> {
-    return this.#ask(async () => {
-      const replica = this.#live(shard);
-      const { promise, led } = replica.record;
-      if (term !== promise) {
-        throw new Refusal("INVALID_TERM", `shard ${shard} has promised term ${promise}, not ${term}`);
-      }
-      if (led >= term) throw new Refusal("INVALID_STATUS", `shard ${shard} was led in term ${led} already`);
-      await this.#change(replica, { led: term });
-    });
+    return this.#ask(() => this.#records.markLed(shard, term));
   }
 
-  append(shard: ShardId, entry: LogEntry): Promise<void> {
+  truncate(shard: ShardId, truncation: Truncation): Promise<Head> {
+    return this.#ask(() => this.#records.truncate(shard, truncation));
+  }
+
+  install(shard: ShardId, acceptedUnder: Term, base: Head): Promise<void> {
+    return this.#ask(() => this.#records.install(shard, acceptedUnder, base));
+  }
+
+  end(shard: ShardId, reason: string): Promise<ReplicaLog> {
+    return this.#ask(() => this.#records.end(shard, reason));
+  }
+
+  remove(shard: ShardId): Promise<void> {
+    return this.#ask(() => this.#records.remove(shard));
+  }
+
+  at(shard: ShardId, offset: Offset): Promise<Head | undefined> {
+    return this.#ask(() => this.#records.at(shard, offset));
+  }
+
+  append(shard: ShardId, entry: LogEntry, acceptedUnder: Term = entry.term): Promise<void> {
     const bytes = entry.value.length;
     const bytesMax = this.#options.queuedBytesMax ?? LOG_QUEUED_BYTES_MAX;
     if (this.#closing) return Promise.reject(new Refusal("RESOURCE_UNAVAILABLE", "the log is closed"));
@@ -159,7 +145,9 @@ export class MemoryLog implements Log {
       return Promise.reject(new Refusal("RESOURCE_EXHAUSTED", `${bytesMax} bytes of entries wait for the log`));
     }
     this.#queuedBytes += bytes;
-    return new Promise((resolve, reject) => this.#enqueue({ append: { shard, entry, resolve, reject } }));
+    return new Promise((resolve, reject) =>
+      this.#enqueue({ append: { shard, entry, acceptedUnder, resolve, reject } }),
+    );
   }
 
   read(shard: ShardId, fromInclusive: Offset): Promise<readonly LogEntry[]> {
@@ -190,8 +178,8 @@ export class MemoryLog implements Log {
     this.#closing = true;
     return this.#ask(async () => {
       const replicas = [...this.#files.replicas.values()].filter(({ damage }) => damage === undefined);
-      await this.#save(replicas.map(({ record, head }) => ({ ...record, head })));
-      await this.#syncWatermark(replicas, true);
+      await this.#records.save(replicas.map(({ record, head }) => ({ ...record, head })));
+      await this.#records.syncWatermark(replicas, true);
     });
   }
 
@@ -270,12 +258,13 @@ export class MemoryLog implements Log {
     }
   }
 
-  #refusal({ shard, entry }: Append, heads: ReadonlyMap<ShardId, Head>): Reason | undefined {
+  #refusal({ shard, entry, acceptedUnder }: Append, heads: ReadonlyMap<ShardId, Head>): Reason | undefined {
     const replica = this.#files.replicas.get(shard);
     if (replica === undefined || replica.damage !== undefined) return "NODE_IS_NOT_MEMBER";
-    if (entry.term !== replica.record.promise) return "RESOURCE_UNAVAILABLE";
+    if (acceptedUnder !== replica.record.promise) return "RESOURCE_UNAVAILABLE";
     const head = heads.get(shard) ?? replica.head;
-    return entry.offset === head.offset + 1 ? undefined : "RESOURCE_EXHAUSTED";
+    if (entry.offset !== head.offset + 1) return "RESOURCE_EXHAUSTED";
+    return entry.term < head.term || entry.term > acceptedUnder ? "INVALID_TERM" : undefined;
   }
 
   /** False when the disk is full. Control entries may use the ballast; clients' entries are refused before. */
@@ -293,7 +282,7 @@ export class MemoryLog implements Log {
       );
     if (await write()) return true;
     const areControl = rows.every(({ entry }) => entry.value[0] === CONTROL_TAG);
-    return areControl && (await this.#dropBallast()) && (await write());
+    return areControl && (await this.#records.dropBallast()) && (await write());
   }
 
   async #committed(rows: readonly Row[]): Promise<void> {
@@ -305,9 +294,9 @@ export class MemoryLog implements Log {
       replica.places.push({ segment: segment.number, nth: segment.rows++ });
       segment.bytes += entry.value.length + ROW_OVERHEAD_BYTES;
       segment.last.set(shard, replica.head);
-      this.#behind.add(shard);
+      this.#records.moved(shard);
       this.#bytesAppended += entry.value.length;
-      this.#trace("committed", shard, entry.offset, crc);
+      this.#records.trace("committed", shard, entry.offset, crc);
     }
     this.#entriesAppended += rows.length;
     this.#commits++;
@@ -315,85 +304,11 @@ export class MemoryLog implements Log {
     this.#options.life.clock.after(WATERMARK_LAG_MS_MAX, () => void this.#ask(() => this.#catchUpWatermark()));
   }
 
-  // --- promises, watermark, ballast ---------------------------------------------------------------------------------
-
-  #live(shard: ShardId): MemoryReplica {
-    const replica = this.#files.replicas.get(shard);
-    if (replica === undefined) throw new Refusal("NODE_IS_NOT_MEMBER", `no replica of shard ${shard} lives here`);
-    if (replica.damage !== undefined) throw damageRefusal(shard, replica.damage);
-    return replica;
-  }
-
-  async #change(replica: MemoryReplica, change: Partial<ReplicaRecord>): Promise<void> {
-    const record = { ...replica.record, ...change, head: replica.head };
-    await this.#save([record]);
-    replica.record = record;
-    await this.#syncWatermark([replica]);
-    this.#trace("promised", record.shard, record.promise, record.led);
-  }
-
-  /** What became durable, so that two runs that differ in it differ in their hash. */
-  #trace(what: string, ...details: readonly number[]): void {
-    const { life } = this.#options;
-    const { scheduler } = life.node;
-    scheduler.trace.event(scheduler.nowMs, life.name, what, ...details);
-  }
-
-  #save(replicas: readonly ReplicaRecord[], closed?: PromisesRecord["closed"]): Promise<void> {
-    const record: PromisesRecord = closed === undefined ? { replicas } : { replicas, closed };
-    return this.#writeSynced(PROMISES, record, replicas.length);
-  }
-
-  async #syncWatermark(replicas: readonly MemoryReplica[], closing = false): Promise<void> {
-    const records = replicas.map(({ record, head }) => ({ ...record, head }));
-    const record: WatermarkRecord = { replicas: records, closing };
-    await this.#writeSynced(WATERMARK, record, records.length);
-    for (const { shard } of records) this.#behind.delete(shard);
-    if (this.#behind.size === 0) this.#commitsBehind = 0;
-  }
-
-  async #catchUpWatermark(): Promise<void> {
-    if (this.#behind.size > 0) {
-      await this.#syncWatermark([...this.#behind].map((shard) => this.#files.replicas.get(shard)!));
-    }
-  }
-
-  /** What elections need: it may use the ballast; when even that does not do, the process ends. */
-  async #writeSynced(name: string, record: unknown, replicas: number): Promise<void> {
-    const { disk, life } = this.#options;
-    const stored = [{ record, bytes: RECORD_BYTES * Math.max(replicas, 1) }];
-    try {
-      await disk.write(name, stored);
-    } catch (error) {
-      if (!(error instanceof DiskFull)) throw error;
-      if (!(await this.#dropBallast())) life.node.end("killed");
-      await disk.write(name, stored);
-    }
-    await disk.sync(name);
-  }
-
-  async #layBallast(): Promise<void> {
-    if (this.#hasBallast) return;
-    try {
-      await this.#options.disk.write(BALLAST, [{ record: "", bytes: this.#options.ballastBytes ?? 4_096 }]);
-      this.#hasBallast = true;
-    } catch (error) {
-      if (!(error instanceof DiskFull)) throw error;
-    }
-  }
-
-  async #dropBallast(): Promise<boolean> {
-    if (!this.#hasBallast) return false;
-    this.#hasBallast = false;
-    await this.#options.disk.remove(BALLAST);
-    return true;
-  }
-
   // --- upkeep: between tasks, so a log that nobody uses stands still ---------------------------------------------------
 
   async #upkeep(): Promise<void> {
     if (this.#commitsBehind >= WATERMARK_LAG_COMMITS_MAX) await this.#catchUpWatermark();
-    await this.#layBallast();
+    await this.#records.layBallast();
     const segment = this.#files.segments.at(-1)!;
     const age = this.#options.life.clock.now() - this.#openedAt;
     const isOld = segment.rows > 0 && age >= this.#options.retentionMs / 4;
@@ -409,7 +324,7 @@ export class MemoryLog implements Log {
     await disk.syncNames();
     const at = life.clock.now();
     const replicas = [...this.#files.replicas.values()].map(({ record, head }) => ({ ...record, head }));
-    await this.#save(replicas, { number, at });
+    await this.#records.save(replicas, { number, at });
     this.#files.closedAt.set(number, at);
     this.#files.segments.push({ number: number + 1, rows: 0, bytes: 0, last: new Map() });
     this.#openedAt = at;
@@ -429,7 +344,7 @@ export class MemoryLog implements Log {
       if (last.offset > replica.record.base.offset) moved.push({ replica, base: last });
     }
     const records = moved.map(({ replica, base }) => ({ ...replica.record, base, head: replica.head }));
-    await this.#save(records);
+    await this.#records.save(records);
     for (const [nth, { replica, base }] of moved.entries()) {
       replica.places = replica.places.slice(base.offset - replica.record.base.offset);
       replica.record = records[nth]!;
@@ -440,10 +355,15 @@ export class MemoryLog implements Log {
     return true;
   }
 
+  async #catchUpWatermark(): Promise<void> {
+    await this.#records.catchUpWatermark();
+    this.#commitsBehind = 0;
+  }
+
   // --- reading ------------------------------------------------------------------------------------------------------
 
   async #read(shard: ShardId, from: Offset): Promise<readonly LogEntry[]> {
-    const { record, head, places } = this.#live(shard);
+    const { record, head, places } = this.#records.live(shard);
     if (from > head.offset) return [];
     const first = from - record.base.offset - 1;
     if (first < 0) {
@@ -453,12 +373,9 @@ export class MemoryLog implements Log {
     const wanted = places.slice(first, first + LOG_READ_ENTRIES_MAX);
     const entries: LogEntry[] = [];
     let bytes = 0;
-    for (const { place, entry } of await this.#rowsAt(wanted)) {
-      if (entry?.offset !== from + entries.length) {
-        const file = segmentName(place.segment);
-        const what = "its checksum is not that of what was written";
-        throw damageRefusal(shard, { file, where: `row ${place.nth}`, what });
-      }
+    for (const { place, row } of await this.#rowsAt(wanted)) {
+      if (row?.entry.offset !== from + entries.length) throw damagedAt(shard, place);
+      const { entry } = row;
       if (entries.length > 0 && bytes + entry.value.length > LOG_READ_BYTES_MAX) break;
       entries.push(entry);
       bytes += entry.value.length;
@@ -466,9 +383,17 @@ export class MemoryLog implements Log {
     return entries;
   }
 
-  /** The entries at these places, one read a segment; undefined where the row is bad. */
-  async #rowsAt(places: readonly Place[]): Promise<{ place: Place; entry: LogEntry | undefined }[]> {
-    const all: { place: Place; entry: LogEntry | undefined }[] = [];
+  async #entryAt({ record: { shard, base }, places }: MemoryReplica, offset: Offset): Promise<Head> {
+    const first = offset - base.offset - 1;
+    const [found] = await this.#rowsAt(places.slice(first, first + 1));
+    const { place, row } = found!;
+    if (row?.entry.offset !== offset) throw damagedAt(shard, place);
+    return { term: row.entry.term, offset, crc: row.crc };
+  }
+
+  /** The rows at these places, one read a segment; undefined where the row is bad. */
+  async #rowsAt(places: readonly Place[]): Promise<{ place: Place; row: Row | undefined }[]> {
+    const all: { place: Place; row: Row | undefined }[] = [];
     for (let at = 0; at < places.length; ) {
       const { segment } = places[at]!;
       const end = places.findIndex((place, nth) => nth > at && place.segment !== segment);
@@ -479,10 +404,15 @@ export class MemoryLog implements Log {
       );
       for (const [nth, place] of some.entries()) {
         const row = rows[nth];
-        all.push({ place, entry: row === undefined || row.bad ? undefined : row.record.entry });
+        all.push({ place, row: row === undefined || row.bad ? undefined : row.record });
       }
       at += some.length;
     }
     return all;
   }
+}
+
+function damagedAt(shard: ShardId, { segment, nth }: Place): Refusal {
+  const what = "its checksum is not that of what was written";
+  return damageRefusal(shard, { file: segmentName(segment), where: `row ${nth}`, what });
 }

@@ -1,0 +1,191 @@
+/**
+ * What a node's log promises about its replicas, and how it changes: each change is durable, in the promises database
+ * and in the watermark, before it is answered.
+ *
+ *     change        promise, lead mark, end          promises synced, then the watermark
+ *     generation    truncate, install, remove,       a new segment, then the watermark with generation + 1, then the
+ *                   create anew                      promises: the last of these makes the cut, or opening finishes it
+ *                                                    when the watermark has it (safety.md §7)
+ *
+ * No row is removed by a cut: rows of earlier generations behind it are dead wherever they lie, and go with their
+ * segment. What remains of a removed replica is a record without an id, which keeps the generation and the promise.
+ */
+import type { Head, Offset, ReplicaId, ShardId, Term } from "../model/ids.ts";
+import { Refusal } from "../model/refusal.ts";
+import type { ReplicaLog, Truncation } from "../ports.ts";
+import type { Ballast } from "./ballast.ts";
+import type { OpenedLog } from "./log-opening.ts";
+import { endedByWord, type LogReplica, refusalOf, replicaLog } from "./log-replica.ts";
+import type { LogSegments } from "./log-segments.ts";
+import {
+  checkTruncation,
+  created,
+  ended,
+  installed,
+  isRemoved,
+  led,
+  promised,
+  removed,
+  truncated,
+} from "./replica-changes.ts";
+import type { ReplicaRecord } from "./replica-record.ts";
+import { isDiskFull } from "./sqlite.ts";
+
+export class LogReplicas {
+  readonly #files: OpenedLog;
+  readonly #segments: LogSegments;
+  readonly #ballast: Ballast;
+  readonly #newReplicaId: () => ReplicaId;
+  /** Replicas whose heads the watermark does not have yet. */
+  readonly #behind = new Set<ShardId>();
+
+  constructor(files: OpenedLog, segments: LogSegments, ballast: Ballast, newReplicaId: () => ReplicaId) {
+    this.#files = files;
+    this.#segments = segments;
+    this.#ballast = ballast;
+    this.#newReplicaId = newReplicaId;
+  }
+
+  list(): ReplicaLog[] {
+    return [...this.#files.replicas.values()].filter(({ record }) => !isRemoved(record)).map(replicaLog);
+  }
+
+  /** The replica that lives here. Refused when its files are damaged, or its id has ended. */
+  live(shard: ShardId): LogReplica {
+    const replica = this.#here(shard);
+    if (replica.damage !== undefined) throw refusalOf(shard, replica.damage);
+    return replica;
+  }
+
+  #here(shard: ShardId): LogReplica {
+    const replica = this.#files.replicas.get(shard);
+    if (replica !== undefined && !isRemoved(replica.record)) return replica;
+    throw new Refusal("NODE_IS_NOT_MEMBER", `no replica of shard ${shard} lives here`);
+  }
+
+  // --- changes --------------------------------------------------------------------------------------------------
+
+  /** See Log.promise. */
+  promise(shard: ShardId, term: Term): Head {
+    const replica = this.live(shard);
+    this.#change(replica, promised(replica, term));
+    return replica.head;
+  }
+
+  /** See Log.markLed. */
+  markLed(shard: ShardId, term: Term): void {
+    const replica = this.live(shard);
+    this.#change(replica, led(replica, term));
+  }
+
+  /** See Log.end. */
+  end(shard: ShardId, reason: string): ReplicaLog {
+    const replica = this.#here(shard);
+    this.#change(replica, ended(replica, endedByWord(reason)));
+    replica.damage ??= replica.record.ended;
+    return replicaLog(replica);
+  }
+
+  #change(replica: LogReplica, record: ReplicaRecord): void {
+    this.#save(record);
+    replica.record = record;
+    this.#syncWatermark([replica]);
+  }
+
+  // --- generations ----------------------------------------------------------------------------------------------
+
+  /** See Log.create. */
+  create(shard: ShardId): ReplicaLog {
+    const former = this.#files.replicas.get(shard);
+    const record = created(shard, this.#newReplicaId(), former?.record);
+    const replica: LogReplica = former ?? { record, head: record.head, damage: undefined };
+    if (former === undefined) {
+      this.#segments.mendStandIn();
+      this.#change(replica, record);
+      this.#files.replicas.set(shard, replica);
+    } else {
+      this.#beginGeneration(replica, record);
+    }
+    return replicaLog(replica);
+  }
+
+  /** See Log.remove. */
+  remove(shard: ShardId): void {
+    const replica = this.#files.replicas.get(shard);
+    if (replica !== undefined && !isRemoved(replica.record)) this.#beginGeneration(replica, removed(replica));
+  }
+
+  /** See Log.truncate. */
+  truncate(shard: ShardId, truncation: Truncation): Head {
+    const replica = this.live(shard);
+    checkTruncation(replica, truncation);
+    if (truncation.to === replica.head.offset) return replica.head;
+    const kept = this.#at(replica, truncation.to)!;
+    this.#beginGeneration(replica, truncated(replica, kept));
+    return kept;
+  }
+
+  /** See Log.install. */
+  install(shard: ShardId, acceptedUnder: Term, base: Head): void {
+    const replica = this.live(shard);
+    this.#beginGeneration(replica, installed(replica, acceptedUnder, base));
+  }
+
+  /** See Log.at. */
+  at(shard: ShardId, offset: Offset): Head | undefined {
+    return this.#at(this.live(shard), offset);
+  }
+
+  #at(replica: LogReplica, offset: Offset): Head | undefined {
+    const { record, head } = replica;
+    if (offset === record.base.offset) return record.base;
+    if (offset < record.base.offset || offset > head.offset) return undefined;
+    return this.#segments.reader.at(replica, offset, this.#segments.current);
+  }
+
+  #beginGeneration(replica: LogReplica, record: ReplicaRecord): void {
+    refuseWhenFull(() => this.#ballast.use(() => this.#segments.beginGeneration(record.shard)));
+    this.#ballast.use(() => this.#files.watermark.sync([record]));
+    this.#behind.delete(record.shard);
+    this.#save(record);
+    replica.record = record;
+    replica.head = record.head;
+    replica.damage = record.ended;
+  }
+
+  // --- storing --------------------------------------------------------------------------------------------------
+
+  #save(record: ReplicaRecord): void {
+    this.#ballast.use(() => this.#files.promises.save({ replicas: [record] }));
+  }
+
+  #syncWatermark(replicas: readonly LogReplica[]): void {
+    const records = replicas.map(({ record, head }) => ({ ...record, head }));
+    this.#ballast.use(() => this.#files.watermark.sync(records));
+    for (const { record } of replicas) this.#behind.delete(record.shard);
+  }
+
+  /** A head has moved on: the watermark does not have it yet. */
+  moved(shard: ShardId, head: Head): void {
+    this.#files.replicas.get(shard)!.head = head;
+    this.#behind.add(shard);
+  }
+
+  get isWatermarkBehind(): boolean {
+    return this.#behind.size > 0;
+  }
+
+  catchUpWatermark(): void {
+    this.#syncWatermark([...this.#behind].map((shard) => this.#files.replicas.get(shard)!));
+  }
+}
+
+/** A step that has changed nothing when the disk has no space for it. */
+function refuseWhenFull(step: () => void): void {
+  try {
+    step();
+  } catch (error) {
+    if (!isDiskFull(error)) throw error;
+    throw new Refusal("RESOURCE_EXHAUSTED", "no space left for the log: nothing was changed", { cause: error });
+  }
+}
