@@ -197,8 +197,9 @@ async function openReplica(
   try {
     return await Shard.lead({ log: storage.log, kv: opened.keyValue, clock, turns, logger }, config);
   } catch (error) {
-    if (!(error instanceof DamagedReplica)) throw error;
-    return reportDamage(logger, shard, error.damage);
+    if (error instanceof DamagedReplica) return reportDamage(logger, shard, error.damage);
+    if (!(error instanceof Refusal) || error.reason !== "DATA_LOSS") throw error;
+    return reportDamage(logger, shard, { file: "the shard's files", where: "on opening", what: error.message });
   }
 }
 

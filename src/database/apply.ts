@@ -145,10 +145,10 @@ export class Applier {
         for (const range of write.deleteRanges) this.#applyDeleteRange(range, response);
       }
     } catch (error) {
+      this.#undo();
       if (!(error instanceof Refusal) || error.reason !== "INVALID_ARGUMENT") throw error;
       refusal = error;
       versionId = before;
-      this.#undo();
     }
     const entries = this.#notifications?.take();
     this.#kv.commit(

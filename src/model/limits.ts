@@ -115,6 +115,8 @@ export const LOG_READ_ENTRIES_MAX = 4096;
 export const MEMORY_BYTES_DEFAULT = 512 * MiB;
 /** Bytes of in-memory tables over all shards, default; half of it may wait for its flush. */
 export const TABLE_BYTES_DEFAULT = 128 * MiB;
+/** A shard's table is flushed at this size, whatever the budget: its addresses end at twice as much. */
+export const SHARD_TABLE_BYTES_MAX = 512 * MiB;
 /** Bytes of the record cache over all shards, default of `--db-cache-size-mb`: a record takes a third of what it costs to hold its page. */
 export const CACHE_BYTES_DEFAULT = 148 * MiB;
 /** Bytes of SQLite page caches over all shards, default. */

@@ -120,6 +120,9 @@ class WriteStream implements BidiHandler {
   #paused = false;
   #ended = false;
   #failure: unknown;
+  #requests = 0;
+  /** The first request that failed: answers are matched by their order, so none behind it may be sent. */
+  #failedAt = Number.POSITIVE_INFINITY;
   readonly #finished: () => void;
 
   constructor(shard: Shard, controls: BidiControls, finished: () => void) {
@@ -137,15 +140,17 @@ class WriteStream implements BidiHandler {
 
   message(request: Bytes): boolean {
     if (this.#ended) return false;
+    const nth = this.#requests++;
+    this.#inFlight++;
     try {
       const decoded = decodeWrite(request);
       validateWrite(decoded);
-      this.#inFlight++;
-      this.#shard.write(decoded, request).then(this.#answered, this.#failed);
+      this.#shard.write(decoded, request).then(
+        (response) => this.#answered(nth, response),
+        (error) => this.#failed(nth, error),
+      );
     } catch (error) {
-      this.#ended = true;
-      this.#failure = error;
-      this.#finish();
+      this.#failed(nth, error);
       return false;
     }
     this.#paused = this.#inFlight >= STREAM_WRITES_IN_FLIGHT_MAX || this.#choked;
@@ -157,21 +162,24 @@ class WriteStream implements BidiHandler {
     this.#finish();
   }
 
-  readonly #answered = (response: Bytes): void => {
+  #answered(nth: number, response: Bytes): void {
     this.#inFlight--;
-    if (!this.#controls.send(response) && !this.#choked) {
+    if (nth < this.#failedAt && !this.#controls.send(response) && !this.#choked) {
       this.#choked = true;
       this.#controls.drained().then(this.#unchoke, () => {});
     }
     this.#goOn();
-  };
+  }
 
-  readonly #failed = (error: unknown): void => {
+  #failed(nth: number, error: unknown): void {
     this.#inFlight--;
     this.#ended = true;
-    this.#failure ??= error;
+    if (nth < this.#failedAt) {
+      this.#failedAt = nth;
+      this.#failure = error;
+    }
     this.#finish();
-  };
+  }
 
   readonly #unchoke = (): void => {
     this.#choked = false;

@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { part, put, sequencePut } from "../../test/harness/applied-state.ts";
 import { bytesOf, keyOf, list } from "../../test/harness/client.ts";
 import { Code, type Connection } from "../../test/harness/grpc.ts";
-import { until } from "../../test/harness/rpc-server.ts";
+import { pathOf, until } from "../../test/harness/rpc-server.ts";
 import {
   newSession,
   type ShardServer,
@@ -12,8 +13,11 @@ import {
   write,
   written,
 } from "../../test/harness/shard-server.ts";
-import { Status } from "../gen/bytes/io/oxia/proto/v1/client_pb.ts";
+import { Status, WriteRequestSchema, WriteResponseSchema } from "../gen/bytes/io/oxia/proto/v1/client_pb.ts";
+
 import { Refusal } from "../model/refusal.ts";
+
+type Put = ReturnType<typeof put>;
 
 let server: ShardServer | undefined;
 
@@ -47,6 +51,24 @@ describe("a sequence put", () => {
     expect(outcome.message).toContain(message);
     expect(server!.shards[0]!.head).toBe(before);
     expect(await list(connection, 0)).toEqual([]);
+  });
+
+  test("that fails amid a stream gets no other request's answer: those before it are answered, and then the stream ends", async () => {
+    const connection = await start();
+    const answers: unknown[] = [];
+    const headers = { namespace: "default", "shard-id": "0" };
+    const stream = connection.open(
+      pathOf("writeStream"),
+      (message) => answers.push(fromBinary(WriteResponseSchema, message).puts.map((each) => each.version?.versionId)),
+      { headers, timeoutMs: 10_000 },
+    );
+    const send = (...puts: Put[]) => stream.send(toBinary(WriteRequestSchema, create(WriteRequestSchema, { puts })));
+    send(withPartition(6n, 9n));
+    send(withPartition(1n));
+    send(put("x"));
+    send(put("y"));
+    expect(await stream.ended).toMatchObject({ code: Code.INVALID_ARGUMENT });
+    expect(answers).toEqual([[0n]]);
   });
 
   test("with too few deltas is refused with all of its request; the shard serves on, and so it does after a restart", async () => {

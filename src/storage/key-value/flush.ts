@@ -10,7 +10,7 @@
  * brings the file back to it.
  */
 import type { Database } from "bun:sqlite";
-import { existsSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { assert } from "../../lib/assert.ts";
 import { NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
 import { type KeySorting, keyOrder } from "../../model/keys.ts";
@@ -22,7 +22,7 @@ import {
   NOTIFICATION_BATCHES_PER_TRIM_MAX,
 } from "../../model/limits.ts";
 import type { Damage } from "../../ports.ts";
-import { syncFile } from "../files.ts";
+import { removeSqlite, renameSqlite, setAside, syncFile } from "../files.ts";
 import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { BLOCK_SCHEMA, BlockMerger, type Merged } from "./block-merge.ts";
 import { ChunkPool } from "./chunk-pool.ts";
@@ -110,8 +110,22 @@ export class Flusher {
       rollback(writer.database);
       throw error;
     }
-    const durable = checkpoint(writer.database);
-    return { durable, ...merged, walBytes: walBytes(path), fileBytes: statSync(path).size };
+    return {
+      durable: this.#checkpointWithSpace(writer.database),
+      ...merged,
+      walBytes: walBytes(path),
+      fileBytes: statSync(path).size,
+    };
+  }
+
+  /** A checkpoint that finds no space has lost nothing: the -wal keeps what is flushed. */
+  #checkpointWithSpace(database: Database): boolean {
+    try {
+      return checkpoint(database);
+    } catch (error) {
+      if (sqliteErrorKind(error) !== "full") throw error;
+      return false;
+    }
   }
 
   /** Removes the oldest notifications; see notification-store.ts. Throws with nothing removed. */
@@ -129,11 +143,7 @@ export class Flusher {
     this.#writers.delete(path);
     if (writer === undefined) return;
     // closing a database checkpoints it too, but keeps an error of the device to itself
-    try {
-      checkpoint(writer.database);
-    } catch (error) {
-      if (sqliteErrorKind(error) !== "full") throw error;
-    }
+    this.#checkpointWithSpace(writer.database);
     writer.merger.finalize();
     writer.database.close();
   }
@@ -152,7 +162,7 @@ export class Flusher {
   /** Removes a file with all that belongs to it. */
   remove(path: string): void {
     this.close(path);
-    for (const suffix of ["", "-wal", "-shm"]) rmSync(path + suffix, { force: true });
+    removeSqlite(path);
   }
 
   /** Sets a damaged file aside as `<path>.damaged` and begins with an empty one. */
@@ -163,13 +173,18 @@ export class Flusher {
 
   /** Sets a damaged file aside and copies every record that can be read and has its CRC to a new one. */
   salvage(path: string): Opened {
-    this.#setAside(path);
+    const aside = this.#setAside(path);
     const sorting = this.#sortingOf(path);
     const order = keyOrder(sorting);
-    const old = openSqlite(`${path}.damaged`, { mode: "read", synchronous: "NORMAL" });
+    let old: Database | undefined;
     try {
+      old = openSqlite(aside, { mode: "read", synchronous: "NORMAL" });
       const state = readState(old);
-      if (state === undefined) return damagedFile({ file: path, where: "meta", what: "the stored state is gone" });
+      if (state === undefined) {
+        // nothing says up to where these records are applied: the log, if it is whole, makes them anew
+        old.close();
+        return this.open(path, sorting, 0);
+      }
       const { database, merger } = this.#writer(path);
       const hash: RecordHash = { low: 0, high: 0 };
       let rowCount = 0;
@@ -184,18 +199,20 @@ export class Flusher {
       writeState(database, { ...state, rowCount, hash });
       database.run("COMMIT");
     } catch (error) {
-      return damagedFile({ file: path, where: "byte 0", what: String((error as Error).message) });
-    } finally {
-      old.close();
+      // what was made so far goes, and the damaged file is where it was: the next attempt finds it
+      this.#discard(path);
+      removeSqlite(path);
+      old?.close();
+      renameSqlite(aside, path);
+      return damagedFile({ file: path, where: "byte 0", what: `it cannot be saved: ${(error as Error).message}` });
     }
+    old.close();
     return this.open(path, sorting, Number.POSITIVE_INFINITY);
   }
 
-  #setAside(path: string): void {
+  #setAside(path: string): string {
     this.#discard(path);
-    for (const suffix of ["", "-wal", "-shm"]) {
-      if (existsSync(path + suffix)) renameSync(path + suffix, `${path}.damaged${suffix}`);
-    }
+    return setAside(path) ?? `${path}.damaged`;
   }
 
   #sortingOf(path: string): KeySorting {

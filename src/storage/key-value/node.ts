@@ -14,6 +14,7 @@ import {
   FLUSH_RETRY_MS,
   KEY_VALUE_FILES_OPEN_MAX,
   SCAN_BEFORE_SERVING_BYTES_MAX,
+  SHARD_TABLE_BYTES_MAX,
   SNAPSHOT_IDLE_MS_MAX,
   SNAPSHOT_READERS_MAX,
 } from "../../model/limits.ts";
@@ -197,12 +198,17 @@ export class KeyValueNode implements StateHost {
     this.#activeBytes += bytes - shard.activeBytesCounted;
     shard.activeBytesCounted = bytes;
     if (this.#activeBytes >= this.#options.tableBytesMax / 2) this.#flushLargest();
+    else if (bytes >= SHARD_TABLE_BYTES_MAX && !this.#flushes.has(shard) && shard.damage === undefined)
+      void this.#flush(shard);
   }
 
   room(): Promise<void> | undefined {
     // what is committed goes on into memory: what may still come is bounded by the requests in flight
     if (this.full) return undefined;
     if (this.#activeBytes + this.#frozenBytes < this.#options.tableBytesMax) return undefined;
+    // with nothing on its way to the disk nobody would make any
+    if (this.#flushes.size === 0) this.#flushLargest();
+    if (this.#flushes.size === 0) return undefined;
     this.#room ??= new Promise((resolve) => this.#roomWaiters.push(resolve));
     return this.#room;
   }
@@ -214,8 +220,21 @@ export class KeyValueNode implements StateHost {
     const givenUp = () => (this.#closing && this.full) || shard.damage !== undefined;
     while (shard.flushedOffset < wanted && !givenUp()) await (this.#flushes.get(shard) ?? this.#flush(shard));
     for (let attempt = 0; shard.durableOffset < wanted && !givenUp(); attempt++) {
-      if (await this.#ask({ kind: "checkpoint", path: shard.path })) this.#durable(shard, shard.flushedOffset);
+      if (await this.#checkpoint(shard)) this.#durable(shard, shard.flushedOffset);
       else await this.#pause(Math.min(10 * 2 ** attempt, FLUSH_RETRY_MS));
+    }
+  }
+
+  /** Whether all that was flushed is in a synced checkpoint afterwards: not without space, nor where the file is damaged. */
+  async #checkpoint(shard: SqliteKeyValue): Promise<boolean> {
+    try {
+      return await this.#ask({ kind: "checkpoint", path: shard.path });
+    } catch (error) {
+      const { kind, message } = error as FlushError;
+      if (kind === "corrupt") shard.damage = { file: shard.path, where: "byte 0", what: message };
+      else if (kind === "full") this.full = true;
+      else this.#options.onFault(error as Error);
+      return false;
     }
   }
 
@@ -254,7 +273,9 @@ export class KeyValueNode implements StateHost {
   }
 
   #flush(shard: SqliteKeyValue): Promise<void> {
-    const flush = this.#runFlush(shard).finally(() => this.#flushes.delete(shard));
+    const flush = this.#runFlush(shard).finally(() => {
+      if (this.#flushes.get(shard) === flush) this.#flushes.delete(shard);
+    });
     this.#flushes.set(shard, flush);
     return flush;
   }
@@ -282,8 +303,7 @@ export class KeyValueNode implements StateHost {
         const { kind, message } = error as FlushError;
         if (kind === "corrupt") {
           shard.damage = { file: shard.path, where: "byte 0", what: message };
-          this.#frozenBytes -= held;
-          this.#makeRoom();
+          this.#flushEnded(shard, held);
           return;
         }
         if (kind !== "full") {
@@ -299,6 +319,12 @@ export class KeyValueNode implements StateHost {
         await this.#pause(Math.min(50 * 2 ** attempt, FLUSH_RETRY_MS));
       }
     }
+    this.#flushEnded(shard, held);
+  }
+
+  /** A flush is over before whoever waited for room goes on: what that commits may need the next one. */
+  #flushEnded(shard: SqliteKeyValue, held: number): void {
+    this.#flushes.delete(shard);
     this.#frozenBytes -= held;
     this.full = false;
     this.#makeRoom();
@@ -381,11 +407,18 @@ export class KeyValueNode implements StateHost {
       await back;
       cancel();
     }
-    this.#snapshotReaders++;
     const at = this.#idleReaders.findIndex((reader) => reader.path === path);
-    return at < 0
-      ? new KeyValueReader(path, { cacheBytes: SNAPSHOT_CACHE_BYTES })
-      : this.#idleReaders.splice(at, 1)[0]!;
+    const reader =
+      at < 0 ? new KeyValueReader(path, { cacheBytes: SNAPSHOT_CACHE_BYTES }) : this.#idleReaders.splice(at, 1)[0]!;
+    this.#snapshotReaders++;
+    return reader;
+  }
+
+  /** A reader that could not be pinned: it is closed, and its place is free. */
+  discardSnapshotReader(reader: KeyValueReader): void {
+    this.#snapshotReaders--;
+    reader.close();
+    this.#readerWaiters.shift()?.();
   }
 
   /** Cuts the snapshot that was read from least recently, if that is long ago. */

@@ -28,7 +28,14 @@ export interface NotificationState {
   readonly trimmed: Offset;
 }
 
-type StoredRow = [offset: number, before: number, timestamp: number, crc: number, entries: Uint8Array];
+/** As the columns are named. */
+export interface NotificationRow {
+  readonly offset: number;
+  readonly before: number;
+  readonly timestamp: number;
+  readonly crc: number;
+  readonly entries: Uint8Array;
+}
 
 function rowCrc(offset: Offset, before: Offset, timestamp: Timestamp, entries: Uint8Array): number {
   return crc32c(entries, 0, entries.length, numbersCrc(offset, before, timestamp));
@@ -38,12 +45,12 @@ function numbersCrc(...numbers: number[]): number {
   return crc32c(new TextEncoder().encode(numbers.join(",")));
 }
 
-/** Throws an Error when what is stored of it is not what was written. */
+/** Throws DATA_LOSS when what is stored of it is not what was written. */
 export function readTrimmed(database: Database): Offset {
   const [row] = database.query("SELECT offset, crc FROM trimmed").values() as [number, number][];
   if (row === undefined) return NO_OFFSET;
   if (row[1] !== numbersCrc(row[0])) {
-    throw new Error("where the notifications begin has another checksum than it was written with");
+    throw new Refusal("DATA_LOSS", "where the notifications begin has another checksum than it was written with");
   }
   return row[0];
 }
@@ -104,16 +111,16 @@ export const READ_NOTIFICATIONS =
  */
 export function checkedNotifications(
   path: string,
-  rows: Iterable<unknown[]>,
+  rows: readonly NotificationRow[],
   { after, trimmed }: { readonly after: Offset; readonly trimmed: Offset },
 ): NotificationEntries[] {
   const found: NotificationEntries[] = [];
   let bytes = 0;
   let known: Offset | undefined;
-  for (const row of rows as Iterable<StoredRow>) {
+  for (const row of rows) {
     const what = rowDamage(row, known, Math.max(after, trimmed));
-    if (what !== undefined) throw new Refusal("DATA_LOSS", `${path}: notifications of offset ${row[0]}: ${what}`);
-    const [offset, , timestamp, , entries] = row;
+    if (what !== undefined) throw new Refusal("DATA_LOSS", `${path}: notifications of offset ${row.offset}: ${what}`);
+    const { offset, timestamp, entries } = row;
     bytes += entries.length;
     if (found.length > 0 && bytes > NOTIFICATION_BYTES_PER_READ_MAX) break;
     found.push({ offset, timestamp, entries });
@@ -124,8 +131,8 @@ export function checkedNotifications(
 }
 
 /** What is wrong with a row that follows the one of offset `known`, or is the first behind `start`. */
-function rowDamage(row: StoredRow, known: Offset | undefined, start: Offset): string | undefined {
-  const [offset, before, timestamp, crc, entries] = row;
+function rowDamage(row: NotificationRow, known: Offset | undefined, start: Offset): string | undefined {
+  const { offset, before, timestamp, crc, entries } = row;
   if (crc !== rowCrc(offset, before, timestamp, entries))
     return "they have another checksum than they were written with";
   return (known === undefined ? before > start : before !== known) ? "those before them are missing" : undefined;
@@ -141,9 +148,10 @@ export function scanNotifications(
   let isFirst = true;
   const rows = database
     .query("SELECT offset, before, timestamp, crc, entries FROM notification ORDER BY offset")
-    .iterate() as Iterable<Record<"offset" | "before" | "timestamp" | "crc", number> & { entries: Uint8Array }>;
-  for (const { offset, before, timestamp, crc, entries } of rows) {
-    const what = rowDamage([offset, before, timestamp, crc, entries], isFirst ? undefined : known, trimmed);
+    .iterate() as Iterable<NotificationRow>;
+  for (const row of rows) {
+    const { offset } = row;
+    const what = rowDamage(row, isFirst ? undefined : known, trimmed);
     if (what !== undefined) return { where: `offset ${offset}`, what: `notifications: ${what}` };
     isFirst = false;
     known = offset;

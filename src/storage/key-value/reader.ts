@@ -3,14 +3,14 @@ import type { Database, Statement } from "bun:sqlite";
 import { type Bytes, compareBytes, EMPTY_BYTES } from "../../lib/bytes.ts";
 import type { Offset } from "../../model/ids.ts";
 import type { KeyOrder } from "../../model/keys.ts";
-import { NOTIFICATION_BATCHES_PER_READ_MAX } from "../../model/limits.ts";
+import { NOTIFICATION_BATCHES_PER_READ_MAX, NOTIFICATION_BYTES_PER_READ_MAX } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { NotificationEntries } from "../../ports.ts";
 import type { Writer } from "../../wire/writer.ts";
-import { openSqlite } from "../sqlite.ts";
+import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { type BlockBound, BlockView, isWhole, type StoredBlock } from "./block.ts";
 import { BLOCK_OF_KEY, placeOf } from "./block-merge.ts";
-import { checkedNotifications, READ_NOTIFICATIONS, readTrimmed } from "./notification-store.ts";
+import { checkedNotifications, type NotificationRow, READ_NOTIFICATIONS, readTrimmed } from "./notification-store.ts";
 import type { OrderRange } from "./table-order.ts";
 
 /** Least page cache of one connection. */
@@ -68,21 +68,43 @@ export class KeyValueReader {
 
   /** The block that a key falls into. */
   blockOf(orderKey: Bytes, tie: Bytes): StoredBlock | undefined {
-    const block = this.#ofKey.get(orderKey, tie) as StoredBlock | null;
-    return block === null ? undefined : this.#checked(block);
+    return this.#reading(() => {
+      const block = this.#ofKey.get(orderKey, tie) as StoredBlock | null;
+      return block === null ? undefined : this.#checked(block);
+    });
+  }
+
+  /** Runs a read. What SQLite finds damaged is DATA_LOSS like what a checksum does. */
+  #reading<T>(read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      if (sqliteErrorKind(error) !== "corrupt") throw error;
+      throw new Refusal("DATA_LOSS", `${this.path}: byte 0: ${(error as Error).message}`);
+    }
   }
 
   /** What entries behind `after` told subscribers, up to the bounds of one read, and up to where it may be gone. */
   notifications(after: Offset): { readonly found: NotificationEntries[]; readonly trimmed: Offset } {
-    const rows = this.#notifications.values(after, NOTIFICATION_BATCHES_PER_READ_MAX);
-    const trimmed = readTrimmed(this.#database);
-    return { found: checkedNotifications(this.path, rows, { after, trimmed }), trimmed };
+    return this.#reading(() => {
+      const rows: NotificationRow[] = [];
+      let bytes = 0;
+      for (const row of this.#notifications.iterate(after, NOTIFICATION_BATCHES_PER_READ_MAX)) {
+        rows.push(row as NotificationRow);
+        bytes += (row as NotificationRow).entries.length;
+        if (bytes >= NOTIFICATION_BYTES_PER_READ_MAX) break;
+      }
+      const trimmed = readTrimmed(this.#database);
+      return { found: checkedNotifications(this.path, rows, { after, trimmed }), trimmed };
+    });
   }
 
   /** Pins the state as it is now until `unpin`. */
   pin(): void {
-    this.#database.run("BEGIN");
-    this.#database.query("SELECT count(*) FROM meta").values();
+    this.#reading(() => {
+      this.#database.run("BEGIN");
+      this.#database.query("SELECT count(*) FROM meta").values();
+    });
   }
 
   unpin(): void {
@@ -105,21 +127,24 @@ export class KeyValueReader {
 
   /** The last block, if there is one. */
   lastBlock(): StoredBlock | undefined {
-    const [block] = this.#database
-      .query("SELECT okey, tie, records FROM block ORDER BY okey DESC, tie DESC LIMIT 1")
-      .all() as StoredBlock[];
-    return block === undefined ? undefined : this.#checked(block);
+    return this.#reading(() => {
+      const last = this.#database.query("SELECT okey, tie, records FROM block ORDER BY okey DESC, tie DESC LIMIT 1");
+      const block = last.get() as StoredBlock | null;
+      return block === null ? undefined : this.#checked(block);
+    });
   }
 
   #page(found: Iterable<unknown>): StoredBlock[] {
-    const blocks: StoredBlock[] = [];
-    let bytes = 0;
-    for (const block of found as Iterable<StoredBlock>) {
-      blocks.push(this.#checked(block));
-      bytes += block.records.length;
-      if (bytes >= PAGE_BYTES_MAX) break;
-    }
-    return blocks;
+    return this.#reading(() => {
+      const blocks: StoredBlock[] = [];
+      let bytes = 0;
+      for (const block of found as Iterable<StoredBlock>) {
+        blocks.push(this.#checked(block));
+        bytes += block.records.length;
+        if (bytes >= PAGE_BYTES_MAX) break;
+      }
+      return blocks;
+    });
   }
 
   #checked(block: StoredBlock): StoredBlock {

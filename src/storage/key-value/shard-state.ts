@@ -55,6 +55,7 @@ export interface StateHost {
   reader(path: string): KeyValueReader;
   snapshotReader(path: string): Promise<KeyValueReader>;
   returnSnapshotReader(reader: KeyValueReader): void;
+  discardSnapshotReader(reader: KeyValueReader): void;
   closed(shard: SqliteKeyValue): Promise<void>;
 }
 
@@ -295,10 +296,17 @@ export class SqliteKeyValue implements KeyValue {
 
   async snapshot(): Promise<KeyValueSnapshot> {
     const reader = await this.#node.snapshotReader(this.path);
-    await this.ordered();
-    // from here to the end nothing else runs: tables and file are seen as of one moment
-    const layers = this.#layers().map((layer) => ({ ...layer, end: layer.table.end }));
-    reader.pin();
+    let layers: (Layer & { readonly end: Address })[];
+    try {
+      await this.ordered();
+      // from here to the end nothing else runs: tables and file are seen as of one moment
+      this.#completeOrder(this.#layers());
+      layers = this.#layers().map((layer) => ({ ...layer, end: layer.table.end }));
+      reader.pin();
+    } catch (error) {
+      this.#node.discardSnapshotReader(reader);
+      throw error;
+    }
     for (const { table } of layers) table.pin();
     const snapshot = new SqliteSnapshot(
       { order: this.order, clock: this.clock, applied: this.applied, layers, reader },
@@ -313,12 +321,16 @@ export class SqliteKeyValue implements KeyValue {
     return snapshot;
   }
 
+  #completeOrder(layers: readonly Layer[]): void {
+    for (const { order } of layers) while (!order.complete) order.step();
+  }
+
   #layers(): Layer[] {
     return this.#frozen === undefined ? [this.#active] : [this.#active, this.#frozen];
   }
 
   #cursorOver(range: OrderRange, layers: readonly Layer[], reader: KeyValueReader | undefined): Cursor {
-    for (const { order } of layers) while (!order.complete) order.step();
+    this.#completeOrder(layers);
     const tables = layers
       .filter(({ table }) => table.keyCount > 0)
       .map(({ order, table }) => order.cursor(range, table.end));

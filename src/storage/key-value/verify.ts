@@ -103,7 +103,7 @@ function salvageBlock(records: Uint8Array, order: KeyOrder, table: Table): void 
       const key = view.key(index);
       const row = view.row(index);
       const crc = view.crc(index);
-      if (row.length > 0 && crc === recordCrc(order, key, row)) addTo(table, order, { key, row, crc });
+      if (crc === recordCrc(order, key, row)) addTo(table, order, { key, row, crc });
     } catch {
       // lengths that point out of the block
     }
