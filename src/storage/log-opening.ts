@@ -49,6 +49,8 @@ export interface OpenedLog {
   /** Closed segments, oldest first. */
   readonly closed: SegmentRecord[];
   readonly current: OpenSegment;
+  /** Whether there was damage: the next start may find it again in the open segment. */
+  readonly isDamaged: boolean;
 }
 
 /** Throws what the device throws; everything else is an answer. */
@@ -72,9 +74,10 @@ class Opening {
   }
 
   run(): OpenedLog {
-    const numbers = segmentNumbers(this.#directory);
-    const watermark = this.#readWatermark(numbers);
+    const found = segmentNumbers(this.#directory);
+    const watermark = this.#readWatermark(found);
     const { promises, segments } = this.#openPromises(watermark);
+    const numbers = this.#withoutOrphans(found, segments);
     this.#finishGenerations(promises, watermark);
     this.#compareWithWatermark(watermark);
     const closed = closedSegments(numbers, segments);
@@ -83,13 +86,21 @@ class Opening {
     if (unrecorded.length > 0) promises.save({ segments: unrecorded });
     const current = this.#openCurrent(numbers, closed);
     if (watermark !== undefined && (watermark.closed || !watermark.unsynced)) this.#compareHeads(watermark, current);
-    if (this.#nodeDamage !== undefined)
-      for (const replica of this.#replicas.values()) replica.damage ??= this.#nodeDamage;
+    for (const replica of this.#replicas.values()) replica.damage ??= replica.record.ended ?? this.#nodeDamage;
     this.#acceptLoss(promises);
     const fresh = new Watermark(watermarkPath(this.#directory), this.#watermarkRecords(watermark), {
       unsynced: !this.#options.syncData,
     });
-    return { promises, watermark: fresh, replicas: this.#replicas, closed, current };
+    const isDamaged = this.#nodeDamage !== undefined || [...this.#replicas.values()].some(({ damage }) => damage);
+    return { promises, watermark: fresh, replicas: this.#replicas, closed, current, isDamaged };
+  }
+
+  /** Without promises and watermark nobody knows whose the rows are: they must not become those of a replica made next. */
+  #withoutOrphans(numbers: readonly number[], segments: ReadonlyMap<number, SegmentRecord>): readonly number[] {
+    if (this.#nodeDamage === undefined || this.#replicas.size > 0 || segments.size > 0) return numbers;
+    for (const number of numbers) setAside(segmentPath(this.#directory, number));
+    syncDirectory(this.#directory);
+    return [];
   }
 
   // --- watermark and promises -----------------------------------------------------------------------------------
@@ -151,8 +162,10 @@ class Opening {
     return { promises, segments: new Map() };
   }
 
+  /** The entries of an ended one are read too: a loss may yet be accepted. Of a removed one all are dead. */
   #addReplica(record: ReplicaRecord): void {
-    this.#replicas.set(record.shard, { record, head: record.base, damage: record.ended });
+    const damage = isRemoved(record) ? record.ended : undefined;
+    this.#replicas.set(record.shard, { record, head: record.base, damage });
   }
 
   /**
@@ -253,35 +266,33 @@ class Opening {
   /** Reads all rows, moves heads on, fills the indexes. Answers the first damage that is new; the rows of shards without one are all read. */
   #readRows(file: SegmentFile, indexes: Map<ShardId, ShardIndex>, dead = new Set<ShardId>()): Damage | undefined {
     let damage: Damage | undefined;
-    for (let rows = file.scan(0); rows.length > 0; rows = file.scan(rows.at(-1)!.rowid)) {
-      for (const row of rows) {
-        const place = (what: string): Damage => ({
-          file: file.path,
-          where: `row ${row.rowid}, offset ${row.offset}`,
-          what,
-        });
-        if (!isWellFormed(row)) {
-          damage ??= place("it does not hold what an entry's row holds");
-          continue;
-        }
-        const replica = this.#replicas.get(row.shard);
-        if (replica === undefined || replica.damage !== undefined || !isLive(row, replica.record)) {
-          dead.add(row.shard);
-          continue;
-        }
-        if (row.offset <= replica.head.offset && row.offset <= replica.record.base.offset) continue;
-        const follows = row.offset === replica.head.offset + 1;
-        if (!follows || row.crc !== entryCrc(replica.head.crc, row)) {
-          damage ??= place(
-            follows ? "its checksum is not that of what was written" : "the entries before it are missing",
-          );
-          replica.damage ??= damage;
-          dead.add(row.shard);
-          continue;
-        }
-        replica.head = { term: row.term, offset: row.offset, crc: row.crc };
-        indexRow(indexes, row.shard, row.offset, row.rowid);
+    for (const row of file.all()) {
+      const place = (what: string): Damage => ({
+        file: file.path,
+        where: `row ${row.rowid}, offset ${row.offset}`,
+        what,
+      });
+      if (!isWellFormed(row)) {
+        damage ??= place("it does not hold what an entry's row holds");
+        continue;
       }
+      const replica = this.#replicas.get(row.shard);
+      if (replica === undefined || replica.damage !== undefined || !isLive(row, replica.record)) {
+        dead.add(row.shard);
+        continue;
+      }
+      if (row.offset <= replica.head.offset && row.offset <= replica.record.base.offset) continue;
+      const follows = row.offset === replica.head.offset + 1;
+      if (!follows || row.crc !== entryCrc(replica.head.crc, row)) {
+        const what = follows ? "its checksum is not that of what was written" : "the entries before it are missing";
+        replica.damage ??= place(what);
+        // what an ended replica has lost is nobody else's matter
+        if (replica.record.ended === undefined) damage ??= replica.damage;
+        dead.add(row.shard);
+        continue;
+      }
+      replica.head = { term: row.term, offset: row.offset, crc: row.crc };
+      indexRow(indexes, row.shard, row.offset, row.rowid);
     }
     return damage;
   }
@@ -324,7 +335,7 @@ class Opening {
   #compareHeads(watermark: WatermarkContent, current: OpenSegment): void {
     for (const durable of watermark.records.values()) {
       const replica = this.#replicas.get(durable.shard);
-      if (replica === undefined || replica.damage !== undefined) continue;
+      if (replica === undefined || replica.damage !== undefined || replica.record.ended !== undefined) continue;
       if (replica.record.generation !== durable.generation) continue;
       if (replica.head.offset >= durable.head.offset) continue;
       this.#damage({

@@ -143,12 +143,10 @@ export class LogReader {
     let indexes = this.#indexes.get(segment.number);
     if (indexes !== undefined) return indexes;
     indexes = new Map();
-    for (let rows = file.scan(0); rows.length > 0; rows = file.scan(rows.at(-1)!.rowid)) {
-      for (const row of rows) {
-        if (!isWellFormed(row)) continue;
-        const index = indexes.get(row.shard);
-        if (index === undefined || row.offset === index.last + 1) indexRow(indexes, row.shard, row.offset, row.rowid);
-      }
+    for (const row of file.all()) {
+      if (!isWellFormed(row)) continue;
+      const index = indexes.get(row.shard);
+      if (index === undefined || row.offset === index.last + 1) indexRow(indexes, row.shard, row.offset, row.rowid);
     }
     this.#indexes.set(segment.number, indexes);
     return indexes;

@@ -38,12 +38,15 @@ export class LogReplicas {
   readonly #newReplicaId: () => ReplicaId;
   /** Replicas whose heads the watermark does not have yet. */
   readonly #behind = new Set<ShardId>();
+  /** Damage was found, and no replica has been minted since. */
+  #isDamaged: boolean;
 
   constructor(files: OpenedLog, segments: LogSegments, ballast: Ballast, newReplicaId: () => ReplicaId) {
     this.#files = files;
     this.#segments = segments;
     this.#ballast = ballast;
     this.#newReplicaId = newReplicaId;
+    this.#isDamaged = files.isDamaged;
   }
 
   list(): ReplicaLog[] {
@@ -99,14 +102,28 @@ export class LogReplicas {
     const former = this.#files.replicas.get(shard);
     const record = created(shard, this.#newReplicaId(), former?.record);
     const replica: LogReplica = former ?? { record, head: record.head, damage: undefined };
+    this.#leaveDamageBehind();
     if (former === undefined) {
-      this.#segments.mendStandIn();
       this.#change(replica, record);
       this.#files.replicas.set(shard, replica);
     } else {
       this.#beginGeneration(replica, record);
     }
     return replicaLog(replica);
+  }
+
+  /**
+   * Before a replica is minted on a node with damage: those that have it end durably, and the segment that may hold it is
+   * no longer written to, or the next start would find it and end the new replica too.
+   */
+  #leaveDamageBehind(): void {
+    if (!this.#isDamaged) return;
+    const damaged = [...this.#files.replicas.values()].filter(({ damage }) => damage !== undefined);
+    const records = damaged.map((replica) => ended(replica, replica.damage!));
+    this.#ballast.use(() => this.#files.promises.save({ replicas: records }));
+    for (const [nth, replica] of damaged.entries()) replica.record = records[nth]!;
+    refuseWhenFull(() => this.#ballast.use(() => this.#segments.leaveOpenOne()));
+    this.#isDamaged = false;
   }
 
   /** See Log.remove. */

@@ -80,18 +80,17 @@ export class LogSegments {
   /** Before a generation of a shard begins: no row of an earlier one stays in the open segment. */
   beginGeneration(shard: ShardId): void {
     const { indexes, dead } = this.#current;
-    if (this.isStandIn) this.mendStandIn();
-    else if (indexes.has(shard) || dead.has(shard)) this.roll();
+    if (indexes.has(shard) || dead.has(shard)) this.leaveOpenOne();
   }
 
-  /**
-   * Puts an unreadable open segment aside before a replica is minted, so that what is written next is stored. Replicas
-   * whose end has not been stored miss what it held at the next start.
-   */
-  mendStandIn(): void {
-    if (!this.isStandIn) return;
-    const { directory, syncData } = this.#options;
+  /** What is written next goes to another segment. An unreadable one is put aside, for its stand-in stores nothing. */
+  leaveOpenOne(): void {
     const { number, file } = this.#current;
+    if (!this.isStandIn) {
+      if (file.rows > 0) this.roll();
+      return;
+    }
+    const { directory, syncData } = this.#options;
     const path = segmentPath(directory, number);
     setAside(path);
     const fresh = new SegmentFile(path, { syncData, create: true });

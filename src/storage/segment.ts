@@ -170,6 +170,24 @@ export class SegmentFile {
     return this.#statements.read.values(rowid, shard, offset, countWithin(lengths, bytesMax)).map(rowOf);
   }
 
+  /**
+   * All rows, in order. A row whose id does not ascend is what a page gives that has lost its content, and would be given
+   * for ever: it comes as one that is not well-formed, and is the last.
+   */
+  *all(): Generator<Row> {
+    let last = 0;
+    for (let rows = this.scan(0); rows.length > 0; rows = this.scan(last)) {
+      for (const row of rows) {
+        if (row.rowid <= last) {
+          yield { ...row, shard: -1 };
+          return;
+        }
+        yield row;
+        last = row.rowid;
+      }
+    }
+  }
+
   /** The next rows behind `rowid`, up to the bounds of one read; none at the end. */
   scan(rowid: number): Row[] {
     const lengths = this.#statements.scanLengths.values(rowid, LOG_READ_ENTRIES_MAX);

@@ -64,6 +64,8 @@ export interface OpenedFiles {
   /** Oldest first, at least one: the last is open. */
   readonly segments: Segment[];
   readonly closedAt: Map<number, Timestamp>;
+  /** Whether there was damage: the next start may find it again in the open segment. */
+  readonly isDamaged: boolean;
 }
 
 export function segmentName(number: number): string {
@@ -111,7 +113,8 @@ class Opening {
     this.#compareHeads(watermark);
     for (const replica of this.#replicas.values()) replica.damage ??= this.#nodeDamage;
     await this.#store();
-    return { replicas: this.#replicas, segments, closedAt: this.#closedAt };
+    const isDamaged = this.#nodeDamage !== undefined || [...this.#replicas.values()].some(({ damage }) => damage);
+    return { replicas: this.#replicas, segments, closedAt: this.#closedAt, isDamaged };
   }
 
   #segmentNumbers(): number[] {

@@ -52,10 +52,13 @@ export class MemoryReplicas {
   #hasBallast = false;
   /** Shards whose heads the watermark does not have yet. */
   readonly #behind = new Set<ShardId>();
+  /** Damage was found, and no replica has been minted since. */
+  #isDamaged: boolean;
 
   constructor(options: MemoryReplicasOptions, files: OpenedFiles) {
     this.#options = options;
     this.#files = files;
+    this.#isDamaged = files.isDamaged;
     const here = [...files.replicas.values()].filter(({ record }) => !isRemoved(record));
     this.#found = new Map(here.map((replica) => [replica.record.shard, replicaLog(replica)]));
   }
@@ -114,6 +117,8 @@ export class MemoryReplicas {
   async create(shard: ShardId): Promise<ReplicaLog> {
     const former = this.#files.replicas.get(shard);
     const record = created(shard, this.#options.newReplicaId(), former?.record);
+    if (this.#isDamaged && this.#files.segments.at(-1)!.rows > 0) await this.#roll();
+    this.#isDamaged = false;
     if (former !== undefined) {
       await this.#beginGeneration(former, record);
       return this.#show(former);
