@@ -2,7 +2,7 @@
 import type { Database, Statement } from "bun:sqlite";
 import { type Bytes, compareBytes, EMPTY_BYTES } from "../../lib/bytes.ts";
 import type { Offset } from "../../model/ids.ts";
-import type { KeyOrder } from "../../model/keys.ts";
+import { type KeyOrder, orderKeyOf, tieOf } from "../../model/keys.ts";
 import { NOTIFICATION_BATCHES_PER_READ_MAX, NOTIFICATION_BYTES_PER_READ_MAX } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { NotificationEntries } from "../../ports.ts";
@@ -36,6 +36,10 @@ export class KeyValueReader {
   readonly #forward: Statement;
   readonly #forwardTo: Statement;
   readonly #backward: Statement;
+  readonly #onwards: Statement;
+  readonly #downwards: Statement;
+  /** Whether the state is pinned: then bounds of blocks stay as they are from read to read. */
+  isPinned = false;
   readonly #notifications: Statement;
 
   /** Nothing is mapped: blocks are read whole, so that a map gains no time and counts as resident. */
@@ -53,6 +57,9 @@ export class KeyValueReader {
       `${blocks} (okey, tie) > (?1, ?2) AND (okey, tie) <= (?4, ?5) ORDER BY okey, tie LIMIT ?3`,
     );
     this.#notifications = this.#database.prepare(READ_NOTIFICATIONS);
+    const holder = "(SELECT okey, tie FROM block WHERE (okey, tie) <= (?1, ?2) ORDER BY okey DESC, tie DESC LIMIT 1)";
+    this.#onwards = this.#database.prepare(`${blocks} (okey, tie) >= ${holder} ORDER BY okey, tie LIMIT ?3`);
+    this.#downwards = this.#database.prepare(`${blocks} (okey, tie) <= (?1, ?2) ORDER BY okey DESC, tie DESC LIMIT ?3`);
     this.#backward = this.#database.prepare(`${blocks} (okey, tie) < (?1, ?2) ORDER BY okey DESC, tie DESC LIMIT ?3`);
   }
 
@@ -105,9 +112,11 @@ export class KeyValueReader {
       this.#database.run("BEGIN");
       this.#database.query("SELECT count(*) FROM meta").values();
     });
+    this.isPinned = true;
   }
 
   unpin(): void {
+    this.isPinned = false;
     this.#database.run("COMMIT");
   }
 
@@ -125,6 +134,12 @@ export class KeyValueReader {
     return this.#page(this.#backward.iterate(okey, tie, limit));
   }
 
+  /** Up to `limit` blocks, two at least if there are, in one look at the file: from the one that a key falls into, upwards or downwards. */
+  blocksFrom(orderKey: Bytes, tie: Bytes, direction: "up" | "down", limit: number): StoredBlock[] {
+    const statement = direction === "up" ? this.#onwards : this.#downwards;
+    return this.#page(statement.iterate(orderKey, tie, limit), 2);
+  }
+
   /** The last block, if there is one. */
   lastBlock(): StoredBlock | undefined {
     return this.#reading(() => {
@@ -134,14 +149,14 @@ export class KeyValueReader {
     });
   }
 
-  #page(found: Iterable<unknown>): StoredBlock[] {
+  #page(found: Iterable<unknown>, least = 1): StoredBlock[] {
     return this.#reading(() => {
       const blocks: StoredBlock[] = [];
       let bytes = 0;
       for (const block of found as Iterable<StoredBlock>) {
         blocks.push(this.#checked(block));
         bytes += block.records.length;
-        if (bytes >= PAGE_BYTES_MAX) break;
+        if (bytes >= PAGE_BYTES_MAX && blocks.length >= least) break;
       }
       return blocks;
     });
@@ -156,17 +171,28 @@ export class KeyValueReader {
   }
 
   close(): void {
-    const statements = [this.#ofKey, this.#forward, this.#forwardTo, this.#backward, this.#notifications];
+    const statements = [
+      this.#ofKey,
+      this.#forward,
+      this.#forwardTo,
+      this.#backward,
+      this.#onwards,
+      this.#downwards,
+      this.#notifications,
+    ];
     for (const statement of statements) statement.finalize();
     this.#database.close();
   }
 }
 
-/** A place in the stored records of a range, read page by page. */
+/**
+ * A place in the stored records of a range, read page by page. While the file is not pinned a flush may divide and merge
+ * blocks between two pages: then the next page is found by the last key, not by the last block.
+ */
 export class StoredCursor {
   readonly #reader: KeyValueReader;
   readonly #order: KeyOrder;
-  readonly #range: OrderRange;
+  #range: OrderRange;
   readonly #to: BlockBound | undefined;
   #page: StoredBlock[] = [];
   #at = 0;
@@ -261,6 +287,8 @@ export class StoredCursor {
     if (limit === 0) {
       const first = this.#firstBlock();
       this.#page = first === undefined ? [] : [first];
+    } else if (!this.#reader.isPinned) {
+      this.#page = this.#pageBehindLastKey(limit);
     } else {
       const bound = this.#bound;
       this.#page = this.#range.reverse
@@ -271,6 +299,33 @@ export class StoredCursor {
     this.#bound = end;
     if (end !== undefined && this.#range.reverse && this.#beginsBelow(end)) this.#bound = undefined;
     return end !== undefined;
+  }
+
+  /** Goes on behind the last key of the page that was read, wherever that lies by now: what is left of the range begins there. */
+  #pageBehindLastKey(limit: number): StoredBlock[] {
+    const { reverse } = this.#range;
+    const view = new BlockView(this.#page.at(-1)!.records);
+    const key = view.key(reverse ? 0 : view.count - 1);
+    const edge = { orderKey: orderKeyOf(this.#order, key), tie: tieOf(this.#order, key), inclusive: false };
+    this.#range = reverse ? { ...this.#range, to: edge } : { ...this.#range, from: edge };
+    const read = this.#reader.blocksFrom(edge.orderKey, edge.tie, reverse ? "down" : "up", limit + 1);
+    const page = reverse ? read : read.filter((block) => !this.#beginsAbove(block));
+    const last = page.at(-1);
+    return last === undefined || this.#endsAt(last, edge) ? [] : page;
+  }
+
+  /** Whether a block has nothing behind a key that was given out already. */
+  #endsAt({ records }: StoredBlock, edge: { readonly orderKey: Bytes; readonly tie: Bytes }): boolean {
+    const view = new BlockView(records);
+    return this.#range.reverse
+      ? view.compare(this.#order, edge.orderKey, edge.tie, 0) <= 0
+      : view.compare(this.#order, edge.orderKey, edge.tie, view.count - 1) >= 0;
+  }
+
+  /** Whether the block begins behind the range's upper end. */
+  #beginsAbove({ okey, tie }: BlockBound): boolean {
+    const { to } = this.#range;
+    return to !== undefined && (compareBytes(okey, to.orderKey) || compareBytes(tie, to.tie)) > 0;
   }
 
   /** The block that the range begins in. */
