@@ -97,6 +97,13 @@ export interface Log {
    * RESOURCE_CONFLICT while the replica lives.
    */
   remove(shard: ShardId): Promise<void>;
+  /** The stamp that this node holds (safety.md §1, check (c)); 0 = none yet. */
+  stamp(): number;
+  /**
+   * Takes a stamp: the higher one of held and sent is held from then on. A node that holds less than the confirmed one has
+   * gone back in time: in the same step all ids on it end. Durable once it resolves.
+   */
+  takeStamp(request: StampRequest): Promise<StampAnswer>;
   /** Id and chain CRC of a durable entry, or of the base; undefined where there is neither. The entry is checked: throws DATA_LOSS on damage. */
   at(shard: ShardId, offset: Offset): Promise<Head | undefined>;
   /** Entries from `fromInclusive` on, dense, up to LOG_READ_BYTES_MAX (at least one if there is one); every CRC checked. Throws DATA_LOSS on damage. */
@@ -110,6 +117,20 @@ export interface Log {
   stats(): LogStats;
   /** Refuses new appends, commits what waits, syncs the watermark, closes. */
   close(): Promise<void>;
+}
+
+export interface StampRequest {
+  /** The one to hold from now on; 0 = only what is held is checked. */
+  readonly stamp: number;
+  /** The last one that this node is known to hold. */
+  readonly confirmedStamp: number;
+}
+
+export interface StampAnswer {
+  /** The stamp held before. */
+  readonly before: number;
+  /** Whether all ids have ended. */
+  readonly rolledBack: boolean;
 }
 
 /** What a leader asks of a follower whose log is not its own (safety.md §6). */

@@ -51,6 +51,7 @@ export interface OpenedLog {
   readonly current: OpenSegment;
   /** Whether there was damage: the next start may find it again in the open segment. */
   readonly isDamaged: boolean;
+  readonly stamp: number;
 }
 
 /** Throws what the device throws; everything else is an answer. */
@@ -67,6 +68,7 @@ class Opening {
   readonly #replicas = new Map<ShardId, LogReplica>();
   /** Damage that concerns every replica of the node. */
   #nodeDamage: Damage | undefined;
+  #stamp = 0;
 
   constructor(options: OpeningOptions) {
     this.#options = options;
@@ -92,7 +94,8 @@ class Opening {
       unsynced: !this.#options.syncData,
     });
     const isDamaged = this.#nodeDamage !== undefined || [...this.#replicas.values()].some(({ damage }) => damage);
-    return { promises, watermark: fresh, replicas: this.#replicas, closed, current, isDamaged };
+    const stamp = this.#stamp;
+    return { promises, watermark: fresh, replicas: this.#replicas, closed, current, isDamaged, stamp };
   }
 
   /** Without promises and watermark nobody knows whose the rows are: they must not become those of a replica made next. */
@@ -134,7 +137,8 @@ class Opening {
       promises = new Promises(path, { create: true });
       syncDirectory(this.#directory);
       promises.checkpoint();
-      const { replicas, segments } = promises.read();
+      const { replicas, segments, stamp } = promises.read();
+      this.#stamp = stamp;
       for (const record of replicas.values()) this.#addReplica(record);
       return { promises, segments };
     } catch (error) {

@@ -12,7 +12,8 @@
  */
 import type { Head, Offset, ReplicaId, ShardId, Term } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { ReplicaLog, Truncation } from "../ports.ts";
+import type { ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import { takeStamp } from "../protocol/fencing.ts";
 import type { Ballast } from "./ballast.ts";
 import type { OpenedLog } from "./log-opening.ts";
 import { endedByWord, type LogReplica, refusalOf, replicaLog } from "./log-replica.ts";
@@ -21,6 +22,7 @@ import {
   checkTruncation,
   created,
   ended,
+  goneBack,
   installed,
   isRemoved,
   led,
@@ -40,6 +42,7 @@ export class LogReplicas {
   readonly #behind = new Set<ShardId>();
   /** Damage was found, and no replica has been minted since. */
   #isDamaged: boolean;
+  #stamp: number;
 
   constructor(files: OpenedLog, segments: LogSegments, ballast: Ballast, newReplicaId: () => ReplicaId) {
     this.#files = files;
@@ -47,6 +50,7 @@ export class LogReplicas {
     this.#ballast = ballast;
     this.#newReplicaId = newReplicaId;
     this.#isDamaged = files.isDamaged;
+    this.#stamp = files.stamp;
   }
 
   list(): ReplicaLog[] {
@@ -87,6 +91,28 @@ export class LogReplicas {
     this.#change(replica, ended(replica, endedByWord(reason)));
     replica.damage ??= replica.record.ended;
     return replicaLog(replica);
+  }
+
+  get stamp(): number {
+    return this.#stamp;
+  }
+
+  /** See Log.takeStamp. */
+  takeStamp(request: StampRequest): StampAnswer {
+    const before = this.#stamp;
+    const { held, rolledBack } = takeStamp(before, request);
+    const here = [...this.#files.replicas.values()].filter(({ record }) => !isRemoved(record));
+    const ending = rolledBack ? here : [];
+    if (held === before && ending.length === 0) return { before, rolledBack };
+    const records = ending.map((replica) => ended(replica, endedByWord(goneBack(before, request))));
+    this.#ballast.use(() => this.#files.promises.save({ replicas: records, stamp: held }));
+    this.#stamp = held;
+    for (const [nth, replica] of ending.entries()) {
+      replica.record = records[nth]!;
+      replica.damage ??= replica.record.ended;
+    }
+    if (ending.length > 0) this.#syncWatermark(ending);
+    return { before, rolledBack };
   }
 
   #change(replica: LogReplica, record: ReplicaRecord): void {

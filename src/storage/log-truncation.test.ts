@@ -381,3 +381,18 @@ test("an ended replica holds its segments, a removed one does not", () => {
   expect(again.replicas()).toMatchObject([{ shard: 0, damage: undefined, head: { offset: 29 } }]);
   again.close();
 });
+
+test("whenever a stamp that ends the ids is interrupted, either both are stored or none", () => {
+  const place = new Place();
+  const writer = threeSegments(place);
+  writer.takeStamp({ stamp: 3, confirmedStamp: 0 });
+  const outcomes = crashes(place, () => writer.takeStamp({ stamp: 9, confirmedStamp: 4 })).map((copy) => {
+    const again = copy.open();
+    const ended = again.replicas().map((replica) => (replica.ended === "" ? "lives" : "ended"));
+    expect(again.replicas().map(({ damage }) => damage)).toEqual([undefined, undefined]);
+    again.close();
+    return `${again.stamp} ${ended.join(" ")}`;
+  });
+  expect(outcomes).toEqual([...new Array(2).fill("3 lives lives"), ...new Array(4).fill("9 ended ended")]);
+  writer.close();
+});

@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import type { EntryId, Head, LogEntry, ReplicaId, ShardId, Term } from "../model/ids.ts";
 import { LOG_UPKEEP_MS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
-import type { LogStats, ReplicaLog, Truncation } from "../ports.ts";
+import type { LogStats, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { unpackAppends } from "./append-batch.ts";
 import { removeSqliteBehind } from "./files.ts";
 import { type Append, type AppendResult, LogWriter } from "./log-writer.ts";
@@ -30,13 +30,14 @@ export type LogRequest =
   | { readonly kind: "install"; readonly shard: ShardId; readonly acceptedUnder: Term; readonly base: Head }
   | { readonly kind: "end"; readonly shard: ShardId; readonly reason: string }
   | { readonly kind: "remove"; readonly shard: ShardId }
+  | { readonly kind: "take-stamp"; readonly stamp: StampRequest }
   | { readonly kind: "at"; readonly shard: ShardId; readonly offset: number }
   | { readonly kind: "read"; readonly shard: ShardId; readonly from: number }
   | { readonly kind: "release"; readonly shard: ShardId; readonly offset: number }
   | { readonly kind: "close" };
 
 export interface LogAnswers {
-  open: readonly ReplicaLog[];
+  open: { readonly replicas: readonly ReplicaLog[]; readonly stamp: number };
   create: ReplicaLog;
   promise: Head;
   "mark-led": undefined;
@@ -44,6 +45,8 @@ export interface LogAnswers {
   install: undefined;
   end: ReplicaLog;
   remove: undefined;
+  /** With the replicas and the stamp as they are behind it. */
+  "take-stamp": StampAnswer & { readonly replicas: readonly ReplicaLog[]; readonly held: number };
   at: Head | undefined;
   read: readonly LogEntry[];
   release: undefined;
@@ -129,6 +132,8 @@ function answer(request: LogRequest): LogAnswers[keyof LogAnswers] {
     case "remove":
       settle();
       return void writer!.remove(request.shard);
+    case "take-stamp":
+      return { ...writer!.takeStamp(request.stamp), replicas: writer!.replicas(), held: writer!.stamp };
     case "at":
       return writer!.at(request.shard, request.offset);
     case "read":
@@ -149,7 +154,7 @@ function settle(): void {
 
 let upkeep: ReturnType<typeof setInterval> | undefined;
 
-function open(request: Extract<LogRequest, { kind: "open" }>): ReplicaLog[] {
+function open(request: Extract<LogRequest, { kind: "open" }>): LogAnswers["open"] {
   writer = new LogWriter({
     directory: request.directory,
     retentionMs: request.retentionMs,
@@ -168,7 +173,7 @@ function open(request: Extract<LogRequest, { kind: "open" }>): ReplicaLog[] {
     },
   });
   upkeep = setInterval(() => guarded(() => writer!.upkeep()), Math.min(WATERMARK_LAG_MS_MAX, LOG_UPKEEP_MS_MAX));
-  return writer.replicas();
+  return { replicas: writer.replicas(), stamp: writer.stamp };
 }
 
 function close(): void {

@@ -13,7 +13,7 @@ import type { Bytes } from "../lib/bytes.ts";
 import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term } from "../model/ids.ts";
 import { LOG_COMMIT_BYTES_MAX, WATERMARK_LAG_COMMITS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
-import type { LogStats, ReplicaLog, Truncation } from "../ports.ts";
+import type { LogStats, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { Ballast } from "./ballast.ts";
 import { indexRow, type OpenedLog, openLogFiles } from "./log-opening.ts";
@@ -102,6 +102,14 @@ export class LogWriter {
 
   end(shard: ShardId, reason: string): ReplicaLog {
     return this.#records.end(shard, reason);
+  }
+
+  get stamp(): number {
+    return this.#records.stamp;
+  }
+
+  takeStamp(request: StampRequest): StampAnswer {
+    return this.#records.takeStamp(request);
   }
 
   remove(shard: ShardId): void {

@@ -6,7 +6,7 @@ import { assert } from "../lib/assert.ts";
 import type { EntryId, Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { LOG_QUEUED_BYTES_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Log, LogStats, ReplicaLog, Truncation } from "../ports.ts";
+import type { Log, LogStats, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { packAppends } from "./append-batch.ts";
 import type { FromLogWorker, LogAnswers, LogRequest, ToLogWorker } from "./log-worker.ts";
 import type { Append, AppendResult } from "./log-writer.ts";
@@ -45,6 +45,7 @@ export class SqliteLog implements Log {
   readonly #questions = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   #nextId = 0;
   #replicas: readonly ReplicaLog[] = [];
+  #stamp = 0;
   /** Appends on their way, a queue a shard, in offset order. */
   readonly #waiting = new Map<ShardId, Waiting[]>();
   /** Appends of this turn, not yet sent. */
@@ -59,7 +60,7 @@ export class SqliteLog implements Log {
   }
 
   async open(options: SqliteLogOptions): Promise<void> {
-    this.#replicas = await this.#ask({
+    const { replicas, stamp } = await this.#ask({
       kind: "open",
       directory: options.directory,
       retentionMs: options.retentionMs,
@@ -67,6 +68,8 @@ export class SqliteLog implements Log {
       acceptLoss: options.acceptLoss ?? new Map(),
       segmentBytesMax: options.segmentBytesMax,
     });
+    this.#replicas = replicas;
+    this.#stamp = stamp;
   }
 
   replicas(): readonly ReplicaLog[] {
@@ -128,6 +131,17 @@ export class SqliteLog implements Log {
       }
       queue.push({ offset: entry.offset, bytes, resolve, reject });
     });
+  }
+
+  stamp(): number {
+    return this.#stamp;
+  }
+
+  async takeStamp(stamp: StampRequest): Promise<StampAnswer> {
+    const { before, rolledBack, held, replicas } = await this.#ask({ kind: "take-stamp", stamp });
+    this.#stamp = Math.max(this.#stamp, held);
+    if (rolledBack) this.#replicas = replicas;
+    return { before, rolledBack };
   }
 
   at(shard: ShardId, offset: Offset): Promise<Head | undefined> {

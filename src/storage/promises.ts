@@ -2,12 +2,14 @@
  * The promises database: what this node has promised for each replica (replica-record.ts), and what the log's closed
  * segments hold. Small, and synced before any answer that depends on it: one transaction for all that is asked at once.
  *
- *     replica (shard, record, crc)        segment (number, record, crc)
+ *     replica (shard, record, crc)        segment (number, record, crc)        stamp (one = 0, record, crc)
  *
  * Every row has a CRC-32C over its record, which holds its key too. A segment's record:
  *
  *     number f64 · state u32 · closed at f64 · shards u32 · for each: shard f64, generation f64, first f64,
  *     last: term f64, offset f64, crc u32
+ *
+ * The stamp's record is a double (safety.md §1, check (c)).
  *
  * `adopting` is a segment whose file is complete but not yet in its place: opening the log finishes the move.
  *
@@ -49,7 +51,10 @@ export class RowDamage extends Error {
 export class Promises {
   readonly path: string;
   readonly #database: Database;
-  readonly #statements: Record<"begin" | "commit" | "putReplica" | "putSegment" | "dropSegment", Statement>;
+  readonly #statements: Record<
+    "begin" | "commit" | "putReplica" | "putSegment" | "dropSegment" | "putStamp",
+    Statement
+  >;
 
   /** Opens the database, creating it when `create` is given. Throws what SQLite throws. */
   constructor(path: string, { create }: { create: boolean }) {
@@ -64,12 +69,14 @@ export class Promises {
       if (create) {
         this.#database.run("CREATE TABLE IF NOT EXISTS replica (shard INTEGER PRIMARY KEY, record BLOB, crc INTEGER)");
         this.#database.run("CREATE TABLE IF NOT EXISTS segment (number INTEGER PRIMARY KEY, record BLOB, crc INTEGER)");
+        this.#database.run("CREATE TABLE IF NOT EXISTS stamp (one INTEGER PRIMARY KEY, record BLOB, crc INTEGER)");
       }
       this.#statements = {
         begin: this.#database.prepare("BEGIN IMMEDIATE"),
         commit: this.#database.prepare("COMMIT"),
         putReplica: this.#database.prepare("INSERT OR REPLACE INTO replica VALUES (?, ?, ?)"),
         putSegment: this.#database.prepare("INSERT OR REPLACE INTO segment VALUES (?, ?, ?)"),
+        putStamp: this.#database.prepare("INSERT OR REPLACE INTO stamp VALUES (0, ?, ?)"),
         dropSegment: this.#database.prepare("DELETE FROM segment WHERE number = ?"),
       };
     } catch (error) {
@@ -79,12 +86,14 @@ export class Promises {
   }
 
   /** Everything stored. Throws RowDamage, or what SQLite throws, when it is not what was written. */
-  read(): { replicas: Map<ShardId, ReplicaRecord>; segments: Map<number, SegmentRecord> } {
+  read(): { replicas: Map<ShardId, ReplicaRecord>; segments: Map<number, SegmentRecord>; stamp: number } {
     const replicas = this.#records("replica", "shard", (bytes) => decodeRecord(bytes).record);
     const segments = this.#records("segment", "number", decodeSegment);
+    const stamps = this.#records("stamp", "one", (bytes) => ({ one: 0, stamp: decodeStamp(bytes) }));
     return {
       replicas: new Map(replicas.map((record) => [record.shard, record])),
       segments: new Map(segments.map((record) => [record.number, record])),
+      stamp: stamps[0]?.stamp ?? 0,
     };
   }
 
@@ -108,6 +117,7 @@ export class Promises {
     replicas?: Iterable<ReplicaRecord>;
     segments?: Iterable<SegmentRecord>;
     droppedSegments?: Iterable<number>;
+    stamp?: number;
   }): void {
     this.#statements.begin.run();
     try {
@@ -120,6 +130,10 @@ export class Promises {
         this.#statements.putSegment.run(record.number, bytes, crc32c(bytes));
       }
       for (const number of change.droppedSegments ?? []) this.#statements.dropSegment.run(number);
+      if (change.stamp !== undefined) {
+        const bytes = encodeStamp(change.stamp);
+        this.#statements.putStamp.run(bytes, crc32c(bytes));
+      }
       this.#statements.commit.run();
     } catch (error) {
       if (this.#database.inTransaction) this.#database.run("ROLLBACK");
@@ -136,6 +150,16 @@ export class Promises {
     for (const statement of Object.values(this.#statements)) statement.finalize();
     this.#database.close();
   }
+}
+
+function encodeStamp(stamp: number): Bytes {
+  const bytes = new Uint8Array(8);
+  new DataView(bytes.buffer).setFloat64(0, stamp, true);
+  return bytes;
+}
+
+function decodeStamp(bytes: Bytes): number {
+  return new DataView(bytes.buffer, bytes.byteOffset).getFloat64(0, true);
 }
 
 function encodeSegment(record: SegmentRecord): Bytes {

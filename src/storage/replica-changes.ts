@@ -14,7 +14,7 @@ import {
   type Term,
 } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Damage, Truncation } from "../ports.ts";
+import type { Damage, StampRequest, Truncation } from "../ports.ts";
 import type { LogReplica } from "./log-replica.ts";
 import { newRecord, type ReplicaRecord, withCut } from "./replica-record.ts";
 
@@ -39,6 +39,11 @@ export function led({ record, head }: LogReplica, term: Term): ReplicaRecord {
 /** The first reason stays. */
 export function ended({ record, head }: LogReplica, why: Damage): ReplicaRecord {
   return { ...record, head, ended: record.ended ?? why };
+}
+
+/** Why a stamp ends ids. */
+export function goneBack(held: number, { confirmedStamp }: StampRequest): string {
+  return `the disk holds stamp ${held} and has held ${confirmedStamp}: it is an older copy`;
 }
 
 // --- into the next one ------------------------------------------------------------------------------------------

@@ -252,6 +252,36 @@ export function logReplicationContract(name: string, place: () => LogPlace): voi
     await log.close();
   });
 
+  contract("a stamp only rises, and one below the confirmed one ends every id in the same step", async (at) => {
+    let log = await at.open();
+    expect(log.stamp()).toBe(0);
+    await ten(log);
+    expect(await log.takeStamp({ stamp: 7, confirmedStamp: 0 })).toEqual({ before: 0, rolledBack: false });
+    expect(await log.takeStamp({ stamp: 5, confirmedStamp: 7 })).toEqual({ before: 7, rolledBack: false });
+    await log.close();
+    log = await at.open();
+    expect(log.stamp()).toBe(7);
+    expect(log.replicas().map(({ ended }) => ended)).toEqual(["", ""]);
+    expect(await log.takeStamp({ stamp: 0, confirmedStamp: 7 })).toEqual({ before: 7, rolledBack: false });
+    expect(await log.takeStamp({ stamp: 9, confirmedStamp: 8 })).toEqual({ before: 7, rolledBack: true });
+    expect(log.stamp()).toBe(9);
+    for (let round = 0; round < 2; round++) {
+      expect(log.stamp()).toBe(9);
+      for (const { ended, promise } of log.replicas()) {
+        expect(ended).toContain("older copy");
+        expect(promise).toBe(2);
+      }
+      expect(await refusal(log.promise(0, 3))).toBe("NODE_IS_NOT_MEMBER");
+      await log.close();
+      log = await at.open();
+    }
+    await log.remove(0);
+    await log.create(0);
+    expect(await log.takeStamp({ stamp: 10, confirmedStamp: 9 })).toEqual({ before: 9, rolledBack: false });
+    expect((await log.promise(0, 3)).offset).toBe(NO_OFFSET);
+    await log.close();
+  });
+
   contract("a removed replica is gone, and the next one has an id of its own and none of its entries", async (at) => {
     let log = await at.open();
     await ten(log);

@@ -31,6 +31,7 @@ export interface Row {
 export interface PromisesRecord {
   readonly replicas: readonly ReplicaRecord[];
   readonly closed?: { readonly number: number; readonly at: Timestamp };
+  readonly stamp?: number;
 }
 
 export interface WatermarkRecord {
@@ -66,6 +67,7 @@ export interface OpenedFiles {
   readonly closedAt: Map<number, Timestamp>;
   /** Whether there was damage: the next start may find it again in the open segment. */
   readonly isDamaged: boolean;
+  readonly stamp: number;
 }
 
 export function segmentName(number: number): string {
@@ -97,6 +99,7 @@ class Opening {
   readonly #replicas = new Map<ShardId, MemoryReplica>();
   readonly #closedAt = new Map<number, Timestamp>();
   #nodeDamage: Damage | undefined;
+  #stamp = 0;
 
   constructor(disk: MountedDisk) {
     this.#disk = disk;
@@ -114,7 +117,7 @@ class Opening {
     for (const replica of this.#replicas.values()) replica.damage ??= this.#nodeDamage;
     await this.#store();
     const isDamaged = this.#nodeDamage !== undefined || [...this.#replicas.values()].some(({ damage }) => damage);
-    return { replicas: this.#replicas, segments, closedAt: this.#closedAt, isDamaged };
+    return { replicas: this.#replicas, segments, closedAt: this.#closedAt, isDamaged, stamp: this.#stamp };
   }
 
   #segmentNumbers(): number[] {
@@ -154,8 +157,9 @@ class Opening {
 
   async #readPromises(watermark: WatermarkContent): Promise<void> {
     const found = (await this.#disk.read<PromisesRecord>(PROMISES)) ?? [];
-    for (const { replicas, closed } of await this.#goodOnes(PROMISES, found)) {
+    for (const { replicas, closed, stamp } of await this.#goodOnes(PROMISES, found)) {
       for (const record of replicas) this.#add(record);
+      this.#stamp = stamp ?? this.#stamp;
       if (closed !== undefined) this.#closedAt.set(closed.number, closed.at);
     }
     for (const [shard, known] of watermark.records) {
@@ -267,7 +271,7 @@ class Opening {
       record: { replicas: [], closed: { number, at } },
       bytes: 16,
     }));
-    const promises = [{ record: { replicas } satisfies PromisesRecord, bytes }, ...closed];
+    const promises = [{ record: { replicas, stamp: this.#stamp } satisfies PromisesRecord, bytes }, ...closed];
     await this.#replace(PROMISES, promises);
     await this.#replace(WATERMARK, [{ record: { replicas, closing: false } satisfies WatermarkRecord, bytes }]);
   }

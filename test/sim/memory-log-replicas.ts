@@ -5,12 +5,14 @@
  */
 import type { Head, Offset, ReplicaId, ShardId, Term } from "../../src/model/ids.ts";
 import { Refusal } from "../../src/model/refusal.ts";
-import type { ReplicaLog, Truncation } from "../../src/ports.ts";
+import type { ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
+import { takeStamp } from "../../src/protocol/fencing.ts";
 import { endedByWord, refusalOf, replicaLog } from "../../src/storage/log-replica.ts";
 import {
   checkTruncation,
   created,
   ended,
+  goneBack,
   installed,
   isRemoved,
   led,
@@ -54,11 +56,13 @@ export class MemoryReplicas {
   readonly #behind = new Set<ShardId>();
   /** Damage was found, and no replica has been minted since. */
   #isDamaged: boolean;
+  #stamp: number;
 
   constructor(options: MemoryReplicasOptions, files: OpenedFiles) {
     this.#options = options;
     this.#files = files;
     this.#isDamaged = files.isDamaged;
+    this.#stamp = files.stamp;
     const here = [...files.replicas.values()].filter(({ record }) => !isRemoved(record));
     this.#found = new Map(here.map((replica) => [replica.record.shard, replicaLog(replica)]));
   }
@@ -97,6 +101,29 @@ export class MemoryReplicas {
     await this.#change(replica, ended(replica, endedByWord(reason)));
     replica.damage ??= replica.record.ended;
     return this.#show(replica);
+  }
+
+  get stamp(): number {
+    return this.#stamp;
+  }
+
+  async takeStamp(request: StampRequest): Promise<StampAnswer> {
+    const before = this.#stamp;
+    const { held, rolledBack } = takeStamp(before, request);
+    const here = [...this.#files.replicas.values()].filter(({ record }) => !isRemoved(record));
+    const ending = rolledBack ? here : [];
+    if (held === before && ending.length === 0) return { before, rolledBack };
+    const replicas = ending.map((replica) => ended(replica, endedByWord(goneBack(before, request))));
+    await this.#writeSynced(PROMISES, { replicas, stamp: held } satisfies PromisesRecord, replicas.length);
+    this.#stamp = held;
+    for (const [nth, replica] of ending.entries()) {
+      replica.record = replicas[nth]!;
+      replica.damage ??= replica.record.ended;
+      this.#show(replica);
+    }
+    if (ending.length > 0) await this.syncWatermark(ending);
+    this.trace("stamp", held, ending.length);
+    return { before, rolledBack };
   }
 
   async #change(replica: MemoryReplica, record: ReplicaRecord): Promise<void> {

@@ -18,7 +18,7 @@ import {
   WATERMARK_LAG_MS_MAX,
 } from "../../src/model/limits.ts";
 import { damageRefusal, type Reason, Refusal } from "../../src/model/refusal.ts";
-import type { Log, LogStats, ReplicaLog, Truncation } from "../../src/ports.ts";
+import type { Log, LogStats, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
 import { entryCrc } from "../../src/wire/entry-crc.ts";
 import { DiskFull, type MountedDisk } from "./disk.ts";
 import {
@@ -131,6 +131,14 @@ export class MemoryLog implements Log {
 
   remove(shard: ShardId): Promise<void> {
     return this.#ask(() => this.#records.remove(shard));
+  }
+
+  stamp(): number {
+    return this.#records.stamp;
+  }
+
+  takeStamp(request: StampRequest): Promise<StampAnswer> {
+    return this.#ask(() => this.#records.takeStamp(request));
   }
 
   at(shard: ShardId, offset: Offset): Promise<Head | undefined> {
