@@ -272,6 +272,38 @@ test("a state that is ahead of what can be read begins the log anew behind it", 
   writer.close();
 });
 
+test("segments that an accepted loss has cut are removed like others, and nothing is taken for damage afterwards", () => {
+  for (const [damagedAt, applied, base] of [
+    [14, 2, 13],
+    [14, 17, 17],
+    [4, 25, 25],
+  ] as const) {
+    const place = new Place();
+    threeSegments(place).close();
+    place.garble(
+      Math.floor(damagedAt / 10) + 1,
+      `UPDATE entry SET value = x'00' WHERE shard = 1 AND offset = ${damagedAt}`,
+    );
+    let writer = place.open(acceptedFor(1, { term: 1, offset: applied }));
+    const { head } = writer.replicas()[1]!;
+    writer.promise(1, 2);
+    append(writer, 1, 2, head.offset + 1, 60);
+    place.roll(writer);
+    for (const shard of [0, 1]) writer.release(shard, 29);
+    place.now += RETENTION_MS;
+    writer.upkeep();
+    expect(place.segments).not.toContain(2);
+    expect(writer.replicas()[1]!.base.offset).toBe(base);
+    for (let round = 0; round < 2; round++) {
+      expect(offsets(writer, 1, base + 1)).toEqual(range(base + 1, 60));
+      writer.close();
+      writer = place.open();
+      expect(writer.replicas()[1]).toMatchObject({ damage: undefined, base: { offset: base }, head: { offset: 60 } });
+    }
+    writer.close();
+  }
+});
+
 test("a loss that is accepted without a loss changes nothing", () => {
   const place = new Place();
   threeSegments(place).close();
