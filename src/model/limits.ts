@@ -133,6 +133,9 @@ export const KEY_VALUE_FILES_OPEN_MAX = 256;
 
 /** A KV file's -wal is cut back to this after a checkpoint. */
 export const KEY_VALUE_WAL_BYTES_MAX = 64 * MiB;
+/** A shard that has applied nothing for so long, and holds at least so much in memory, is flushed. */
+export const IDLE_FLUSH_MS = 1_000;
+export const IDLE_FLUSH_BYTES_MIN = 1 * MiB;
 /** A flush syncs what it has written each time that it is so much: the log's commits wait for the same disk. */
 export const FLUSH_SYNC_BYTES = 4 * MiB;
 /** Longest wait before a flush that found no space is tried again. */

@@ -3,10 +3,12 @@ import { afterAll, expect, test } from "bun:test";
 import { closeSync, mkdtempSync, openSync, readdirSync, renameSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { ManualClock } from "../../../test/harness/manual-clock.ts";
 import { utf8 } from "../../lib/bytes.ts";
 import { keyOrder } from "../../model/keys.ts";
-import { KEY_VALUE_PAGE_BYTES, SNAPSHOT_READERS_MAX } from "../../model/limits.ts";
+import { IDLE_FLUSH_MS, KEY_VALUE_PAGE_BYTES, SNAPSHOT_READERS_MAX } from "../../model/limits.ts";
 import { systemClock } from "../../ops/clock.ts";
+import type { Clock } from "../../ports.ts";
 import { Writer } from "../../wire/writer.ts";
 import type { StoredBlock } from "./block.ts";
 import { KeyValueNode } from "./node.ts";
@@ -17,12 +19,12 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 let nth = 0;
 
-function startNode(tableBytesMax = 16 * 1024 * 1024): KeyValueNode {
+function startNode(tableBytesMax = 16 * 1024 * 1024, clock: Clock = systemClock): KeyValueNode {
   return new KeyValueNode({
     tableBytesMax,
     cacheBytesMax: 1024 * 1024,
     sqliteCacheBytesMax: 1024 * 1024,
-    clock: systemClock,
+    clock,
     logger: silent,
     onFault: (error) => {
       throw error;
@@ -77,6 +79,24 @@ test("entries larger than the tables' budget make their room one after the other
     kv.commit({ offset, term: 1, versionId: offset });
   }
   expect(kv.rowCount).toBe(6);
+  await node.close();
+});
+
+test("a shard whose writers pause is flushed, a small one is left alone", async () => {
+  const clock = new ManualClock();
+  const node = startNode(64 * 1024 * 1024, clock);
+  const busy = await open(node, join(folder, "busy.sqlite"));
+  const idle = await open(node, join(folder, "idle.sqlite"));
+  const small = await open(node, join(folder, "small.sqlite"));
+  for (const kv of [busy, idle]) kv.put(numbered(0), rowOf(2 * 1024 * 1024));
+  small.put(numbered(0), rowOf(10));
+  for (const kv of [busy, idle, small]) kv.commit({ offset: 0, term: 1, versionId: 0 });
+  clock.advance(IDLE_FLUSH_MS);
+  busy.put(numbered(1), rowOf(10));
+  busy.commit({ offset: 1, term: 1, versionId: 1 });
+  clock.advance(IDLE_FLUSH_MS);
+  while (idle.flushedOffset < 0) await new Promise((resolve) => setImmediate(resolve));
+  expect([busy.flushedOffset, idle.flushedOffset, small.flushedOffset]).toEqual([-1, 0, -1]);
   await node.close();
 });
 

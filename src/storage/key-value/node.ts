@@ -12,6 +12,8 @@ import type { Offset, Timestamp } from "../../model/ids.ts";
 import type { KeyOrder } from "../../model/keys.ts";
 import {
   FLUSH_RETRY_MS,
+  IDLE_FLUSH_BYTES_MIN,
+  IDLE_FLUSH_MS,
   KEY_VALUE_FILES_OPEN_MAX,
   SCAN_BEFORE_SERVING_BYTES_MAX,
   SHARD_TABLE_BYTES_MAX,
@@ -105,6 +107,9 @@ export class KeyValueNode implements StateHost {
   #activeBytes = 0;
   #frozenBytes = 0;
   readonly #scans: BackgroundScan;
+  /** Applied offsets when idle shards were last looked for. */
+  readonly #seen = new Map<SqliteKeyValue, Offset>();
+  #cancelIdle: () => void = () => {};
   readonly #scanBytesMax: number;
   readonly #flushes = new Map<SqliteKeyValue, Promise<void>>();
   #closing = false;
@@ -123,6 +128,7 @@ export class KeyValueNode implements StateHost {
     this.#worker = startWorker("key-value/flush-worker");
     this.#worker.onmessage = ({ data }: MessageEvent<FlushReply>) => this.#answered(data);
     this.#worker.onerror = ({ message }) => options.onFault(new Error(`the flush Worker failed: ${message}`));
+    this.#watchIdle();
   }
 
   get cacheBytesMax(): number {
@@ -181,9 +187,24 @@ export class KeyValueNode implements StateHost {
     this.#scans.add({ path, sorting: order.sorting, bytes, onDamage });
   }
 
+  /** Flushes what a shard holds in memory once its writers pause: scans then read it from blocks, and a crash replays less. */
+  #watchIdle(): void {
+    this.#cancelIdle = this.clock.after(IDLE_FLUSH_MS, () => {
+      for (const shard of this.#shards.values()) {
+        const { offset } = shard.applied;
+        const isIdle = this.#seen.get(shard) === offset;
+        this.#seen.set(shard, offset);
+        if (!isIdle || shard.activeBytes < IDLE_FLUSH_BYTES_MIN) continue;
+        if (!this.#flushes.has(shard) && shard.damage === undefined) void this.#flush(shard);
+      }
+      this.#watchIdle();
+    });
+  }
+
   /** Flushes and closes all shards, then ends the Worker. */
   async close(): Promise<void> {
     this.#closing = true;
+    this.#cancelIdle();
     this.#scans.stop();
     await Promise.all([...this.#shards.values()].map((shard) => shard.close()));
     await this.#ask({ kind: "stop" });
@@ -441,6 +462,7 @@ export class KeyValueNode implements StateHost {
   /** A shard has flushed and closes: its connections go. */
   async closed(shard: SqliteKeyValue): Promise<void> {
     this.#shards.delete(shard.path);
+    this.#seen.delete(shard);
     this.#scans.forget(shard.path);
     this.#activeBytes -= shard.activeBytesCounted;
     for (const { table } of this.#generations.filter((generation) => generation.shard === shard))
