@@ -12,8 +12,6 @@ import type { Offset, Timestamp } from "../../model/ids.ts";
 import type { KeyOrder } from "../../model/keys.ts";
 import {
   FLUSH_RETRY_MS,
-  IDLE_FLUSH_BYTES_MIN,
-  IDLE_FLUSH_MS,
   KEY_VALUE_FILES_OPEN_MAX,
   SCAN_BEFORE_SERVING_BYTES_MAX,
   SHARD_TABLE_BYTES_MAX,
@@ -26,6 +24,7 @@ import { startWorker } from "../start-worker.ts";
 import { BackgroundScan } from "./background-scan.ts";
 import { ChunkPool } from "./chunk-pool.ts";
 import type { FlushAnswers, FlushReply, FlushRequest } from "./flush-worker.ts";
+import { IdleShards } from "./idle-shards.ts";
 import { KeyValueReader } from "./reader.ts";
 import { SqliteKeyValue, type StateHost } from "./shard-state.ts";
 import type { StoredState } from "./stored-state.ts";
@@ -107,9 +106,7 @@ export class KeyValueNode implements StateHost {
   #activeBytes = 0;
   #frozenBytes = 0;
   readonly #scans: BackgroundScan;
-  /** Applied offsets when idle shards were last looked for. */
-  readonly #seen = new Map<SqliteKeyValue, Offset>();
-  #cancelIdle: () => void = () => {};
+  readonly #idle: IdleShards;
   readonly #scanBytesMax: number;
   readonly #flushes = new Map<SqliteKeyValue, Promise<void>>();
   #closing = false;
@@ -128,7 +125,9 @@ export class KeyValueNode implements StateHost {
     this.#worker = startWorker("key-value/flush-worker");
     this.#worker.onmessage = ({ data }: MessageEvent<FlushReply>) => this.#answered(data);
     this.#worker.onerror = ({ message }) => options.onFault(new Error(`the flush Worker failed: ${message}`));
-    this.#watchIdle();
+    this.#idle = new IdleShards(options.clock, this.#shards, (shard) => {
+      if (!this.#flushes.has(shard) && shard.damage === undefined) void this.#flush(shard);
+    });
   }
 
   get cacheBytesMax(): number {
@@ -187,24 +186,10 @@ export class KeyValueNode implements StateHost {
     this.#scans.add({ path, sorting: order.sorting, bytes, onDamage });
   }
 
-  /** Flushes what a shard holds in memory once its writers pause: scans then read it from blocks, and a crash replays less. */
-  #watchIdle(): void {
-    this.#cancelIdle = this.clock.after(IDLE_FLUSH_MS, () => {
-      for (const shard of this.#shards.values()) {
-        const { offset } = shard.applied;
-        const isIdle = this.#seen.get(shard) === offset;
-        this.#seen.set(shard, offset);
-        if (!isIdle || shard.activeBytes < IDLE_FLUSH_BYTES_MIN) continue;
-        if (!this.#flushes.has(shard) && shard.damage === undefined) void this.#flush(shard);
-      }
-      this.#watchIdle();
-    });
-  }
-
   /** Flushes and closes all shards, then ends the Worker. */
   async close(): Promise<void> {
     this.#closing = true;
-    this.#cancelIdle();
+    this.#idle.stop();
     this.#scans.stop();
     await Promise.all([...this.#shards.values()].map((shard) => shard.close()));
     await this.#ask({ kind: "stop" });
@@ -462,7 +447,6 @@ export class KeyValueNode implements StateHost {
   /** A shard has flushed and closes: its connections go. */
   async closed(shard: SqliteKeyValue): Promise<void> {
     this.#shards.delete(shard.path);
-    this.#seen.delete(shard);
     this.#scans.forget(shard.path);
     this.#activeBytes -= shard.activeBytesCounted;
     for (const { table } of this.#generations.filter((generation) => generation.shard === shard))
