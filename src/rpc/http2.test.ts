@@ -1,38 +1,13 @@
 import { describe, expect, test } from "bun:test";
-import { Code, type Connection, frame, type Reply } from "../../test/harness/grpc.ts";
-import { closeAfterEach, connect, listen } from "../../test/harness/rpc-fixture.ts";
-import { LEGACY_SERVICE, pathOf, type TestListener } from "../../test/harness/rpc-server.ts";
+import { Code, type Connection, frame } from "../../test/harness/grpc.ts";
+import { bytesOf, callWrite, closeAfterEach, connect, echoing, listen, unary } from "../../test/harness/rpc-fixture.ts";
+import { LEGACY_SERVICE, pathOf } from "../../test/harness/rpc-server.ts";
 import { AssertionError } from "../lib/assert.ts";
 import { type Bytes, EMPTY_BYTES, text, utf8 } from "../lib/bytes.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { BidiControls, Call, Method } from "./method.ts";
+import type { BidiControls, Method } from "./method.ts";
 
 closeAfterEach();
-
-const unary = (handle: (request: Bytes, call: Call) => Bytes | Promise<Bytes>): Method => ({ kind: "unary", handle });
-const bytesOf = (length: number) => Uint8Array.from({ length }, (_, i) => (i * 31) % 251);
-
-/** Calls Write of a listener whose Write is `handle`. */
-async function callWrite(
-  handle: (request: Bytes, call: Call) => Bytes | Promise<Bytes>,
-  request: Bytes = EMPTY_BYTES,
-  options: Parameters<Connection["call"]>[2] = {},
-): Promise<Reply & { listener: TestListener }> {
-  const listener = await listen({ write: unary(handle) });
-  const reply = await (await connect(listener)).call(pathOf("write"), request, options);
-  return { ...reply, listener };
-}
-
-function echoing(controls: BidiControls) {
-  return {
-    message(request: Bytes) {
-      if (controls.send(request)) return true;
-      controls.drained().then(controls.resume.bind(controls), () => {});
-      return false;
-    },
-    end: () => controls.end(),
-  };
-}
 
 describe("a unary call", () => {
   test("is answered with its one response and status OK", async () => {

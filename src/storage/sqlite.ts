@@ -30,8 +30,6 @@ export interface SqliteOptions {
   readonly pageBytes?: number;
   /** KiB of the connection's page cache. Default 2000, SQLite's own. */
   readonly cacheKiB?: number;
-  /** Bytes of the file that may be read through a memory map: an I/O error there is a SIGBUS. Default 0. */
-  readonly mmapBytes?: number;
   /** Pages in the -wal after which a commit checkpoints; 0 = only when told. Default 1000, SQLite's own. */
   readonly autocheckpointPages?: number;
   /** Bytes that the -wal is cut to after a checkpoint; -1 = left as it is. Default -1. */
@@ -79,7 +77,7 @@ function configure(database: Database, options: SqliteOptions): void {
   setPragma(database, "synchronous", { FULL: 2, NORMAL: 1, OFF: 0 }[options.synchronous]);
   setPragma(database, "cell_size_check", 1);
   setPragma(database, "cache_size", -(options.cacheKiB ?? 2000));
-  setPragma(database, "mmap_size", options.mmapBytes ?? 0);
+  setPragma(database, "mmap_size", 0);
 }
 
 /** Sets a pragma and reads it back: a name or value that this build does not take must not pass in silence. */

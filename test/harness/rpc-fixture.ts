@@ -1,8 +1,10 @@
 /** Listeners and connections of one test file, closed after each test, the last opened first. */
 import { afterEach } from "bun:test";
-import { Connection } from "./grpc.ts";
+import { type Bytes, EMPTY_BYTES } from "../../src/lib/bytes.ts";
+import type { BidiControls, Call, Method } from "../../src/rpc/method.ts";
+import { Connection, type Reply } from "./grpc.ts";
 import { RawConnection } from "./raw-http2.ts";
-import { listenForTest, oxiaMethods, type TestListener } from "./rpc-server.ts";
+import { listenForTest, oxiaMethods, pathOf, type TestListener } from "./rpc-server.ts";
 
 type Handlers = Parameters<typeof oxiaMethods>[0];
 
@@ -39,4 +41,34 @@ export async function connectRaw(listener: TestListener): Promise<RawConnection>
   open.push(raw);
   raw.greet();
   return raw;
+}
+
+export const unary = (handle: (request: Bytes, call: Call) => Bytes | Promise<Bytes>): Method => ({
+  kind: "unary",
+  handle,
+});
+/** Bytes that differ from place to place. */
+export const bytesOf = (length: number) => Uint8Array.from({ length }, (_, i) => (i * 31) % 251);
+
+/** Calls Write of a listener whose Write is `handle`. */
+export async function callWrite(
+  handle: (request: Bytes, call: Call) => Bytes | Promise<Bytes>,
+  request: Bytes = EMPTY_BYTES,
+  options: Parameters<Connection["call"]>[2] = {},
+): Promise<Reply & { listener: TestListener }> {
+  const listener = await listen({ write: unary(handle) });
+  const reply = await (await connect(listener)).call(pathOf("write"), request, options);
+  return { ...reply, listener };
+}
+
+/** Answers each message with itself, at the pace of the reader. */
+export function echoing(controls: BidiControls) {
+  return {
+    message(request: Bytes) {
+      if (controls.send(request)) return true;
+      controls.drained().then(controls.resume.bind(controls), () => {});
+      return false;
+    },
+    end: () => controls.end(),
+  };
 }
