@@ -5,6 +5,29 @@
  */
 import type { Bytes } from "./lib/bytes.ts";
 import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term, Timestamp } from "./model/ids.ts";
+import type { KeySorting } from "./model/keys.ts";
+import type {
+  Ack,
+  AddFollowerRequest,
+  Append,
+  BecomeLeaderRequest,
+  DeleteShardRequest,
+  FreezeShardRequest,
+  FreezeShardResponse,
+  GetStatusRequest,
+  GetStatusResponse,
+  HandshakeRequest,
+  HandshakeResponse,
+  NewTermRequest,
+  NewTermResponse,
+  RemoveObserverRequest,
+  ShardAssignments,
+  ShardTerm,
+  SnapshotChunk,
+  SnapshotResponse,
+  TruncateRequest,
+  TruncateResponse,
+} from "./model/peer-messages.ts";
 import type { Writer } from "./wire/writer.ts";
 
 // --- time -----------------------------------------------------------------------------------------------------
@@ -16,6 +39,16 @@ export interface Clock {
   monotonicMs(): number;
   /** Calls `callback` once, after at least `ms`. The returned function cancels it. */
   after(ms: number, callback: () => void): () => void;
+  /** Calls `callback` once, in a later turn of the event loop: what has come in by then goes first. */
+  soon(callback: () => void): void;
+}
+
+/** Chance. */
+export interface Random {
+  /** A number from 0 inclusive to 1 exclusive. */
+  fraction(): number;
+  /** 63 bits, never 0: a replica id that no other has. */
+  replicaId(): ReplicaId;
 }
 
 // --- the log --------------------------------------------------------------------------------------------------
@@ -24,6 +57,8 @@ export interface Clock {
 export interface ReplicaLog {
   readonly shard: ShardId;
   readonly replicaId: ReplicaId;
+  /** Term in which this id was minted; NO_TERM for a standalone shard's first one. */
+  readonly mintedTerm: Term;
   /** Highest term that this replica has answered. Invariant: head.term <= promise. */
   readonly promise: Term;
   /** The last term that this replica has marked as led by itself; -1 = never. */
@@ -58,7 +93,13 @@ export interface Log {
    * Mints a replica from nothing: durable once it resolves. Refused RESOURCE_CONFLICT when one is there, damaged and
    * ended ones included. Where one was removed its promise goes on.
    */
-  create(shard: ShardId): Promise<ReplicaLog>;
+  create(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog>;
+  /**
+   * Gives the entries that stand here a new id, whether the old one lives or has ended (`recover` alone): durable once it
+   * resolves, with the old id gone for ever. Promise and lead mark stay. Refused DATA_LOSS when the files are damaged,
+   * NODE_IS_NOT_MEMBER where nothing stands.
+   */
+  adopt(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog>;
   /**
    * Raises the promise: a barrier between two group commits. Appends accepted under a lower term, also those that
    * wait, are dropped (their promise rejects RESOURCE_UNAVAILABLE). Answers the head as it then stands, durable.
@@ -117,6 +158,12 @@ export interface Log {
   stats(): LogStats;
   /** Refuses new appends, commits what waits, syncs the watermark, closes. */
   close(): Promise<void>;
+}
+
+/** One life of a shard's copy. */
+export interface ReplicaLife {
+  readonly replicaId: ReplicaId;
+  readonly mintedTerm: Term;
 }
 
 export interface StampRequest {
@@ -257,8 +304,52 @@ export interface KeyValue {
   trimNotifications(before: Timestamp): Promise<void>;
   /** Resolves once everything applied when it was called is in a synced checkpoint. */
   flush(): Promise<void>;
+  /** The whole state as of now, notifications in their retention included, to be sent to another server. */
+  send(): Promise<StateSender>;
   /** Flushes, then closes. */
   close(): Promise<void>;
+}
+
+/** A shard's state on this data server. */
+export interface KeyValuePlace {
+  readonly namespace: string;
+  readonly shard: ShardId;
+  readonly sorting: KeySorting;
+}
+
+/** The key-value states that a data server keeps, one a shard. */
+export interface KeyValues {
+  /**
+   * Opens the state of a shard, or makes an empty one. `base` is where the shard's log begins: a state that was received
+   * whole and not switched to before the process ended is taken up here if it ends there, and dropped otherwise.
+   */
+  open(place: KeyValuePlace, base: EntryId): Promise<{ readonly keyValue: KeyValue } | { readonly damage: Damage }>;
+  /** Begins to receive another server's state, beside the one that stands; one that was begun before is dropped. */
+  receive(place: KeyValuePlace): Promise<StateReceiver>;
+  /** Removes the state and all that belongs to it, open or not. Nothing there is success. Durable once it resolves. */
+  remove(place: Pick<KeyValuePlace, "namespace" | "shard">): Promise<void>;
+}
+
+/** A state as it is sent to another server: one applied offset, in pieces. Release it in the end. */
+export interface StateSender {
+  readonly applied: AppliedState;
+  readonly rowCount: number;
+  readonly stateHash: bigint;
+  /** The next piece, at most SNAPSHOT_CHUNK_BYTES_MAX with a CRC of its own; undefined at the end. Throws DATA_LOSS on damage, ABORTED when it was cut. */
+  next(): Promise<Bytes | undefined>;
+  release(): void;
+}
+
+/** Another server's state on its way in. Nothing of what stands changes before `switchTo`. */
+export interface StateReceiver {
+  /** Takes the next piece. Rejects INVALID_ARGUMENT when it is not one, or out of order, RESOURCE_EXHAUSTED with no space. */
+  add(piece: Bytes): Promise<void>;
+  /** All pieces have come: durable beside the state that stands once it resolves. Rejects INVALID_ARGUMENT when it does not come to this. */
+  complete(applied: EntryId, rowCount: number, stateHash: bigint): Promise<void>;
+  /** After `complete`, and after the log has been installed to begin there: the state that stood is gone, this one stands. */
+  switchTo(): Promise<KeyValue>;
+  /** Gives up; also after `complete`. */
+  drop(): Promise<void>;
 }
 
 // --- the coordinator's metadata -------------------------------------------------------------------------------
@@ -311,6 +402,84 @@ export interface MetadataStore {
   compareAndSwap(expected: MetadataVersion, changes: MetadataChanges): Promise<SwapAnswer>;
   /** Ends the exclusive hold. */
   close(): Promise<void>;
+}
+
+// --- other servers --------------------------------------------------------------------------------------------
+
+export interface CallLimits {
+  /** The caller gives up after this long. */
+  readonly timeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Data servers as a coordinator calls them, by internal address. A call rejects with the Refusal that was answered, or
+ * with Unreachable: then it may or may not have been carried out, or still be.
+ */
+export interface DataServers {
+  handshake(server: string, request: HandshakeRequest, limits: CallLimits): Promise<HandshakeResponse>;
+  newTerm(server: string, request: NewTermRequest, limits: CallLimits): Promise<NewTermResponse>;
+  becomeLeader(server: string, request: BecomeLeaderRequest, limits: CallLimits): Promise<void>;
+  addFollower(server: string, request: AddFollowerRequest, limits: CallLimits): Promise<void>;
+  getStatus(server: string, request: GetStatusRequest, limits: CallLimits): Promise<GetStatusResponse>;
+  freezeShard(server: string, request: FreezeShardRequest, limits: CallLimits): Promise<FreezeShardResponse>;
+  removeObserver(server: string, request: RemoveObserverRequest, limits: CallLimits): Promise<void>;
+  deleteShard(server: string, request: DeleteShardRequest, limits: CallLimits): Promise<void>;
+  /** Whether it serves, as its health service says. */
+  checkHealth(server: string, limits: CallLimits): Promise<boolean>;
+  /** A stream of assignments, held open. */
+  pushAssignments(server: string): AssignmentStream;
+}
+
+export interface AssignmentStream {
+  send(assignments: ShardAssignments): void;
+  /** Resolves when the stream has ended, whoever ended it. */
+  readonly ended: Promise<void>;
+  cancel(): void;
+}
+
+/** Followers as a leader calls them, by internal address; errors as in DataServers. */
+export interface Followers {
+  truncate(server: string, request: TruncateRequest, limits: CallLimits): Promise<TruncateResponse>;
+  /** Opens a stream at once; whether it reaches anybody is heard on it. */
+  replicate(server: string, shard: ShardTerm): AppendStream;
+  sendSnapshot(server: string, shard: ShardTerm): SnapshotStream;
+  /** To confirm reads with reference followers (safety.md §11). */
+  getStatus(server: string, request: GetStatusRequest, limits: CallLimits): Promise<GetStatusResponse>;
+}
+
+/** The leader's end of a Replicate stream. */
+export interface AppendStream {
+  /** False: the follower reads slower than we write; the message is kept, and the next one should wait for `drained`. */
+  send(append: Append): boolean;
+  drained(): Promise<void>;
+  /** The next ack; undefined when the stream has ended. Rejects with a Refusal or Unreachable. One reader at a time. */
+  next(): Promise<Ack | undefined>;
+  cancel(): void;
+}
+
+/** The leader's end of a SendSnapshot stream. */
+export interface SnapshotStream {
+  send(chunk: SnapshotChunk): boolean;
+  drained(): Promise<void>;
+  /** No more chunks come: the answer. Rejects with a Refusal or Unreachable; so it does when the follower refuses before the end. */
+  finish(): Promise<SnapshotResponse>;
+  /** Resolves when the follower has ended the stream before `finish` was called. */
+  readonly ended: Promise<void>;
+  cancel(): void;
+}
+
+/** The follower's end of a Replicate stream: what replication/ is given for each one that comes in. */
+export interface AppendReceiver {
+  /** The next message; undefined when the leader sends no more. Rejects with Unreachable when the stream breaks. */
+  next(): Promise<Append | undefined>;
+  /** Does nothing once the stream has ended. */
+  send(ack: Ack): void;
+}
+
+/** The follower's end of a SendSnapshot stream. */
+export interface SnapshotReceiver {
+  next(): Promise<SnapshotChunk | undefined>;
 }
 
 // --- telling the outside --------------------------------------------------------------------------------------

@@ -192,6 +192,7 @@ async function openReplica(
       notificationsEnabled: settings.notificationsEnabled,
       notificationsRetentionMs: settings.notificationsRetentionTime,
       keySorting: settings.keySorting,
+      readConsistency: "linearizable" as const,
     },
   };
   try {

@@ -6,14 +6,9 @@
  */
 import { type Bytes, utf8 } from "../lib/bytes.ts";
 import type { Term } from "../model/ids.ts";
-import type { KeySorting } from "../model/keys.ts";
+import type { TermOptions } from "../model/peer-messages.ts";
 import type { AppliedState } from "../ports.ts";
 import { Writer } from "../wire/writer.ts";
-
-export interface TermOptions {
-  readonly notificationsEnabled: boolean;
-  readonly keySorting: KeySorting;
-}
 
 export interface BookkeepingRecord {
   readonly key: Bytes;
@@ -25,7 +20,11 @@ export interface BookkeepingRecord {
 const KEY_SORTING = { natural: 1, hierarchical: 2 } as const;
 
 /** In key order, which is the same in both key orders. */
-export function bookkeepingRecords(applied: AppliedState, term: Term, options: TermOptions): BookkeepingRecord[] {
+export function bookkeepingRecords(
+  applied: AppliedState,
+  term: Term,
+  options: Pick<TermOptions, "notificationsEnabled" | "keySorting">,
+): BookkeepingRecord[] {
   const termOptions = {
     NotificationsEnabled: options.notificationsEnabled,
     KeySorting: KEY_SORTING[options.keySorting],

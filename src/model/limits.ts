@@ -125,6 +125,8 @@ export const SQLITE_CACHE_BYTES_DEFAULT = 16 * MiB;
 export const SCAN_BEFORE_SERVING_BYTES_MAX = 1024 * MiB;
 /** A range read that pins its snapshot for longer is cut (ABORTED): the client goes on after the last key. */
 export const SNAPSHOT_PIN_MS_MAX = 60_000;
+/** Content of one message of a SendSnapshot stream. */
+export const SNAPSHOT_CHUNK_BYTES_MAX = 1 * MiB;
 /** Bytes of a page of a KV file, and of one block of records unless a single record is larger: a page holds a block and its bound. */
 export const KEY_VALUE_PAGE_BYTES = 8192;
 export const KEY_VALUE_BLOCK_BYTES_MAX = 8000;

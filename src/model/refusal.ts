@@ -50,6 +50,15 @@ export class Refusal extends Error {
   }
 }
 
+/** No answer came: what was asked may or may not have been carried out, or still be. */
+export class Unreachable extends Error {
+  override readonly name = "Unreachable";
+
+  constructor(message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+  }
+}
+
 /** Why a shard whose stored data cannot be trusted serves nothing. */
 export function damageRefusal(
   shard: ShardId,

@@ -8,7 +8,7 @@
  *     entries up to it → give every session its full timeout → serve
  */
 import { Applier } from "../database/apply.ts";
-import { type BookkeepingRecord, bookkeepingRecords, type TermOptions } from "../database/bookkeeping.ts";
+import { type BookkeepingRecord, bookkeepingRecords } from "../database/bookkeeping.ts";
 import { rowValue } from "../database/record.ts";
 import { sessionIdOf, sessionsRange } from "../database/session-key.ts";
 import { encodeSessionEnds, encodeSessionStart, sessionTimeoutMs } from "../database/session-record.ts";
@@ -23,6 +23,7 @@ import {
   NOTIFICATION_TRIM_MS_MIN,
   SESSIONS_PER_SHARD_MAX,
 } from "../model/limits.ts";
+import type { TermOptions } from "../model/peer-messages.ts";
 import { damageRefusal, Refusal } from "../model/refusal.ts";
 import type { Clock, Damage, KeyValue, Log, Logger } from "../ports.ts";
 import { newQuorum, ownDurable, type Quorum } from "../protocol/quorum.ts";

@@ -26,6 +26,10 @@ export class ManualClock implements Clock {
     };
   }
 
+  soon(callback: () => void): void {
+    setImmediate(callback);
+  }
+
   /** Moves on by `ms`, running what falls due on the way, in order. */
   advance(ms: number): void {
     const end = this.#ms + ms;

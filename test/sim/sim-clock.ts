@@ -137,4 +137,8 @@ export class SimClock implements Clock {
   after(ms: number, callback: () => void): () => void {
     return this.#time.after(ms, this.#owner, callback);
   }
+
+  soon(callback: () => void): void {
+    this.#time.scheduler.after(0, "soon", callback, this.#owner);
+  }
 }
