@@ -14,6 +14,7 @@ import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import { OxiaClient as LegacyOxiaClient } from "../gen/io/streamnative/oxia/proto/client_pb.ts";
 import { FLUSH_INTERVAL_MS, REQUEST_BYTES_IN_FLIGHT_DEFAULT, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
+import { systemRandom } from "../ops/random.ts";
 import type { Damage, Logger } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { DamagedReplica, Shard } from "../replication/shard.ts";
@@ -196,7 +197,10 @@ async function openReplica(
     },
   };
   try {
-    return await Shard.lead({ log: storage.log, kv: opened.keyValue, clock, turns, logger }, config);
+    return await Shard.lead(
+      { log: storage.log, kv: opened.keyValue, clock, random: systemRandom, turns, logger },
+      config,
+    );
   } catch (error) {
     if (error instanceof DamagedReplica) return reportDamage(logger, shard, error.damage);
     if (!(error instanceof Refusal) || error.reason !== "DATA_LOSS") throw error;

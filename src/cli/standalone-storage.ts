@@ -8,6 +8,7 @@ import {
   SQLITE_CACHE_BYTES_DEFAULT,
   TABLE_BYTES_DEFAULT,
 } from "../model/limits.ts";
+import { systemRandom } from "../ops/random.ts";
 import type { Damage, KeyValue, Log } from "../ports.ts";
 import { DataDirectories, DirectoryRefused } from "../storage/data-directory.ts";
 import { KeyValueNode } from "../storage/key-value/node.ts";
@@ -50,7 +51,12 @@ export async function openStandaloneStorage(options: StandaloneOptions): Promise
     directory: settings.walDir,
     retentionMs: settings.walRetentionTime,
     syncData: settings.walSyncData,
-    acceptLoss: new Map([...options.acceptLoss].map((shard) => [shard, appliedOf(opened[shard]!)])),
+    acceptLoss: new Map(
+      [...options.acceptLoss].map((shard) => [
+        shard,
+        { applied: appliedOf(opened[shard]!), replicaId: systemRandom.replicaId() },
+      ]),
+    ),
     onFault,
   });
   node.onDurable = (path, offset) => log.release(shardOf(path), offset);

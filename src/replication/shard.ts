@@ -14,7 +14,15 @@ import { sessionIdOf, sessionsRange } from "../database/session-key.ts";
 import { encodeSessionEnds, encodeSessionStart, sessionTimeoutMs } from "../database/session-record.ts";
 import type { Bytes } from "../lib/bytes.ts";
 import { Histogram } from "../lib/histogram.ts";
-import type { Head, Offset, ReplicaId, SessionId, ShardId, Term } from "../model/ids.ts";
+import {
+  type Head,
+  NO_TERM,
+  type Offset,
+  type ReplicaId,
+  type SessionId,
+  type ShardId,
+  type Term,
+} from "../model/ids.ts";
 import { type KeyOrder, keyOrder } from "../model/keys.ts";
 import {
   LATENCY_BUCKETS_MS,
@@ -25,7 +33,7 @@ import {
 } from "../model/limits.ts";
 import type { TermOptions } from "../model/peer-messages.ts";
 import { damageRefusal, Refusal } from "../model/refusal.ts";
-import type { Clock, Damage, KeyValue, Log, Logger } from "../ports.ts";
+import type { Clock, Damage, KeyValue, Log, Logger, Random } from "../ports.ts";
 import { newQuorum, ownDurable, type Quorum } from "../protocol/quorum.ts";
 import { encodeOwnTermEntry } from "../wire/log-entry.ts";
 import { decodeWrite, type Write } from "../wire/requests.ts";
@@ -34,6 +42,7 @@ import { Sessions } from "./sessions.ts";
 import { type Proposed, WritePath, type WritePorts } from "./write-path.ts";
 
 export interface ShardPorts extends WritePorts {
+  readonly random: Random;
   readonly logger: Logger;
 }
 
@@ -116,8 +125,10 @@ export class Shard {
 
   /** Leads the shard with replication factor 1. Rejects with DamagedReplica when log and state do not fit together. */
   static async lead(ports: ShardPorts, config: ShardConfig): Promise<Shard> {
-    const { log, kv, clock } = ports;
-    const replica = log.replicas().find(({ shard }) => shard === config.shard) ?? (await log.create(config.shard));
+    const { log, kv, clock, random } = ports;
+    const life = { replicaId: random.replicaId(), mintedTerm: NO_TERM };
+    const found = log.replicas().find(({ shard }) => shard === config.shard);
+    const replica = found ?? (await log.create(config.shard, life));
     if (replica.damage !== undefined) throw new DamagedReplica(replica.damage);
     const term = replica.promise + 1;
     const head = await log.promise(config.shard, term);

@@ -25,12 +25,18 @@ import { sqliteErrorKind } from "./sqlite.ts";
 import { scanWal } from "./wal-scan.ts";
 import { readWatermark, Watermark, type WatermarkContent } from "./watermark.ts";
 
+/** Whatever of a shard's log is lost, it goes on. */
+export interface AcceptedLoss {
+  /** The entry up to which the shard's state has applied. */
+  readonly applied: EntryId;
+  /** The id that goes on if there is a loss. */
+  readonly replicaId: ReplicaId;
+}
+
 export interface OpeningOptions {
   readonly directory: string;
   readonly syncData: boolean;
-  /** Shards whose loss is accepted, with the entry up to which their state has applied. */
-  readonly acceptLoss: ReadonlyMap<ShardId, EntryId>;
-  readonly newReplicaId: () => ReplicaId;
+  readonly acceptLoss: ReadonlyMap<ShardId, AcceptedLoss>;
 }
 
 /** A segment and where the entries of each shard lie in it. */
@@ -362,7 +368,7 @@ class Opening {
 
   #acceptLoss(promises: Promises): void {
     const changed: ReplicaRecord[] = [];
-    for (const [shard, applied] of this.#options.acceptLoss) {
+    for (const [shard, { applied, replicaId }] of this.#options.acceptLoss) {
       const replica = this.#replicas.get(shard);
       if (replica === undefined || isRemoved(replica.record)) continue;
       if (replica.damage === undefined && applied.offset <= replica.head.offset) continue;
@@ -372,7 +378,8 @@ class Opening {
       const promise = Math.max(record.promise, head.term);
       replica.record = {
         ...record,
-        replicaId: this.#options.newReplicaId(),
+        replicaId,
+        mintedTerm: promise,
         promise,
         led: promise,
         generation: record.generation + 1,

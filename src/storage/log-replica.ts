@@ -34,11 +34,11 @@ export function liveLast(
 
 /** As callers of the port see it. */
 export function replicaLog({ record, head, damage }: LogReplica): ReplicaLog {
-  const { shard, replicaId, promise, led, base, ended } = record;
+  const { shard, replicaId, mintedTerm, promise, led, base, ended } = record;
   const why =
     ended === undefined ? "" : isEndedByWord(ended) ? ended.what : `${ended.file}: ${ended.where}: ${ended.what}`;
   const isDamaged = damage !== undefined && !isEndedByWord(damage);
-  return { shard, replicaId, promise, led, base, head, damage: isDamaged ? damage : undefined, ended: why };
+  return { shard, replicaId, mintedTerm, promise, led, base, head, damage: isDamaged ? damage : undefined, ended: why };
 }
 
 /** The end of an id that no damage was the reason for. */
@@ -46,7 +46,7 @@ export function endedByWord(reason: string): Damage {
   return { file: "", where: "", what: reason };
 }
 
-function isEndedByWord({ file }: Damage): boolean {
+export function isEndedByWord({ file }: Damage): boolean {
   return file === "";
 }
 

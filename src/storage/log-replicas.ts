@@ -3,22 +3,23 @@
  * and in the watermark, before it is answered.
  *
  *     change        promise, lead mark, end          promises synced, then the watermark
- *     generation    truncate, install, remove,       a new segment, then the watermark with generation + 1, then the
- *                   create anew                      promises: the last of these makes the cut, or opening finishes it
+ *     generation    truncate, install, adopt,        a new segment, then the watermark with generation + 1, then the
+ *                   remove, create anew              promises: the last of these makes the cut, or opening finishes it
  *                                                    when the watermark has it (safety.md §7)
  *
  * No row is removed by a cut: rows of earlier generations behind it are dead wherever they lie, and go with their
  * segment. What remains of a removed replica is a record without an id, which keeps the generation and the promise.
  */
-import type { Head, Offset, ReplicaId, ShardId, Term } from "../model/ids.ts";
+import type { Head, Offset, ShardId, Term } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { takeStamp } from "../protocol/fencing.ts";
 import type { Ballast } from "./ballast.ts";
 import type { OpenedLog } from "./log-opening.ts";
 import { endedByWord, type LogReplica, refusalOf, replicaLog } from "./log-replica.ts";
 import type { LogSegments } from "./log-segments.ts";
 import {
+  adopted,
   checkTruncation,
   created,
   ended,
@@ -37,18 +38,16 @@ export class LogReplicas {
   readonly #files: OpenedLog;
   readonly #segments: LogSegments;
   readonly #ballast: Ballast;
-  readonly #newReplicaId: () => ReplicaId;
   /** Replicas whose heads the watermark does not have yet. */
   readonly #behind = new Set<ShardId>();
   /** Damage was found, and no replica has been minted since. */
   #isDamaged: boolean;
   #stamp: number;
 
-  constructor(files: OpenedLog, segments: LogSegments, ballast: Ballast, newReplicaId: () => ReplicaId) {
+  constructor(files: OpenedLog, segments: LogSegments, ballast: Ballast) {
     this.#files = files;
     this.#segments = segments;
     this.#ballast = ballast;
-    this.#newReplicaId = newReplicaId;
     this.#isDamaged = files.isDamaged;
     this.#stamp = files.stamp;
   }
@@ -124,9 +123,9 @@ export class LogReplicas {
   // --- generations ----------------------------------------------------------------------------------------------
 
   /** See Log.create. */
-  create(shard: ShardId): ReplicaLog {
+  create(shard: ShardId, life: ReplicaLife): ReplicaLog {
     const former = this.#files.replicas.get(shard);
-    const record = created(shard, this.#newReplicaId(), former?.record);
+    const record = created(shard, life, former?.record);
     const replica: LogReplica = former ?? { record, head: record.head, damage: undefined };
     this.#leaveDamageBehind();
     if (former === undefined) {
@@ -135,6 +134,15 @@ export class LogReplicas {
     } else {
       this.#beginGeneration(replica, record);
     }
+    return replicaLog(replica);
+  }
+
+  /** See Log.adopt. */
+  adopt(shard: ShardId, life: ReplicaLife): ReplicaLog {
+    const replica = this.#here(shard);
+    const record = adopted(replica, life);
+    this.#leaveDamageBehind();
+    this.#beginGeneration(replica, record);
     return replicaLog(replica);
   }
 

@@ -3,6 +3,7 @@ import { afterAll, expect, test } from "bun:test";
 import { cpSync, mkdtempSync, rmSync, truncateSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { life } from "../../test/contract/log.ts";
 import { EMPTY_HEAD, type Head, type LogEntry, NO_OFFSET, type ShardId } from "../model/ids.ts";
 import { promisesPath, segmentNumbers, segmentPath, watermarkPath } from "./log-files.ts";
 import { LogWriter, type LogWriterOptions } from "./log-writer.ts";
@@ -18,7 +19,6 @@ const RETENTION_MS = 4_000;
 class Place {
   readonly directory: string;
   now = 1_000_000;
-  #nextId = 100n;
 
   constructor(directory = mkdtempSync(join(folder, "log-"))) {
     this.directory = directory;
@@ -32,7 +32,6 @@ class Place {
       acceptLoss: new Map(),
       now: () => this.now,
       monotonicMs: () => this.now,
-      newReplicaId: () => this.#nextId++,
       ...options,
     });
   }
@@ -106,7 +105,7 @@ function truncate(writer: LogWriter, shard: ShardId, to: number): Head {
 function threeSegments(place: Place): LogWriter {
   const writer = place.open();
   for (const shard of [0, 1]) {
-    writer.create(shard);
+    writer.create(shard, life());
     writer.promise(shard, 1);
   }
   for (let first = 0; first < 30; first += 10) {
@@ -293,11 +292,11 @@ test("whenever an end, a removal and a new life are interrupted, no entry of one
   const copies = crashes(place, () => {
     writer.end(1, "deleted");
     writer.remove(1);
-    writer.create(1);
+    writer.create(1, life());
     append(writer, 1, 2, 0, 3);
   });
   for (const copy of copies) {
-    let again = copy.open({ newReplicaId: () => 555n });
+    let again = copy.open();
     const found = again.replicas().find(({ shard }) => shard === 1);
     expect(found?.damage).toBeUndefined();
     if (found?.replicaId === replicaId) {
@@ -306,7 +305,7 @@ test("whenever an end, a removal and a new life are interrupted, no entry of one
       again.end(1, "deleted");
       again.remove(1);
     }
-    if (found === undefined || found.replicaId === replicaId) expect(again.create(1).head).toEqual(EMPTY_HEAD);
+    if (found === undefined || found.replicaId === replicaId) expect(again.create(1, life()).head).toEqual(EMPTY_HEAD);
     else expect([NO_OFFSET, 3]).toContain(found.head.offset);
     const { head, promise } = again.replicas().find(({ shard }) => shard === 1)!;
     expect(promise).toBe(2);
@@ -342,13 +341,13 @@ test("on a node with damage the replicas end, and those that are made in their p
     let writer = place.open();
     const damaged = writer.replicas().filter((replica) => replica.damage !== undefined);
     expect(damaged.length > 0 || writer.replicas().length === 0).toBe(true);
-    if (damaged.length === 0) for (const shard of [0, 1]) writer.create(shard);
-    writer.create(2);
+    if (damaged.length === 0) for (const shard of [0, 1]) writer.create(shard, life());
+    writer.create(2, life());
     writer.promise(2, 5);
     append(writer, 2, 5, 0, 9);
     for (const { shard } of damaged) {
       writer.remove(shard);
-      writer.create(shard);
+      writer.create(shard, life());
       writer.promise(shard, 9);
       append(writer, shard, 9, 0, 4);
     }

@@ -2,13 +2,13 @@
  * The thread that writes the log. Appends that arrive while a commit runs are one batch of the next; whatever else is
  * asked is answered between two commits, in the order of its arrival.
  */
-import { randomBytes } from "node:crypto";
-import type { EntryId, Head, LogEntry, ReplicaId, ShardId, Term } from "../model/ids.ts";
+import type { Head, LogEntry, ShardId, Term } from "../model/ids.ts";
 import { LOG_UPKEEP_MS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
-import type { LogStats, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { unpackAppends } from "./append-batch.ts";
 import { removeSqliteBehind } from "./files.ts";
+import type { AcceptedLoss } from "./log-opening.ts";
 import { type Append, type AppendResult, LogWriter } from "./log-writer.ts";
 import { explainError } from "./sqlite.ts";
 
@@ -20,10 +20,10 @@ export type LogRequest =
       readonly directory: string;
       readonly retentionMs: number;
       readonly syncData: boolean;
-      readonly acceptLoss: ReadonlyMap<ShardId, EntryId>;
+      readonly acceptLoss: ReadonlyMap<ShardId, AcceptedLoss>;
       readonly segmentBytesMax: number | undefined;
     }
-  | { readonly kind: "create"; readonly shard: ShardId }
+  | { readonly kind: "create" | "adopt"; readonly shard: ShardId; readonly life: ReplicaLife }
   | { readonly kind: "promise"; readonly shard: ShardId; readonly term: number }
   | { readonly kind: "mark-led"; readonly shard: ShardId; readonly term: number }
   | { readonly kind: "truncate"; readonly shard: ShardId; readonly truncation: Truncation }
@@ -39,6 +39,7 @@ export type LogRequest =
 export interface LogAnswers {
   open: { readonly replicas: readonly ReplicaLog[]; readonly stamp: number };
   create: ReplicaLog;
+  adopt: ReplicaLog;
   promise: Head;
   "mark-led": undefined;
   truncate: Head;
@@ -115,7 +116,10 @@ function answer(request: LogRequest): LogAnswers[keyof LogAnswers] {
     case "open":
       return open(request);
     case "create":
-      return writer!.create(request.shard);
+      return writer!.create(request.shard, request.life);
+    case "adopt":
+      settle();
+      return writer!.adopt(request.shard, request.life);
     case "promise":
       return writer!.promise(request.shard, request.term);
     case "mark-led":
@@ -163,7 +167,6 @@ function open(request: Extract<LogRequest, { kind: "open" }>): LogAnswers["open"
     ...(request.segmentBytesMax === undefined ? {} : { segmentBytesMax: request.segmentBytesMax }),
     now: Date.now,
     monotonicMs: () => performance.now(),
-    newReplicaId,
     removeSegment: (path) => {
       removeSqliteBehind(path).catch((error) =>
         guarded(() => {
@@ -180,10 +183,4 @@ function close(): void {
   clearInterval(upkeep);
   settle();
   writer!.close();
-}
-
-/** 63 random bits, never 0. */
-function newReplicaId(): ReplicaId {
-  const id = randomBytes(8).readBigUInt64LE() >> 1n;
-  return id === 0n ? 1n : id;
 }

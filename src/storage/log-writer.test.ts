@@ -3,6 +3,7 @@ import { afterAll, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { life } from "../../test/contract/log.ts";
 import type { EntryId, LogEntry, ShardId } from "../model/ids.ts";
 import { segmentNumbers, segmentPath, watermarkPath } from "./log-files.ts";
 import { LogWriter, type LogWriterOptions } from "./log-writer.ts";
@@ -16,7 +17,6 @@ const RETENTION_MS = 4_000;
 class Place {
   readonly directory = mkdtempSync(join(folder, "log-"));
   now = 1_000_000;
-  #nextId = 100n;
 
   open(options: Partial<LogWriterOptions> = {}): LogWriter {
     return new LogWriter({
@@ -26,7 +26,6 @@ class Place {
       acceptLoss: new Map(),
       now: () => this.now,
       monotonicMs: () => this.now,
-      newReplicaId: () => this.#nextId++,
       ...options,
     });
   }
@@ -81,7 +80,7 @@ function range(from: number, toInclusive: number): number[] {
 function threeSegments(place: Place): LogWriter {
   const writer = place.open();
   for (const shard of [0, 1]) {
-    writer.create(shard);
+    writer.create(shard, life());
     writer.promise(shard, 1);
   }
   for (let first = 0; first < 30; first += 10) {
@@ -91,7 +90,9 @@ function threeSegments(place: Place): LogWriter {
   return writer;
 }
 
-const acceptedFor = (shard: ShardId, applied: EntryId) => ({ acceptLoss: new Map([[shard, applied]]) });
+const acceptedFor = (shard: ShardId, applied: EntryId) => ({
+  acceptLoss: new Map([[shard, { applied, ...life() }]]),
+});
 
 test("reads go over the bounds of segments, open and closed, before and after a restart", () => {
   const place = new Place();
@@ -108,7 +109,7 @@ test("reads go over the bounds of segments, open and closed, before and after a 
 test("a segment is rolled when it is large, and not while it is empty", () => {
   const place = new Place();
   const writer = place.open({ segmentBytesMax: 20_000 });
-  writer.create(0);
+  writer.create(0, life());
   writer.promise(0, 1);
   append(writer, 0, 1, 0, 999);
   writer.upkeep();
@@ -199,13 +200,15 @@ test("a missing entry is found, at either end of a segment and in its middle", (
 test("an accepted loss keeps what comes before it under a new id, and what is written next reads on from there", () => {
   for (const damagedAt of [4, 9, 10, 14, 24]) {
     const place = new Place();
-    threeSegments(place).close();
+    const first = threeSegments(place);
+    const { replicaId } = first.replicas()[1]!;
+    first.close();
     const segment = Math.floor(damagedAt / 10) + 1;
     place.garble(segment, `UPDATE entry SET value = x'00' WHERE shard = 1 AND offset = ${damagedAt}`);
     let writer = place.open(acceptedFor(1, { term: 1, offset: 2 }));
     const before = writer.replicas()[1]!;
     expect(before).toMatchObject({ damage: undefined, head: { offset: damagedAt - 1 } });
-    expect(before.replicaId).toBeGreaterThanOrEqual(102n);
+    expect(before.replicaId).not.toBe(replicaId);
     // rows behind the cut are still in their segments, but no longer of this log
     expect(offsets(writer, 1, 0)).toEqual(range(0, damagedAt - 1));
     writer.promise(1, 2);
@@ -306,9 +309,11 @@ test("segments that an accepted loss has cut are removed like others, and nothin
 
 test("a loss that is accepted without a loss changes nothing", () => {
   const place = new Place();
-  threeSegments(place).close();
+  const first = threeSegments(place);
+  const { replicaId } = first.replicas()[1]!;
+  first.close();
   const writer = place.open(acceptedFor(1, { term: 1, offset: 29 }));
-  expect(writer.replicas()[1]).toMatchObject({ replicaId: 101n, head: { offset: 29 } });
+  expect(writer.replicas()[1]).toMatchObject({ replicaId, head: { offset: 29 } });
   writer.close();
 });
 

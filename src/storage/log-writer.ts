@@ -10,23 +10,22 @@
  * other error of the device is thrown: the process must end, since what is on the disk is unknown.
  */
 import type { Bytes } from "../lib/bytes.ts";
-import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term } from "../model/ids.ts";
+import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { LOG_COMMIT_BYTES_MAX, WATERMARK_LAG_COMMITS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
-import type { LogStats, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { Ballast } from "./ballast.ts";
-import { indexRow, type OpenedLog, openLogFiles } from "./log-opening.ts";
+import { type AcceptedLoss, indexRow, type OpenedLog, openLogFiles } from "./log-opening.ts";
 import type { LogReplica } from "./log-replica.ts";
 import { LogReplicas } from "./log-replicas.ts";
 import { LogSegments, type SegmentsOptions } from "./log-segments.ts";
 import { isDiskFull } from "./sqlite.ts";
 
 export interface LogWriterOptions extends SegmentsOptions {
-  readonly acceptLoss: ReadonlyMap<ShardId, EntryId>;
+  readonly acceptLoss: ReadonlyMap<ShardId, AcceptedLoss>;
   /** Time that never goes back, for the watermark's lag. */
   readonly monotonicMs: () => number;
-  readonly newReplicaId: () => ReplicaId;
 }
 
 export interface Append {
@@ -67,7 +66,7 @@ export class LogWriter {
     this.#files = openLogFiles(options);
     this.#replicas = this.#files.replicas;
     this.#segments = new LogSegments(options, this.#files);
-    this.#records = new LogReplicas(this.#files, this.#segments, this.#ballast, options.newReplicaId);
+    this.#records = new LogReplicas(this.#files, this.#segments, this.#ballast);
     // behind an accepted loss a new segment begins: dead rows and live ones of the same offsets never share one
     if (options.acceptLoss.size > 0 && this.#segments.current.file.rows > 0 && !this.#segments.isStandIn)
       this.#segments.roll();
@@ -80,8 +79,12 @@ export class LogWriter {
 
   // --- replicas and promises: see the port ----------------------------------------------------------------------
 
-  create(shard: ShardId): ReplicaLog {
-    return this.#records.create(shard);
+  create(shard: ShardId, life: ReplicaLife): ReplicaLog {
+    return this.#records.create(shard, life);
+  }
+
+  adopt(shard: ShardId, life: ReplicaLife): ReplicaLog {
+    return this.#records.adopt(shard, life);
   }
 
   promise(shard: ShardId, term: Term): Head {

@@ -3,11 +3,12 @@
  * one turn of the event loop crosses in one message; one message a commit comes back.
  */
 import { assert } from "../lib/assert.ts";
-import type { EntryId, Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
+import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { LOG_QUEUED_BYTES_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Log, LogStats, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { Log, LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { packAppends } from "./append-batch.ts";
+import type { AcceptedLoss } from "./log-opening.ts";
 import type { FromLogWorker, LogAnswers, LogRequest, ToLogWorker } from "./log-worker.ts";
 import type { Append, AppendResult } from "./log-writer.ts";
 import { startWorker } from "./start-worker.ts";
@@ -18,8 +19,8 @@ export interface SqliteLogOptions {
   readonly retentionMs: number;
   /** Whether a commit is synced before it is acknowledged. */
   readonly syncData: boolean;
-  /** Shards whose damage is accepted, with the entry up to which their state has applied. */
-  readonly acceptLoss?: ReadonlyMap<ShardId, EntryId>;
+  /** Shards whose damage is accepted. */
+  readonly acceptLoss?: ReadonlyMap<ShardId, AcceptedLoss>;
   readonly segmentBytesMax?: number;
   /** Told once of an error of the device: the process must end; no promise of this log resolves any more. */
   readonly onFault: (error: Error) => void;
@@ -76,10 +77,13 @@ export class SqliteLog implements Log {
     return this.#replicas;
   }
 
-  async create(shard: ShardId): Promise<ReplicaLog> {
-    const replica = await this.#ask({ kind: "create", shard });
-    this.#replicas = [...this.#replicas, replica];
-    return replica;
+  async create(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
+    return this.#found(await this.#ask({ kind: "create", shard, life }));
+  }
+
+  async adopt(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
+    this.#send();
+    return this.#found(await this.#ask({ kind: "adopt", shard, life }));
   }
 
   promise(shard: ShardId, term: Term): Promise<Head> {
@@ -102,9 +106,7 @@ export class SqliteLog implements Log {
 
   async end(shard: ShardId, reason: string): Promise<ReplicaLog> {
     this.#send();
-    const ended = await this.#ask({ kind: "end", shard, reason });
-    this.#replicas = this.#replicas.map((replica) => (replica.shard === shard ? ended : replica));
-    return ended;
+    return this.#found(await this.#ask({ kind: "end", shard, reason }));
   }
 
   async remove(shard: ShardId): Promise<void> {
@@ -164,6 +166,13 @@ export class SqliteLog implements Log {
     this.#send();
     await this.#ask({ kind: "close" });
     this.#worker.terminate();
+  }
+
+  /** Notes how a replica stands now. */
+  #found(now: ReplicaLog): ReplicaLog {
+    const others = this.#replicas.filter(({ shard }) => shard !== now.shard);
+    this.#replicas = [...others, now].sort((a, b) => a.shard - b.shard);
+    return now;
   }
 
   #send(): void {

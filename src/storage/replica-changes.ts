@@ -14,8 +14,8 @@ import {
   type Term,
 } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Damage, StampRequest, Truncation } from "../ports.ts";
-import type { LogReplica } from "./log-replica.ts";
+import type { Damage, ReplicaLife, StampRequest, Truncation } from "../ports.ts";
+import { isEndedByWord, type LogReplica, refusalOf } from "./log-replica.ts";
 import { newRecord, type ReplicaRecord, withCut } from "./replica-record.ts";
 
 const NO_REPLICA: ReplicaId = 0n;
@@ -49,11 +49,21 @@ export function goneBack(held: number, { confirmedStamp }: StampRequest): string
 // --- into the next one ------------------------------------------------------------------------------------------
 
 /** A replica from nothing, or in the place of one that was removed: its promise goes on, its entries are dead. */
-export function created(shard: ShardId, replicaId: ReplicaId, former: ReplicaRecord | undefined): ReplicaRecord {
-  const fresh = newRecord(shard, replicaId, 1);
+export function created(shard: ShardId, life: ReplicaLife, former: ReplicaRecord | undefined): ReplicaRecord {
+  const fresh = newRecord(shard, life, 1);
   if (former === undefined) return fresh;
   if (!isRemoved(former)) throw new Refusal("RESOURCE_CONFLICT", `a replica of shard ${shard} lives here`);
   return nextGeneration({ ...fresh, promise: former.promise, generation: former.generation }, NO_OFFSET);
+}
+
+/**
+ * A new id for the entries that stand: one generation takes the place of the other, so that no crash leaves the old id
+ * where the new one was answered.
+ */
+export function adopted({ record, head, damage }: LogReplica, life: ReplicaLife): ReplicaRecord {
+  const { shard } = record;
+  if (damage !== undefined && !isEndedByWord(damage)) throw refusalOf(shard, damage);
+  return nextGeneration({ ...record, ...life, head, ended: undefined }, head.offset);
 }
 
 /** What remains of a replica: no id, but the generation and the promise. */

@@ -2,7 +2,7 @@
  * What a node promises about one replica of a shard, in bytes: the promises database holds one of these for each
  * replica, the watermark appends them. Little-endian; numbers are doubles, exact up to 2^53:
  *
- *     shard f64 · replica id u64 · promise f64 · led f64 · generation f64
+ *     shard f64 · replica id u64 · promise f64 · led f64 · generation f64 · minted term f64
  *     base: term f64, offset f64, crc u32 · head: term f64, offset f64, crc u32 · released f64
  *     number of cuts u32 · length of the end's reason u32
  *     for each cut: generation f64, offset f64 · the reason, JSON in UTF-8 (absent = the replica lives)
@@ -26,7 +26,7 @@ import {
   type ShardId,
   type Term,
 } from "../model/ids.ts";
-import type { Damage } from "../ports.ts";
+import type { Damage, ReplicaLife } from "../ports.ts";
 
 /** Rows of generations below `generation` with offsets above `offset` are dead. */
 export interface Cut {
@@ -37,6 +37,8 @@ export interface Cut {
 export interface ReplicaRecord {
   readonly shard: ShardId;
   readonly replicaId: ReplicaId;
+  /** The term in which the id was minted. */
+  readonly mintedTerm: Term;
   readonly promise: Term;
   readonly led: Term;
   readonly generation: number;
@@ -51,10 +53,11 @@ export interface ReplicaRecord {
 }
 
 /** A replica that has just been minted. */
-export function newRecord(shard: ShardId, replicaId: ReplicaId, generation: number): ReplicaRecord {
+export function newRecord(shard: ShardId, { replicaId, mintedTerm }: ReplicaLife, generation: number): ReplicaRecord {
   return {
     shard,
     replicaId,
+    mintedTerm,
     promise: NO_TERM,
     led: NO_TERM,
     generation,
@@ -71,7 +74,7 @@ export function withCut(cuts: readonly Cut[], generation: number, offset: Offset
   return [...cuts.filter((earlier) => earlier.offset < offset), { generation, offset }];
 }
 
-const FIXED_BYTES = 8 * 5 + 20 + 20 + 8 + 4 + 4;
+const FIXED_BYTES = 8 * 6 + 20 + 20 + 8 + 4 + 4;
 const CUT_BYTES = 16;
 
 /** Appends the record to `out` at `at`; answers where it ends. `view` looks at the same bytes. See `recordBytes`. */
@@ -84,11 +87,12 @@ export function encodeRecord(record: ReplicaRecord): Bytes {
   view.setFloat64(16, record.promise, true);
   view.setFloat64(24, record.led, true);
   view.setFloat64(32, record.generation, true);
-  putHead(view, 40, record.base);
-  putHead(view, 60, record.head);
-  view.setFloat64(80, record.released, true);
-  view.setUint32(88, record.cuts.length, true);
-  view.setUint32(92, reason.length, true);
+  view.setFloat64(40, record.mintedTerm, true);
+  putHead(view, 48, record.base);
+  putHead(view, 68, record.head);
+  view.setFloat64(88, record.released, true);
+  view.setUint32(96, record.cuts.length, true);
+  view.setUint32(100, reason.length, true);
   for (const [i, { generation, offset }] of record.cuts.entries()) {
     view.setFloat64(FIXED_BYTES + CUT_BYTES * i, generation, true);
     view.setFloat64(FIXED_BYTES + CUT_BYTES * i + 8, offset, true);
@@ -100,8 +104,8 @@ export function encodeRecord(record: ReplicaRecord): Bytes {
 /** Reads one record at `start`; answers it and where it ends. The bytes are under a CRC: what does not fit is a bug. */
 export function decodeRecord(bytes: Bytes, start = 0): { record: ReplicaRecord; end: number } {
   const view = new DataView(bytes.buffer, bytes.byteOffset + start);
-  const cutCount = view.getUint32(88, true);
-  const reasonBytes = view.getUint32(92, true);
+  const cutCount = view.getUint32(96, true);
+  const reasonBytes = view.getUint32(100, true);
   const reasonStart = start + FIXED_BYTES + CUT_BYTES * cutCount;
   const end = reasonStart + reasonBytes;
   const record: ReplicaRecord = {
@@ -114,9 +118,10 @@ export function decodeRecord(bytes: Bytes, start = 0): { record: ReplicaRecord; 
       generation: view.getFloat64(FIXED_BYTES + CUT_BYTES * i, true),
       offset: view.getFloat64(FIXED_BYTES + CUT_BYTES * i + 8, true),
     })),
-    base: getHead(view, 40),
-    head: getHead(view, 60),
-    released: view.getFloat64(80, true),
+    mintedTerm: view.getFloat64(40, true),
+    base: getHead(view, 48),
+    head: getHead(view, 68),
+    released: view.getFloat64(88, true),
     ended: reasonBytes === 0 ? undefined : (JSON.parse(text(bytes.subarray(reasonStart, end))) as Damage),
   };
   return { record, end };

@@ -5,7 +5,7 @@
 import { expect, test } from "bun:test";
 import { EMPTY_HEAD, type Head, NO_OFFSET } from "../../src/model/ids.ts";
 import type { Log } from "../../src/ports.ts";
-import { append, entry, type LogPlace, readAll, refusal } from "./log.ts";
+import { append, entry, type LogPlace, life, readAll, refusal } from "./log.ts";
 
 /** Ids of the entries from an offset on, as `term/offset`. */
 async function ids(log: Log, shard: number, from = 0): Promise<string[]> {
@@ -21,7 +21,7 @@ function idsOf(...stretches: readonly (readonly [term: number, from: number, toI
 /** Shard 0 with entries 0 to 9 of term 1, promised to term 2, and what `at` says of them; shard 1 likewise, to be left alone. */
 async function ten(log: Log): Promise<Head[]> {
   for (const shard of [0, 1]) {
-    await log.create(shard);
+    await log.create(shard, life());
     await log.promise(shard, 1);
     await append(log, shard, 1, 0, 9);
     await log.promise(shard, 2);
@@ -42,7 +42,7 @@ export function logReplicationContract(name: string, place: () => LogPlace): voi
 
   contract("entries of older terms are appended under the promised one, and terms never fall", async (at) => {
     let log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 7);
     await Promise.all([0, 1].map((offset) => log.append(0, entry(3, offset), 7)));
     await log.append(0, entry(5, 2), 7);
@@ -62,7 +62,7 @@ export function logReplicationContract(name: string, place: () => LogPlace): voi
 
   contract("what is appended in one go by two leaders is decided one by one", async (at) => {
     const log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 3);
     const outcomes = await Promise.all([
       refusal(log.append(0, entry(1, 0), 3)),
@@ -198,7 +198,7 @@ export function logReplicationContract(name: string, place: () => LogPlace): voi
       else {
         await log.end(0, "a test begins");
         await log.remove(0);
-        await log.create(0);
+        await log.create(0, life());
         await log.promise(0, 2);
         await Promise.all(Array.from({ length: 10 }, (_, n) => log.append(0, entry(1, n), 2)));
       }
@@ -244,7 +244,7 @@ export function logReplicationContract(name: string, place: () => LogPlace): voi
       expect(await refusal(log.promise(0, 3))).toBe("NODE_IS_NOT_MEMBER");
       expect(await refusal(log.append(0, entry(2, 11)))).toBe("NODE_IS_NOT_MEMBER");
       expect(await refusal(log.read(0, 0))).toBe("NODE_IS_NOT_MEMBER");
-      expect(await refusal(log.create(0))).toBe("RESOURCE_CONFLICT");
+      expect(await refusal(log.create(0, life()))).toBe("RESOURCE_CONFLICT");
       await log.close();
       log = await at.open();
     }
@@ -276,7 +276,7 @@ export function logReplicationContract(name: string, place: () => LogPlace): voi
       log = await at.open();
     }
     await log.remove(0);
-    await log.create(0);
+    await log.create(0, life());
     expect(await log.takeStamp({ stamp: 10, confirmedStamp: 9 })).toEqual({ before: 9, rolledBack: false });
     expect((await log.promise(0, 3)).offset).toBe(NO_OFFSET);
     await log.close();
@@ -288,7 +288,7 @@ export function logReplicationContract(name: string, place: () => LogPlace): voi
     expect(await refusal(log.remove(0))).toBe("RESOURCE_CONFLICT");
     expect(await refusal(log.remove(7))).toBe("resolved");
     let last = log.replicas()[0]!;
-    for (let life = 0; life < 3; life++) {
+    for (let round = 0; round < 3; round++) {
       await log.end(0, "deleted");
       await log.remove(0);
       await log.remove(0);
@@ -298,16 +298,16 @@ export function logReplicationContract(name: string, place: () => LogPlace): voi
       await log.close();
       log = await at.open();
       expect(log.replicas().map(({ shard }) => shard)).toEqual([1]);
-      const next = await log.create(0);
+      const next = await log.create(0, life());
       expect(next).toMatchObject({ promise: 2, led: -1, head: EMPTY_HEAD, base: EMPTY_HEAD, ended: "" });
       expect(next.replicaId).not.toBe(last.replicaId);
       last = next;
       expect(await log.read(0, 0)).toEqual([]);
-      await append(log, 0, 2, 0, 5 + life);
+      await append(log, 0, 2, 0, 5 + round);
       await log.close();
       log = await at.open();
       expect(log.replicas().find(({ shard }) => shard === 0)).toMatchObject({ replicaId: next.replicaId });
-      expect(await ids(log, 0)).toEqual(idsOf([2, 0, 5 + life]));
+      expect(await ids(log, 0)).toEqual(idsOf([2, 0, 5 + round]));
       expect(await ids(log, 1)).toEqual(idsOf([1, 0, 9]));
     }
     await log.close();

@@ -1,13 +1,20 @@
 /** What every adapter of the Log port must do, whatever it keeps its entries in. */
 import { expect, test } from "bun:test";
-import type { LogEntry } from "../../src/model/ids.ts";
+import type { LogEntry, Term } from "../../src/model/ids.ts";
 import { NO_OFFSET, NO_TERM } from "../../src/model/ids.ts";
 import { LOG_READ_BYTES_MAX, LOG_READ_ENTRIES_MAX } from "../../src/model/limits.ts";
-import type { Log } from "../../src/ports.ts";
+import type { Log, ReplicaLife } from "../../src/ports.ts";
 
 /** A place where a log lives: opened again, it holds what was durable. */
 export interface LogPlace {
   open(): Promise<Log>;
+}
+
+let minted = 0n;
+
+/** A replica's life with an id that no other has. */
+export function life(mintedTerm: Term = NO_TERM): ReplicaLife {
+  return { replicaId: ++minted, mintedTerm };
 }
 
 export function entry(term: number, offset: number, value = `value ${offset}`): LogEntry {
@@ -51,21 +58,21 @@ export function logContract(name: string, place: () => LogPlace): void {
   contract("a replica is made once, from nothing, and has an id of its own", async (at) => {
     const log = await at.open();
     expect(log.replicas()).toEqual([]);
-    const first = await log.create(3);
+    const first = await log.create(3, life());
     expect(first).toMatchObject({ shard: 3, promise: NO_TERM, led: NO_TERM, damage: undefined });
     expect(first.head).toEqual({ term: NO_TERM, offset: NO_OFFSET, crc: 0 });
     expect(first.base).toEqual(first.head);
-    const second = await log.create(4);
+    const second = await log.create(4, life());
     expect(second.replicaId).not.toBe(first.replicaId);
     expect(first.replicaId > 0n && first.replicaId < 1n << 63n).toBe(true);
-    expect(await refusal(log.create(3))).toBe("RESOURCE_CONFLICT");
+    expect(await refusal(log.create(3, life()))).toBe("RESOURCE_CONFLICT");
     expect(log.replicas().map(({ shard }) => shard)).toEqual([3, 4]);
     await log.close();
   });
 
   contract("a promise only rises, survives, and answers the head", async (at) => {
     let log = await at.open();
-    const { replicaId } = await log.create(0);
+    const { replicaId } = await log.create(0, life());
     expect(await log.promise(0, 5)).toMatchObject({ offset: NO_OFFSET });
     await append(log, 0, 5, 0, 2);
     expect(await refusal(log.promise(0, 4))).toBe("INVALID_TERM");
@@ -81,7 +88,7 @@ export function logContract(name: string, place: () => LogPlace): void {
 
   contract("a term is led once, and only when it is the one promised", async (at) => {
     let log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 2);
     expect(await refusal(log.markLed(0, 3))).toBe("INVALID_TERM");
     expect(await refusal(log.markLed(0, 1))).toBe("INVALID_TERM");
@@ -96,7 +103,7 @@ export function logContract(name: string, place: () => LogPlace): void {
 
   contract("entries come back as they went in, from any offset, also after it was opened again", async (at) => {
     let log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 1);
     await append(log, 0, 1, 0, 9);
     const expected = Array.from({ length: 10 }, (_, offset) => `1/${offset}@${1000 + offset} value ${offset}`);
@@ -112,7 +119,7 @@ export function logContract(name: string, place: () => LogPlace): void {
 
   contract("an empty value is a value", async (at) => {
     const log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 0);
     await log.append(0, entry(0, 0, ""));
     expect(texts(await log.read(0, 0))).toEqual(["0/0@1000 "]);
@@ -123,7 +130,7 @@ export function logContract(name: string, place: () => LogPlace): void {
     const log = await at.open();
     const shards = [0, 1, 2, 1_000_000];
     for (const shard of shards) {
-      await log.create(shard);
+      await log.create(shard, life());
       await log.promise(shard, shard + 1);
     }
     const appended: Promise<void>[] = [];
@@ -142,7 +149,7 @@ export function logContract(name: string, place: () => LogPlace): void {
 
   contract("promises of one shard resolve in offset order", async (at) => {
     const log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 0);
     const order: number[] = [];
     await Promise.all(Array.from({ length: 300 }, (_, n) => log.append(0, entry(0, n)).then(() => order.push(n))));
@@ -152,7 +159,7 @@ export function logContract(name: string, place: () => LogPlace): void {
 
   contract("an append that skips an offset, or repeats one, is refused and leaves nothing", async (at) => {
     const log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 0);
     await append(log, 0, 0, 0, 4);
     expect(await refusal(log.append(0, entry(0, 6)))).not.toBe("resolved");
@@ -164,7 +171,7 @@ export function logContract(name: string, place: () => LogPlace): void {
 
   contract("a promise drops what another term accepted and has not committed", async (at) => {
     const log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 1);
     await append(log, 0, 1, 0, 4);
     const promised = log.promise(0, 2);
@@ -183,7 +190,7 @@ export function logContract(name: string, place: () => LogPlace): void {
 
   contract("one read is bounded, and gives at least one entry, however large", async (at) => {
     const log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 0);
     const large = "x".repeat(LOG_READ_BYTES_MAX + 1);
     await log.append(0, entry(0, 0, large));
@@ -198,7 +205,7 @@ export function logContract(name: string, place: () => LogPlace): void {
 
   contract("closing commits what waits", async (at) => {
     let log = await at.open();
-    await log.create(0);
+    await log.create(0, life());
     await log.promise(0, 0);
     const appended = append(log, 0, 0, 0, 9);
     await log.close();

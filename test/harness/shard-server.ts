@@ -29,6 +29,7 @@ import {
 import { keyOrder } from "../../src/model/keys.ts";
 import { Refusal } from "../../src/model/refusal.ts";
 import { systemClock } from "../../src/ops/clock.ts";
+import { systemRandom } from "../../src/ops/random.ts";
 import type { Clock } from "../../src/ports.ts";
 import { initialRanges } from "../../src/protocol/assignment.ts";
 import { Shard, type ShardOptions } from "../../src/replication/shard.ts";
@@ -99,7 +100,7 @@ export async function startShards(
       onDamage: "refuse",
     });
     if ("damage" in opened) throw new Error(opened.damage.what);
-    const ports = { turns, log, kv: opened.keyValue, clock, logger: silent };
+    const ports = { turns, log, kv: opened.keyValue, clock, random: systemRandom, logger: silent };
     const replica = await Shard.lead(ports, { namespace: "default", shard: id, options: shardOptions });
     shards.add({ namespace: "default", id, range, replica });
   }

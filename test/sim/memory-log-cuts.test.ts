@@ -1,7 +1,7 @@
 /** Cuts, snapshots and new lives of one replica on a simulated disk, with a crash anywhere: the log is as before a step or as behind it. */
 import { expect, test } from "bun:test";
 import { type Head, NO_OFFSET } from "../../src/model/ids.ts";
-import { entry, readAll } from "../contract/log.ts";
+import { entry, life, readAll } from "../contract/log.ts";
 import { SimDisk } from "./disk.ts";
 import { type MemoryLog, openMemoryLog } from "./memory-log.ts";
 import { SimNode } from "./node.ts";
@@ -35,7 +35,7 @@ test("whatever the crashes, a log is as before a cut or as behind it", () => {
       return run(() => openMemoryLog({ ...ports, retentionMs: 10_000, segmentEntriesMax: 5 }));
     };
     let log = open();
-    run(() => log.create(0));
+    run(() => log.create(0, life()));
     let term = 0;
     let model = EMPTY;
     /** What it may be after a crash: more appends than were answered may have become durable. */
@@ -60,7 +60,7 @@ test("whatever the crashes, a log is as before a cut or as behind it", () => {
         possible = [model, EMPTY];
         await log.end(0, "a test");
         await log.remove(0);
-        await log.create(0);
+        await log.create(0, life());
       }
       model = possible.at(-1)!;
       possible = [model];
@@ -79,7 +79,7 @@ test("whatever the crashes, a log is as before a cut or as behind it", () => {
         run(() => log.remove(0));
         found = undefined;
       }
-      found ??= run(() => log.create(0));
+      found ??= run(() => log.create(0, life()));
       expect(found.damage).toBeUndefined();
       const entries = run(() => readAll(log, 0, found.base.offset + 1));
       const is = { base: found.base.offset, terms: entries.map((one) => one.term) };

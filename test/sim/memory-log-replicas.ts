@@ -3,12 +3,13 @@
  * watermark; where a generation begins, a new segment, the watermark, then the promises. It keeps the ballast too, which
  * these may use when the disk is full.
  */
-import type { Head, Offset, ReplicaId, ShardId, Term } from "../../src/model/ids.ts";
+import type { Head, Offset, ShardId, Term } from "../../src/model/ids.ts";
 import { Refusal } from "../../src/model/refusal.ts";
-import type { ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
+import type { ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
 import { takeStamp } from "../../src/protocol/fencing.ts";
 import { endedByWord, refusalOf, replicaLog } from "../../src/storage/log-replica.ts";
 import {
+  adopted,
   checkTruncation,
   created,
   ended,
@@ -39,7 +40,6 @@ export interface MemoryReplicasOptions {
   readonly life: Life;
   readonly disk: MountedDisk;
   readonly ballastBytes: number;
-  readonly newReplicaId: () => ReplicaId;
   /** Begins a new segment. */
   readonly roll: () => Promise<void>;
   /** Id, term and checksum of an entry behind the base, up to the head. */
@@ -141,9 +141,9 @@ export class MemoryReplicas {
 
   // --- generations --------------------------------------------------------------------------------------------------
 
-  async create(shard: ShardId): Promise<ReplicaLog> {
+  async create(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
     const former = this.#files.replicas.get(shard);
-    const record = created(shard, this.#options.newReplicaId(), former?.record);
+    const record = created(shard, life, former?.record);
     if (this.#isDamaged && this.#files.segments.at(-1)!.rows > 0) await this.#roll();
     this.#isDamaged = false;
     if (former !== undefined) {
@@ -153,6 +153,15 @@ export class MemoryReplicas {
     const replica: MemoryReplica = { record, head: record.head, damage: undefined, places: [] };
     await this.#change(replica, record);
     this.#files.replicas.set(shard, replica);
+    return this.#show(replica);
+  }
+
+  async adopt(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
+    const replica = this.#here(shard);
+    const record = adopted(replica, life);
+    if (this.#isDamaged && this.#files.segments.at(-1)!.rows > 0) await this.#roll();
+    this.#isDamaged = false;
+    await this.#beginGeneration(replica, record);
     return this.#show(replica);
   }
 

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import type { Head, LogEntry } from "../../src/model/ids.ts";
 import { WATERMARK_LAG_MS_MAX } from "../../src/model/limits.ts";
 import type { Refusal } from "../../src/model/refusal.ts";
-import { entry } from "../contract/log.ts";
+import { entry, life } from "../contract/log.ts";
 import { drawDiskRates, SimDisk } from "./disk.ts";
 import { type MemoryLog, openMemoryLog } from "./memory-log.ts";
 import { PROMISES, segmentName, WATERMARK } from "./memory-log-files.ts";
@@ -46,7 +46,7 @@ class World {
   /** A shard with entries 0 … count - 1 of one term. */
   shard(shard: number, term: number, count: number): void {
     this.run(async () => {
-      await this.log.create(shard);
+      await this.log.create(shard, life());
       await this.log.promise(shard, term);
       for (let offset = 0; offset < count; offset++) await this.log.append(shard, entry(term, offset));
     });
@@ -103,7 +103,7 @@ test("whatever the crashes, nothing that was acknowledged is lost, and a crash a
       const work = async () => {
         for (const shard of [0, 1, 2]) {
           if (!acked.has(shard)) {
-            if (!world.log.replicas().some((one) => one.shard === shard)) await world.log.create(shard);
+            if (!world.log.replicas().some((one) => one.shard === shard)) await world.log.create(shard, life());
             acked.set(shard, { promise: -1, led: -1, head: -1, written: -1 });
           }
         }
@@ -172,7 +172,7 @@ test("EIO at any operation ends the node; started again, also after a power cut,
     world.disk.failAfter(n);
     let head = -1;
     const work = async () => {
-      await world.log.create(0);
+      await world.log.create(0, life());
       await world.log.promise(0, 1);
       for (let offset = 0; offset < 20; offset++) {
         await world.log.append(0, entry(1, offset));

@@ -18,7 +18,7 @@ import {
   WATERMARK_LAG_MS_MAX,
 } from "../../src/model/limits.ts";
 import { damageRefusal, type Reason, Refusal } from "../../src/model/refusal.ts";
-import type { Log, LogStats, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
+import type { Log, LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
 import { entryCrc } from "../../src/wire/entry-crc.ts";
 import { DiskFull, type MountedDisk } from "./disk.ts";
 import {
@@ -83,11 +83,10 @@ export class MemoryLog implements Log {
   constructor(options: MemoryLogOptions, files: OpenedFiles) {
     this.#options = options;
     this.#files = files;
-    const { life, disk, random, ballastBytes = 4_096 } = options;
-    const newReplicaId = () => random.bits63();
+    const { life, disk, ballastBytes = 4_096 } = options;
     const roll = () => this.#roll();
     const entryAt = (replica: MemoryReplica, offset: Offset) => this.#entryAt(replica, offset);
-    this.#records = new MemoryReplicas({ life, disk, ballastBytes, newReplicaId, roll, entryAt }, files);
+    this.#records = new MemoryReplicas({ life, disk, ballastBytes, roll, entryAt }, files);
     this.#openedAt = options.life.clock.now();
     for (const { number } of files.segments.slice(0, -1)) {
       if (!files.closedAt.has(number)) files.closedAt.set(number, this.#openedAt);
@@ -104,8 +103,12 @@ export class MemoryLog implements Log {
     return this.#records.list();
   }
 
-  create(shard: ShardId): Promise<ReplicaLog> {
-    return this.#ask(() => this.#records.create(shard));
+  create(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
+    return this.#ask(() => this.#records.create(shard, life));
+  }
+
+  adopt(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
+    return this.#ask(() => this.#records.adopt(shard, life));
   }
 
   promise(shard: ShardId, term: Term): Promise<Head> {

@@ -5,7 +5,7 @@
  */
 import { expect, test } from "bun:test";
 import { text, utf8 } from "../../src/lib/bytes.ts";
-import type { LogEntry } from "../../src/model/ids.ts";
+import { type LogEntry, NO_TERM } from "../../src/model/ids.ts";
 import { drawDiskRates, SimDisk } from "./disk.ts";
 import { type FoundRecord, History, type Operation, type Outcome } from "./history.ts";
 import { checkLinearizable, NotLinearizable } from "./linearizability.ts";
@@ -69,7 +69,7 @@ interface Cluster {
 async function serve({ network, disk, random, bug }: Cluster, life: Life): Promise<void> {
   const options = { life, disk: disk.mount(life), random: random.split(`log ${life.number}`) };
   const log = await openMemoryLog({ ...options, retentionMs: 3_600_000, segmentEntriesMax: 16 });
-  if (log.replicas().length === 0) await log.create(0);
+  if (log.replicas().length === 0) await log.create(0, { replicaId: random.bits63(), mintedTerm: NO_TERM });
   const term = log.replicas()[0]!.promise + 1;
   const head = await log.promise(0, term);
   const registers = new Registers();

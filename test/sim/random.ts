@@ -6,6 +6,7 @@
  * Source: sfc32 (PractRand's small fast counting generator), seeded through the finaliser of MurmurHash3.
  */
 import { assert } from "../../src/lib/assert.ts";
+import type { Random } from "../../src/ports.ts";
 
 export class SimRandom {
   readonly #low: number;
@@ -97,6 +98,11 @@ export class SimRandom {
     if (!this.chance(tailChance)) return this.between(minMs, typicalMs);
     return typicalMs * (Math.max(maxMs, typicalMs) / Math.max(typicalMs, 0.001)) ** this.unit();
   }
+}
+
+/** The port that src/ takes its chance from. */
+export function randomPort(random: SimRandom): Random {
+  return { fraction: random.unit, replicaId: () => random.bits63() };
 }
 
 /** How long something takes. Invariant: minMs <= typicalMs <= maxMs. */
