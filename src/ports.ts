@@ -444,6 +444,8 @@ export interface Followers {
   /** Opens a stream at once; whether it reaches anybody is heard on it. */
   replicate(server: string, shard: ShardTerm): AppendStream;
   sendSnapshot(server: string, shard: ShardTerm): SnapshotStream;
+  /** To learn the true head of a reference follower after Truncate, whose answer does not tell it (safety.md §11): the leader's own term again. */
+  newTerm(server: string, request: NewTermRequest, limits: CallLimits): Promise<NewTermResponse>;
   /** To confirm reads with reference followers (safety.md §11). */
   getStatus(server: string, request: GetStatusRequest, limits: CallLimits): Promise<GetStatusResponse>;
 }

@@ -30,7 +30,7 @@ export interface Leadership {
   ownTermEntry: boolean;
   /** The stream that is open to each follower or observer. */
   readonly streams: Map<ReplicaId, FollowerStream>;
-  /** Followers that have answered on a stream of this term: not those that were only named. */
+  /** Followers that have answered in this term, on a stream (reference followers: GetStatus): not those that were only named. */
   readonly attached: Set<ReplicaId>;
   /** Number of the last round sent; 0: none. */
   roundSent: number;
@@ -124,6 +124,23 @@ export function takeAck(leadership: Leadership, stream: FollowerStream, answer: 
   leadership.attached.add(follower);
   if (readRound > (leadership.echoed.get(follower) ?? 0)) leadership.echoed.set(follower, readRound);
   if (offset > NO_OFFSET) ack(leadership.quorum, follower, offset);
+  return "counted";
+}
+
+/**
+ * A reference follower has answered GetStatus with `term`, asked after `round` was begun (0: none). It acks no Append
+ * without an entry and echoes no round: this is how it shows that it is there and that no later term has been promised
+ * (safety.md §11). A head that is sent again proves nothing: its ack may come late.
+ */
+export function takeStatus(
+  leadership: Leadership,
+  follower: ReplicaId,
+  { term, round }: { readonly term: Term; readonly round: number },
+): AckOutcome {
+  if (term !== leadership.term || !leadership.followers.has(follower)) return "ignored";
+  assert(round <= leadership.roundSent, "a status asked for a round to come", round);
+  leadership.attached.add(follower);
+  if (round > (leadership.echoed.get(follower) ?? 0)) leadership.echoed.set(follower, round);
   return "counted";
 }
 

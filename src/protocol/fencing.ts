@@ -37,7 +37,7 @@ export function newTerm(replica: Replica, request: Requests["NewTerm"]): Outcome
   if (request.term < replica.promise) {
     return refuse(replica, "INVALID_TERM", `term ${request.term} is below the promise ${replica.promise}`);
   }
-  const introduced = { ...replica, introduced: true };
+  const introduced = { ...replica, introduced: replica.introduced || request.replicaId !== undefined };
   if (request.adopt) return adopt(introduced, request);
   if (replica.id === NO_REPLICA) return newTermOfNone(introduced, request);
 

@@ -4,7 +4,7 @@
  *
  * Source: safety.md §1 (check (b)), §3, §6, §11; semantics.md §8.1, §8.3, §8.4, §8.6.
  */
-import { NO_OFFSET, NO_TERM, type Offset, type Term } from "../model/ids.ts";
+import { type Head, NO_OFFSET, NO_TERM, type Offset, type Term } from "../model/ids.ts";
 import { notIntroduced, notThisReplica } from "./fencing.ts";
 import {
   accept,
@@ -74,19 +74,26 @@ export function openReplicate(replica: Replica, request: Requests["OpenReplicate
  * held already counts only if it is the same one (§6: a longer log of an old term would be acked and applied unread).
  * Without an entry nothing is verified and the status stays. Entries that are applied here and that the leader does not
  * have are an alarm, never cut.
+ *
+ * A reference leader truncates by offset alone and may stand on a foreign tail (§11): what does not agree with what it
+ * sends is cut here, entry by entry, as long as nobody was told that it is held.
  */
 export function append(replica: Replica, request: Requests["Append"]): Outcome<"Append"> {
   const { term, entry, commitOffset, held } = request;
   if (!replica.streaming) return refuse(replica, "RESOURCE_CONFLICT", "the stream has ended");
   if (term !== replica.promise && term !== NO_TERM) return wrongTerm(replica, term);
   if (entry === undefined) {
-    return accept(replica, { write: false, applyUpTo: applicable(replica, commitOffset) });
+    return accept(replica, { write: false, cut: false, applyUpTo: applicable(replica, commitOffset) });
   }
-  const refused = previousDiffers(replica, request) ?? heldDiffers(replica, request);
+  const refused = previousDiffers(replica, request);
   if (refused !== undefined) return refused;
+  const contradicted = held !== undefined && !sameHead(entry, held);
+  if (contradicted && !mayCut(replica, request, held)) return heldDiffers(replica, held);
+  const head = contradicted ? request.heldBefore! : replica.head;
   const verified = Math.max(replica.verified, entry.offset);
-  const next: Replica = { ...replica, status: "following", verified };
-  return accept(next, { write: held === undefined, applyUpTo: applicable(next, commitOffset) });
+  const next: Replica = { ...replica, status: "following", head, verified };
+  const write = held === undefined || contradicted;
+  return accept(next, { write, cut: contradicted, applyUpTo: applicable(next, commitOffset) });
 }
 
 /**
@@ -100,7 +107,7 @@ export function sendSnapshot(replica: Replica, request: Requests["SendSnapshot"]
   if (term !== replica.promise) return wrongTerm(replica, term);
   const other = notThisReplica(replica, request.replicaId);
   if (other !== undefined) return other;
-  if (request.replicaId === undefined) {
+  if (last === undefined) {
     return refuse(replica, "FAILED_PRECONDITION", "a snapshot of a reference server cannot be read");
   }
   const acked = replica.head.term >= term ? replica.head.offset : replica.verified;
@@ -128,13 +135,35 @@ function previousDiffers(replica: Replica, request: Requests["Append"]): Refused
     const message = `entry ${entry.offset} can not immediately follow ${replica.head.offset}`;
     return refuse(replica, "UNKNOWN", `${message}: oxia: invalid next offset in wal`);
   }
-  if (previous === undefined || sameHead(previous, heldBefore)) return undefined;
+  if (previous === undefined) return unprovenBefore(replica, request, heldBefore);
+  if (sameHead(previous, heldBefore)) return undefined;
   const alarm = heldBefore.offset <= replica.applied;
   return refuse(replica, "RESOURCE_CONFLICT", `the entry before ${entry.offset} is another one here`, alarm);
 }
 
-function heldDiffers(replica: Replica, { entry, held }: Requests["Append"]): Refused | undefined {
-  if (entry === undefined || held === undefined || sameHead(entry, held)) return undefined;
-  const alarm = held.offset <= replica.applied;
-  return refuse(replica, "RESOURCE_CONFLICT", `entry ${entry.offset} is another one here`, alarm);
+/**
+ * A reference leader's chain value may be wrong, so a difference says nothing; but what it follows must have been
+ * compared, else acks would vouch for entries that the leader does not have. NODE_IS_NOT_MEMBER, once a term, makes it
+ * send its log from 0 on, each entry to be compared. If it has trimmed its log, this replica stays out.
+ */
+function unprovenBefore(
+  replica: Replica,
+  { previousEntryCrc }: Requests["Append"],
+  heldBefore: Head,
+): Refused | undefined {
+  const { offset, crc } = heldBefore;
+  if (offset === NO_OFFSET || offset <= replica.verified || previousEntryCrc === crc) return undefined;
+  const message = `nothing proves that the leader has the entries up to ${offset}`;
+  if (replica.askedAgainTerm === replica.promise) return refuse(replica, "RESOURCE_CONFLICT", message);
+  return refuse({ ...replica, askedAgainTerm: replica.promise }, "NODE_IS_NOT_MEMBER", message);
+}
+
+function heldDiffers(replica: Replica, { offset }: Head): Refused {
+  return refuse(replica, "RESOURCE_CONFLICT", `entry ${offset} is another one here`, offset <= replica.applied);
+}
+
+/** Only for a reference leader, and only before anything of its term is held: from then on entries here may count as acked. */
+function mayCut(replica: Replica, { term, previous }: Requests["Append"], { offset }: Head): boolean {
+  const { applied, verified, head, promise } = replica;
+  return previous === undefined && term === promise && offset > Math.max(applied, verified) && head.term < promise;
 }

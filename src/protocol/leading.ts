@@ -53,13 +53,15 @@ export function becomeLeader(replica: Replica, request: Requests["BecomeLeader"]
 
 /**
  * AddFollower: a member only by an id that the leader's members list (§1: a wiped server's new copy would count), an
- * observer by any. The same server with another id replaces the cursor, which loses what the old one had acked. Only a
+ * observer by any. A reference server has none, and its slot is empty for ever: a member named without an id is one. The
+ * same server with another id replaces the cursor, which loses what the old one had acked. Only a
  * head of a term above the leader's is wrong: a longer tail is truncated (§5).
  */
 export function addFollower(replica: Replica, request: Requests["AddFollower"]): Outcome<"AddFollower"> {
   const { term, byId, head, server, replicaId, observer, targetShard } = request;
   if (term !== replica.promise) return wrongTerm(replica, term);
-  if (byId && (replicaId === NO_REPLICA || (!observer && !replica.members.some((m) => sameReplica(m, request))))) {
+  const listed = observer ? replicaId !== NO_REPLICA : replica.members.some((member) => sameReplica(member, request));
+  if (byId && !listed) {
     return refuse(replica, "NODE_IS_NOT_MEMBER", `replica ${replicaId} at ${server} is not in this leader's ensemble`);
   }
   if (head.term > term) return refuse(replica, "INVALID_TERM", `the follower's head is of term ${head.term}`);

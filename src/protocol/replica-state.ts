@@ -80,6 +80,8 @@ export interface Replica {
   readonly cursors: readonly CursorKey[];
   /** The last term in which NewTerm without ids was refused because of damage (safety.md §11). */
   readonly refusedTerm: Term;
+  /** The last term whose reference leader was asked, by NODE_IS_NOT_MEMBER, to send its log from 0 on (safety.md §11). */
+  readonly askedAgainTerm: Term;
 }
 
 /** What may be asked, by name. An `undefined` field of ours means that the sender is a reference peer. */
@@ -126,12 +128,19 @@ export interface Requests {
     readonly entry: Head | undefined;
     /** The entry before, as the leader has it; undefined from a reference leader. */
     readonly previous: Head | undefined;
+    /** What a reference leader says of the chain there: proves that the entries before agree, never that they do not. */
+    readonly previousEntryCrc: number | undefined;
     readonly commitOffset: Offset;
     /** The entries at `entry.offset - 1` and `entry.offset`, as this log has them, also if they are not synced yet. */
     readonly heldBefore: Head | undefined;
     readonly held: Head | undefined;
   };
-  readonly SendSnapshot: { readonly term: Term; readonly replicaId: ReplicaId | undefined; readonly last: Head };
+  readonly SendSnapshot: {
+    readonly term: Term;
+    readonly replicaId: ReplicaId | undefined;
+    /** Undefined from a reference leader, whose files mean nothing here. */
+    readonly last: Head | undefined;
+  };
   readonly DeleteShard: { readonly term: Term; readonly replicaId: ReplicaId | undefined };
   readonly FreezeShard: { readonly term: Term; readonly frozen: boolean };
   readonly RemoveObserver: { readonly term: Term; readonly server: string; readonly targetShard: number };
@@ -147,8 +156,11 @@ export interface Answers {
   readonly AddFollower: { readonly cursor: "added" | "replaced" | "kept" };
   readonly Truncate: { readonly keep: Offset };
   readonly OpenReplicate: { readonly ackedOffset: Offset };
-  /** `write`: the entry is not held yet. Ack only what is both durable and verified; apply up to `applyUpTo`, inclusive. */
-  readonly Append: { readonly write: boolean; readonly applyUpTo: Offset };
+  /**
+   * `write`: the entry is not held yet. `cut`: what is held from its offset on is to be cut off first. Ack only what is
+   * both durable and verified; apply up to `applyUpTo`, inclusive.
+   */
+  readonly Append: { readonly write: boolean; readonly cut: boolean; readonly applyUpTo: Offset };
   readonly SendSnapshot: { readonly last: Head };
   readonly DeleteShard: { readonly erase: boolean };
   readonly FreezeShard: { readonly headOffset: Offset };
@@ -198,6 +210,7 @@ export const NOTHING: Replica = {
   members: [],
   cursors: [],
   refusedTerm: NO_TERM,
+  askedAgainTerm: NO_TERM,
 };
 
 /** safety.md §1: deletion, a wipe or damage ends an id, durably and before anything is answered. The promise stays. */

@@ -81,6 +81,7 @@ function requestOf<Name extends RequestName>(name: Name, variant: Variant = "fit
       term,
       entry: { term: 5, offset: 8, crc: 8 },
       previous,
+      previousEntryCrc: undefined,
       commitOffset: 5,
       heldBefore: previous,
       held: undefined,
@@ -350,7 +351,7 @@ test("AddFollower keeps a cursor, replaces that of another id, and takes longer 
 
 test("an empty slot is no follower, an unlisted id may only observe", () => {
   const slots = { ...replicaIn("leader"), members: [member("a", ID), member("b", NO_REPLICA)] };
-  expect(refused(slots, "AddFollower", { replicaId: NO_REPLICA }).reason).toBe("NODE_IS_NOT_MEMBER");
+  expect(refused(slots, "AddFollower", { replicaId: NO_REPLICA, observer: true }).reason).toBe("NODE_IS_NOT_MEMBER");
   const observed = accepted(replicaIn("leader"), "AddFollower", { server: "d", replicaId: 44n, observer: true });
   const also = accepted(observed.next, "AddFollower", { server: "e", replicaId: 55n, observer: true }).next;
   const removed = accepted(also, "RemoveObserver");
@@ -399,9 +400,10 @@ test("an entry without gap and with the same entry before is written, verified, 
   const streaming = { ...replicaIn("fenced"), streaming: true };
   const { next, answer } = accepted(streaming, "Append");
   expect(next).toMatchObject({ status: "following", verified: 8 });
-  expect(answer).toEqual({ write: true, applyUpTo: 5 });
+  expect(answer).toEqual({ write: true, cut: false, applyUpTo: 5 });
   expect(accepted(next, "Append", { entry: undefined, commitOffset: 20 }).answer).toEqual({
     write: false,
+    cut: false,
     applyUpTo: 8,
   });
 });
@@ -411,7 +413,7 @@ test("an entry that is held counts if it is the same one, another one is refused
   const at = (offset: number, crc = offset) => ({ term: 3, offset, crc });
   const same = { entry: at(5), held: at(5), previous: at(4), heldBefore: at(4) };
   const { next, answer } = accepted(streaming, "Append", { ...same, commitOffset: 7 });
-  expect(answer).toEqual({ write: false, applyUpTo: 5 });
+  expect(answer).toEqual({ write: false, cut: false, applyUpTo: 5 });
   expect(next.verified).toBe(5);
   expect(refused(streaming, "Append", { ...same, held: at(5, 55) })).toMatchObject({ alarm: false });
   expect(refused(streaming, "Append", { ...same, heldBefore: at(4, 44) })).toMatchObject({ alarm: false });
@@ -424,7 +426,6 @@ test("one stream at a time, no snapshot beside it, no Append without one", () =>
   expect(refused(streaming, "OpenReplicate").reason).toBe("RESOURCE_CONFLICT");
   expect(refused(streaming, "SendSnapshot").reason).toBe("RESOURCE_CONFLICT");
   expect(refused(replicaIn("following"), "Append").reason).toBe("RESOURCE_CONFLICT");
-  expect(refused(replicaIn("fenced"), "SendSnapshot", { replicaId: undefined }).reason).toBe("FAILED_PRECONDITION");
 });
 
 test("the bounds themselves: keep what is applied or the head, install what is applied, lead beside equal heads", () => {

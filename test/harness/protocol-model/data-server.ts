@@ -158,7 +158,11 @@ export class DataServer {
     this.world.send(() => reply(head));
   }
 
-  snapshot(request: Requests["SendSnapshot"], entries: readonly Entry[], reply: (head: Head) => void): void {
+  snapshot(
+    request: Requests["SendSnapshot"] & { readonly last: Head },
+    entries: readonly Entry[],
+    reply: (head: Head) => void,
+  ): void {
     const outcome = this.#decide("SendSnapshot", request);
     if (!outcome.accepted) return;
     this.world.log(() => `${this.name} takes a snapshot up to ${request.last.offset}: ${this.describe()}`);
@@ -183,7 +187,9 @@ export class DataServer {
       held = entry;
       heldBefore = message.previous;
     }
-    const request = { term: stream.term, entry, previous: message.previous, commitOffset, heldBefore, held };
+    const { previous } = message;
+    const { term } = stream;
+    const request = { term, entry, previous, previousEntryCrc: undefined, commitOffset, heldBefore, held };
     const outcome = this.#decide("Append", request);
     if (!outcome.accepted) {
       if (outcome.alarm) this.world.fail(`${this.name} raises the alarm: ${outcome.message}`);
