@@ -127,6 +127,12 @@ export const SCAN_BEFORE_SERVING_BYTES_MAX = 1024 * MiB;
 export const SNAPSHOT_PIN_MS_MAX = 60_000;
 /** Content of one message of a SendSnapshot stream. */
 export const SNAPSHOT_CHUNK_BYTES_MAX = 1 * MiB;
+/** A state that is sent is pinned no longer than SNAPSHOT_PIN_MS_MAX and a second for each so many bytes; slower receivers are cut off. */
+export const STATE_BYTES_PER_S_MIN = 1 * MiB;
+/** Bytes of one part of a state that is sent: a block of one record with the largest key and value, whose key stands in it three times. */
+export const STATE_ITEM_BYTES_MAX = 4 * MESSAGE_BYTES_MAX;
+/** States that a node sends at once, each with a connection that pins its file; further ones wait for their turn. */
+export const STATES_SENT_MAX = 16;
 /** Bytes of a page of a KV file, and of one block of records unless a single record is larger: a page holds a block and its bound. */
 export const KEY_VALUE_PAGE_BYTES = 8192;
 export const KEY_VALUE_BLOCK_BYTES_MAX = 8000;
@@ -148,6 +154,20 @@ export const FLUSH_INTERVAL_MS = 60_000;
 export const SNAPSHOT_READERS_MAX = 128;
 /** When that many are at work, one whose client has read nothing for this long is cut, so that others get their turn. */
 export const SNAPSHOT_IDLE_MS_MAX = 500;
+
+// --- following ------------------------------------------------------------------------------------------------
+
+/** Entries, and bytes of them, that a follower has handed to the log and not heard back of, before it reads no more from its leader. */
+export const FOLLOWER_APPENDING_ENTRIES_MAX = 4_096;
+export const FOLLOWER_APPENDING_BYTES_MAX = 4 * MiB;
+/** Bytes of entries that a follower keeps until they are applied; those past it are read back from the log. */
+export const FOLLOWER_KEPT_BYTES_MAX = 4 * MiB;
+/** Bytes of either kind over all followers of the node: past it each has one entry under way, and keeps none. */
+export const FOLLOWERS_BYTES_MAX = 64 * MiB;
+/** Beyond its value, what an entry costs in memory while it is under way or kept. */
+export const ENTRY_MEMORY_OVERHEAD_BYTES = 128;
+/** Calls on one replica that wait for the one before them, which takes a sync or two; past it they are refused. */
+export const REPLICA_CALLS_WAITING_MAX = 64;
 
 // --- metadata -------------------------------------------------------------------------------------------------
 
@@ -266,3 +286,60 @@ export const LATENCY_BUCKETS_MS: readonly number[] = [
 export const SHARDS_PER_NAMESPACE_MAX = 4096;
 /** Time for requests in flight to be answered when the server is told to stop. */
 export const SHUTDOWN_GRACE_MS = 20_000;
+
+// --- internal calls -------------------------------------------------------------------------------------------
+
+/** A call to another server's internal port is given up after this long, unless its caller says otherwise. */
+export const PEER_CALL_MS_MAX = 10_000;
+/** Messages of a stream between servers that wait for the flow that reads them, before the other side is held back. */
+export const PEER_MESSAGES_UNREAD_MAX = 256;
+
+// --- coordination ---------------------------------------------------------------------------------------------
+
+/** A data server is asked whether it serves this often, and given as long to answer; as many silences in a row make it unavailable. Together: a frozen one is found within 3 s. */
+export const HEALTH_INTERVAL_MS = 1_000;
+export const HEALTH_CALL_MS_MAX = 600;
+export const HEALTH_FAILURES_MAX = 3;
+/** Pause after a failed question: a process that is gone refuses each at once, and is found after two such pauses. */
+export const HEALTH_RETRY_MS = 20;
+/** A server that cannot be reached, or belongs to another cluster, is tried again after this long. */
+export const SERVER_RETRY_MS = 1_000;
+export const SERVER_MISMATCH_RETRY_MS = 10_000;
+/** A coordinator that starts gives its servers so long to answer before the first elections: an id that is not answered costs another one. */
+export const SERVERS_SETTLE_MS_MAX = 2_000;
+/** A new stamp goes to every server this often; numbers are reserved so many at once. */
+export const STAMP_INTERVAL_MS = 60_000;
+export const STAMPS_RESERVED_AT_ONCE = 1_000;
+/** Answers to calls of the coordinator: those that read a replica's state, those that wait for its disk, those that delete. */
+export const STATUS_CALL_MS_MAX = 1_000;
+export const FENCE_CALL_MS_MAX = 3_000;
+export const DELETE_CALL_MS_MAX = 30_000;
+/** Once an election could be decided, stragglers have this long: a member that answers is not left behind. */
+export const ELECTION_GRACE_MS = 100;
+/** BecomeLeader takes as long as a follower of the majority needs to catch up. Each one in a row that came to nothing gives the next twice the time. */
+export const BECOME_LEADER_MS_MIN = 5_000;
+export const BECOME_LEADER_MS_MAX = 600_000;
+/** Elections that ask for votes at once. */
+export const ELECTIONS_AT_ONCE_MAX = 64;
+/** Wait before the next term of a shard whose election has failed; it grows by half each time. */
+export const ELECTION_RETRY_MS_MIN = 100;
+export const ELECTION_RETRY_MS_MAX = 60_000;
+/** A change of an ensemble that has failed so many terms in a row is turned round: one of its two ensembles may be dead for good. */
+export const ELECTIONS_BEFORE_TURNING_ROUND = 3;
+/** Wait before a member that is missing is attached, a removed copy deleted, a step of a swap repeated; it grows by half each time. */
+export const SHARD_STEP_RETRY_MS_MIN = 1_000;
+export const SHARD_STEP_RETRY_MS_MAX = 60_000;
+/** How often a steady shard's replicas are asked whether they are what is stored of them. */
+export const SHARD_VERIFY_MS = 10_000;
+/** GetStatus of a leader that fails so often in a row, while its server is there, costs it its leadership. */
+export const LEADER_SILENCES_MAX = 3;
+/** How often a replica that catches up is asked how far it is; and, while its shard is frozen, those that have to settle. */
+export const SWAP_POLL_MS = 500;
+export const SWAP_SETTLE_POLL_MS = 20;
+/** Changes of the cluster's status that one compare-and-swap stores. */
+export const STATUS_CHANGES_PER_SWAP_MAX = 256;
+/** Wait before a change that met another coordinator's is tried again; it doubles each time. */
+export const STATUS_CONFLICT_RETRY_MS_MIN = 5;
+export const STATUS_CONFLICT_RETRY_MS_MAX = 1_000;
+/** Assignments are sent no more often than this: each is a full set. */
+export const ASSIGNMENTS_INTERVAL_MS_MIN = 20;

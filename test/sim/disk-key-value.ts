@@ -18,9 +18,13 @@ import type {
   KeyValue,
   KeyValueSnapshot,
   NotificationEntries,
+  StateSender,
 } from "../../src/ports.ts";
+import { PacedSender } from "../../src/storage/key-value/state-sender.ts";
 import { DiskFull, type MountedDisk } from "./disk.ts";
-import { ModelKeyValue, type ModelState } from "./model-key-value.ts";
+import { ModelKeyValue } from "./model-key-value.ts";
+import type { ModelState } from "./model-rows.ts";
+import { headOf, pieceWriter } from "./model-state.ts";
 import type { Life } from "./node.ts";
 
 export interface DiskKeyValueOptions {
@@ -32,6 +36,8 @@ export interface DiskKeyValueOptions {
   readonly flushCommits?: number;
   /** Commits that may wait for a flush until `room` asks callers to; default 256. */
   readonly unflushedCommitsMax?: number;
+  /** Bytes of one piece of a state that is sent: small, so that a transfer has many steps. Default 1 KiB. */
+  readonly pieceBytesMax?: number;
 }
 
 /** How long a flush that found the disk full waits before it tries again. */
@@ -58,6 +64,7 @@ export class DiskKeyValue implements KeyValue {
   #flushed: Offset;
   #unflushedCommits = 0;
   #flushing: Promise<void> | undefined;
+  readonly #senders = new Set<PacedSender>();
   #closed = false;
 
   constructor(options: DiskKeyValueOptions, from: ModelState | undefined, damage: Damage | undefined) {
@@ -125,6 +132,19 @@ export class DiskKeyValue implements KeyValue {
     return this.#state.trimNotifications(before);
   }
 
+  async send(): Promise<StateSender> {
+    const state = this.#state.capture();
+    const { order, pieceBytesMax = 1024, life } = this.#options;
+    const pieces = pieceWriter(order, state, pieceBytesMax);
+    const sender = new PacedSender(
+      headOf(order, state).state,
+      { next: async () => pieces.next(), close: () => this.#senders.delete(sender) },
+      life.clock,
+    );
+    this.#senders.add(sender);
+    return sender;
+  }
+
   // --- what reaches the disk ------------------------------------------------------------------------------------------
 
   /** Up to where the state is in a synced checkpoint: what the log may be told to release. */
@@ -152,6 +172,7 @@ export class DiskKeyValue implements KeyValue {
   async close(): Promise<void> {
     while (this.#flushed < this.applied.offset && !this.full && this.damage === undefined) await this.#flushOnce();
     this.#closed = true;
+    for (const sender of [...this.#senders]) sender.cut();
   }
 
   /** One flush at a time: of what is committed when it starts. */

@@ -3,11 +3,10 @@
  * compared with it, and tests of database/ and replication/ run on it.
  */
 import { assert } from "../../src/lib/assert.ts";
-import { type Bytes, concatBytes, equalBytes } from "../../src/lib/bytes.ts";
-import { crc32c } from "../../src/lib/crc32c.ts";
+import { type Bytes, equalBytes } from "../../src/lib/bytes.ts";
 import { NO_OFFSET, type Offset, type Timestamp } from "../../src/model/ids.ts";
-import { compareKeys, type KeyOrder, orderKeyOf, tieOf } from "../../src/model/keys.ts";
-import { NOTIFICATION_BATCHES_PER_READ_MAX } from "../../src/model/limits.ts";
+import { compareKeys, type KeyOrder } from "../../src/model/keys.ts";
+import { NOTIFICATION_BATCHES_PER_READ_MAX, SNAPSHOT_CHUNK_BYTES_MAX } from "../../src/model/limits.ts";
 import type {
   AppliedState,
   Cursor,
@@ -15,22 +14,12 @@ import type {
   KeyValue,
   KeyValueSnapshot,
   NotificationEntries,
+  StateSender,
 } from "../../src/ports.ts";
-import { addToHash, hashToBigInt } from "../../src/storage/key-value/record-hash.ts";
+import { hashToBigInt } from "../../src/storage/key-value/record-hash.ts";
 import { appendOneByOne } from "../../src/wire/stored-record.ts";
-
-export interface Row {
-  readonly key: Bytes;
-  readonly row: Bytes;
-}
-
-/** A committed state as a whole. Nothing of it changes any more. */
-export interface ModelState {
-  readonly applied: AppliedState;
-  readonly rows: readonly Row[];
-  readonly notifications: readonly NotificationEntries[];
-  readonly notificationsTrimmed: Offset;
-}
+import { hashOf, type ModelState, type Row } from "./model-rows.ts";
+import { headOf, pieceWriter } from "./model-state.ts";
 
 export class ModelKeyValue implements KeyValue {
   applied: AppliedState = { offset: -1, term: -1, versionId: -1 };
@@ -64,11 +53,7 @@ export class ModelKeyValue implements KeyValue {
   }
 
   get stateHash(): bigint {
-    const hash = { low: 0, high: 0 };
-    for (const { key, row } of this.#rows) {
-      addToHash(hash, crc32c(concatBytes(orderKeyOf(this.#order, key), tieOf(this.#order, key), row)), 1);
-    }
-    return hashToBigInt(hash);
+    return hashToBigInt(hashOf(this.#order, this.#rows));
   }
 
   get(key: Bytes): Bytes | undefined {
@@ -131,6 +116,13 @@ export class ModelKeyValue implements KeyValue {
   }
 
   async flush(): Promise<void> {}
+
+  async send(): Promise<StateSender> {
+    const state = this.capture();
+    const pieces = pieceWriter(this.#order, state, SNAPSHOT_CHUNK_BYTES_MAX);
+    const { applied, rowCount, hash } = headOf(this.#order, state).state;
+    return { applied, rowCount, stateHash: hashToBigInt(hash), next: async () => pieces.next(), release() {} };
+  }
 
   async close(): Promise<void> {}
 

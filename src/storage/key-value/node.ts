@@ -27,7 +27,9 @@ import type { FlushAnswers, FlushReply, FlushRequest } from "./flush-worker.ts";
 import { IdleShards } from "./idle-shards.ts";
 import { KeyValueReader } from "./reader.ts";
 import { SqliteKeyValue, type StateHost } from "./shard-state.ts";
-import type { StoredState } from "./stored-state.ts";
+import { StateReading } from "./state-reading.ts";
+import { PacedSender } from "./state-sender.ts";
+import { EMPTY_STATE } from "./stored-state.ts";
 import { Table } from "./table.ts";
 
 export interface KeyValueNodeOptions {
@@ -59,13 +61,6 @@ const READ_THROUGH_BYTES_MIN = 256 * 1024;
 const SNAPSHOT_CACHE_BYTES = 256 * 1024;
 /** Snapshot connections kept open for the next snapshot. */
 const IDLE_READERS_MAX = 8;
-
-const EMPTY_STATE: StoredState = {
-  applied: { offset: -1, term: -1, versionId: -1 },
-  told: -1,
-  rowCount: 0,
-  hash: { low: 0, high: 0 },
-};
 
 /** A failed request to the Worker. */
 class FlushError extends Error {
@@ -353,6 +348,14 @@ export class KeyValueNode implements StateHost {
 
   #pause(ms: number): Promise<void> {
     return new Promise((resolve) => this.clock.after(ms, resolve));
+  }
+
+  /** Flushes, then begins to send what is in the shard's file. */
+  async send(shard: SqliteKeyValue): Promise<PacedSender> {
+    await this.flushNow(shard);
+    const reading = new StateReading(shard.path, shard.order.sorting);
+    const source = { next: async () => reading.next(), close: () => reading.close() };
+    return new PacedSender(reading.head.state, source, this.clock);
   }
 
   // --- cache ----------------------------------------------------------------------------------------------------

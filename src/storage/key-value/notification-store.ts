@@ -138,6 +138,27 @@ function rowDamage(row: NotificationRow, known: Offset | undefined, start: Offse
   return (known === undefined ? before > start : before !== known) ? "those before them are missing" : undefined;
 }
 
+/**
+ * Reads all that is stored, in order, and checks it on the way. `last` is what the file's state says was told last, and
+ * `trimmed` up to where it may be gone. Throws DATA_LOSS, naming file and offset.
+ */
+export function* checkedRows(
+  path: string,
+  rows: Iterable<NotificationRow>,
+  { trimmed, last }: { readonly trimmed: Offset; readonly last: Offset },
+): Generator<NotificationEntries> {
+  const damage = (offset: Offset, what: string) =>
+    new Refusal("DATA_LOSS", `${path}: notifications of offset ${offset}: ${what}`);
+  let known: Offset | undefined;
+  for (const row of rows) {
+    const what = rowDamage(row, known, trimmed);
+    if (what !== undefined) throw damage(row.offset, what);
+    known = row.offset;
+    yield row;
+  }
+  if ((known ?? trimmed) < last) throw damage(last, "they are missing");
+}
+
 /** Reads all that is stored. Where the first damage is and what it is; `last` is what the file's state says was told last. */
 export function scanNotifications(
   database: Database,

@@ -25,6 +25,7 @@ import type {
   KeyValue,
   KeyValueSnapshot,
   NotificationEntries,
+  StateSender,
 } from "../../ports.ts";
 import type { ChunkPool } from "./chunk-pool.ts";
 import { MergedCursor } from "./cursor.ts";
@@ -32,6 +33,7 @@ import { type NotificationRun, NotificationTail } from "./notification-tail.ts";
 import { type KeyValueReader, StoredCursor } from "./reader.ts";
 import { addToHash, hashToBigInt, type RecordHash } from "./record-hash.ts";
 import { type Layer, orderRange, SqliteSnapshot } from "./snapshot.ts";
+import type { PacedSender } from "./state-sender.ts";
 import type { StoredState } from "./stored-state.ts";
 import { type Address, hashKey, type KeyProbe, NOWHERE, probeOf, Table } from "./table.ts";
 import { type OrderRange, TableOrder } from "./table-order.ts";
@@ -56,6 +58,7 @@ export interface StateHost {
   snapshotReader(path: string): Promise<KeyValueReader>;
   returnSnapshotReader(reader: KeyValueReader): void;
   discardSnapshotReader(reader: KeyValueReader): void;
+  send(shard: SqliteKeyValue): Promise<PacedSender>;
   closed(shard: SqliteKeyValue): Promise<void>;
 }
 
@@ -88,6 +91,7 @@ export class SqliteKeyValue implements KeyValue {
   #lastExists = false;
   #lastCrc = 0;
   readonly snapshots = new Set<SqliteSnapshot>();
+  readonly #senders = new Set<PacedSender>();
   readonly #tail: NotificationTail;
   #trimmed: Offset;
   damage: Damage | undefined;
@@ -377,6 +381,13 @@ export class SqliteKeyValue implements KeyValue {
     return this.#node.flushNow(this);
   }
 
+  /** The state of the file is sent, once all that is applied now is in it. */
+  async send(): Promise<StateSender> {
+    const sender = await this.#node.send(this);
+    this.#senders.add(sender);
+    return sender;
+  }
+
   /** Starts a new active table; undefined when there is nothing to flush or a flush is under way. */
   freeze():
     | { readonly table: Table; readonly state: StoredState; readonly notifications: NotificationRun }
@@ -416,6 +427,7 @@ export class SqliteKeyValue implements KeyValue {
     await this.flush();
     this.#closed = true;
     for (const snapshot of [...this.snapshots]) snapshot.cut();
+    for (const sender of this.#senders) sender.cut();
     await this.#node.closed(this);
     for (const table of [...this.#generations, this.#active.table]) table.drop();
     this.#generations = [];

@@ -1,7 +1,7 @@
 /** What a KV file is at: the one row that each flush writes with its records. */
 import type { Database } from "bun:sqlite";
 import { crc32c } from "../../lib/crc32c.ts";
-import type { Offset } from "../../model/ids.ts";
+import { NO_OFFSET, NO_TERM, type Offset } from "../../model/ids.ts";
 import type { AppliedState } from "../../ports.ts";
 import type { RecordHash } from "./record-hash.ts";
 
@@ -13,6 +13,14 @@ export interface StoredState {
   readonly rowCount: number;
   readonly hash: RecordHash;
 }
+
+/** That of a file that nothing was flushed to. */
+export const EMPTY_STATE: StoredState = {
+  applied: { offset: NO_OFFSET, term: NO_TERM, versionId: -1 },
+  told: NO_OFFSET,
+  rowCount: 0,
+  hash: { low: 0, high: 0 },
+};
 
 export const STATE_SCHEMA =
   "CREATE TABLE IF NOT EXISTS meta(id INTEGER PRIMARY KEY CHECK(id = 0), offset INTEGER NOT NULL, term INTEGER NOT NULL," +
