@@ -13,11 +13,16 @@ export interface WorkloadOptions {
   readonly keys: number;
   /** How often an answer does not come; the operation has then happened, happens later, or never does. */
   readonly unknownChance: number;
+  /** How often an operation is sent again, and carried out a second time or not. */
+  readonly repeatChance?: number;
+  /** How often the record of a put ends with a session, some time or never. */
+  readonly expireChance?: number;
 }
 
 interface Stored {
   readonly value: string;
   readonly version: number;
+  readonly index: string | undefined;
 }
 
 /** Runs a workload and answers its history. */
@@ -41,11 +46,20 @@ export function atomicHistory(random: SimRandom, options: WorkloadOptions): Hist
         if (fate === "late") scheduler.after(random.between(0, 50), "late", () => register.run(operation));
         const outcome = fate === "answered" || fate === "done" ? register.run(operation) : undefined;
         await scheduler.sleep(random.between(0, 10));
+        const again = fate !== "refused" && random.chance(options.repeatChance ?? 0);
+        if (again && random.chance(0.7)) {
+          scheduler.after(random.between(0, 50), "again", () => register.run(operation));
+        }
         if (fate === "refused") pending.refused();
-        else if (fate !== "answered" || outcome === undefined) pending.unknown();
+        else if (fate !== "answered" || outcome === undefined) pending.unknown(again ? 1 : 0);
         else {
-          pending.returned(outcome);
+          pending.returned(outcome, again ? 1 : 0);
           remember(seen, operation, outcome);
+        }
+        if (operation.kind === "put" && random.chance(options.expireChance ?? 0)) {
+          const end = { kind: "session-end", key: operation.key, value: operation.value } as const;
+          history.invoke(`session of c${client}`, end).unknown();
+          if (random.chance(0.7)) scheduler.after(random.between(0, 50), "expired", () => register.run(end));
         }
       }
     });
@@ -57,7 +71,7 @@ export function atomicHistory(random: SimRandom, options: WorkloadOptions): Hist
 function remember(seen: Map<string, number>, operation: Operation, outcome: Outcome): void {
   if (outcome.status !== "OK") return;
   if (operation.kind === "put") seen.set(operation.key, outcome.version!);
-  for (const { key, version } of outcome.records ?? []) seen.set(key, version);
+  for (const one of outcome.records ?? []) seen.set(one.key, one.version);
   if (outcome.record !== undefined) seen.set(outcome.record.key, outcome.record.version);
 }
 
@@ -72,8 +86,11 @@ function drawOperation(
   const range = { fromInclusive: from, toExclusive: to };
   const expected = random.chance(0.4) ? { expected: random.chance(0.2) ? -1 : (seen.get(key) ?? -1) } : {};
   const pick = random.int(0, 100);
-  if (pick < 40) return { kind: "put", key, value: newValue(), ...expected };
-  if (pick < 75) return { kind: "get", key };
+  const index = random.chance(0.3) ? { index: random.pick(keys) } : {};
+  if (pick < 40) return { kind: "put", key, value: newValue(), ...expected, ...index };
+  if (pick < 71) return { kind: "get", key };
+  if (pick < 73) return { kind: "list", ...range };
+  if (pick < 75) return { kind: "index-scan", ...range };
   if (pick < 85) return { kind: "delete", key, ...expected };
   if (pick < 88) return { kind: "delete-range", ...range };
   if (pick < 94) return { kind: "scan", ...range };
@@ -89,7 +106,7 @@ class AtomicMap {
       case "put": {
         if (!this.#isExpected(operation)) return { status: "UNEXPECTED_VERSION_ID" };
         const version = this.#versions++;
-        this.#records.set(operation.key, { value: operation.value, version });
+        this.#records.set(operation.key, { value: operation.value, version, index: operation.index });
         return { status: "OK", version };
       }
       case "get":
@@ -104,6 +121,15 @@ class AtomicMap {
         return { status: "OK" };
       case "scan":
         return { status: "OK", records: this.#inRange(operation) };
+      case "list":
+        return { status: "OK", keys: this.#inRange(operation).map(({ key }) => key) };
+      case "index-scan": {
+        const isIn = (index = "") => index >= operation.fromInclusive && index < operation.toExclusive;
+        return { status: "OK", records: this.#found((key) => isIn(this.#records.get(key)!.index)) };
+      }
+      case "session-end":
+        if (this.#records.get(operation.key)?.value === operation.value) this.#records.delete(operation.key);
+        return { status: "OK" };
       case "compare":
         return found(this.#compared(operation.key, operation.comparison));
     }
@@ -132,7 +158,10 @@ class AtomicMap {
 
   #found(where: (key: string) => boolean): FoundRecord[] {
     const keys = [...this.#records.keys()].filter(where).sort();
-    return keys.map((key) => ({ key, ...this.#records.get(key)! }));
+    return keys.map((key) => {
+      const { value, version } = this.#records.get(key)!;
+      return { key, value, version };
+    });
   }
 }
 

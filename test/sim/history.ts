@@ -10,14 +10,27 @@ export type Comparison = "floor" | "lower" | "ceiling" | "higher";
 
 export type Operation =
   /** `expected`: the version that the record must have; -1: there must be none. */
-  | { readonly kind: "put"; readonly key: string; readonly value: string; readonly expected?: number }
+  | {
+      readonly kind: "put";
+      readonly key: string;
+      readonly value: string;
+      readonly expected?: number;
+      /** The key that the record gets in the index that `index-scan` reads; without one it is not in there. */
+      readonly index?: string;
+    }
   | { readonly kind: "get"; readonly key: string }
   | { readonly kind: "delete"; readonly key: string; readonly expected?: number }
   | { readonly kind: "delete-range"; readonly fromInclusive: string; readonly toExclusive: string }
   /** A get of the nearest record on one side of `key`; floor and ceiling take `key` itself too. */
   | { readonly kind: "compare"; readonly key: string; readonly comparison: Comparison }
   /** All records of a range. */
-  | { readonly kind: "scan"; readonly fromInclusive: string; readonly toExclusive: string };
+  | { readonly kind: "scan"; readonly fromInclusive: string; readonly toExclusive: string }
+  /** All keys of a range. */
+  | { readonly kind: "list"; readonly fromInclusive: string; readonly toExclusive: string }
+  /** All records that the index has in a range of its keys. */
+  | { readonly kind: "index-scan"; readonly fromInclusive: string; readonly toExclusive: string }
+  /** The end of the session that has put the record with this value: deletes that record, if it still stands. */
+  | { readonly kind: "session-end"; readonly key: string; readonly value: string };
 
 export interface FoundRecord {
   readonly key: string;
@@ -27,12 +40,13 @@ export interface FoundRecord {
 
 /** What a client was told. */
 export type Outcome =
-  /** `version` of a put; `record` of a get or compare; `records` of a scan. */
+  /** `version` of a put; `record` of a get or compare; `records` of a scan; `keys` of a list. */
   | {
       readonly status: "OK";
       readonly version?: number;
       readonly record?: FoundRecord;
       readonly records?: readonly FoundRecord[];
+      readonly keys?: readonly string[];
     }
   | { readonly status: "KEY_NOT_FOUND" }
   | { readonly status: "UNEXPECTED_VERSION_ID" };
@@ -46,13 +60,15 @@ export interface HistoryEntry {
   readonly returned: number;
   /** Undefined: unknown. */
   readonly outcome: Outcome | undefined;
+  /** It was sent so many times more, and each of them may have happened too, at any time after `invoked`. */
+  readonly repeats: number;
 }
 
-/** An operation under way. Call one of these, once. */
+/** An operation under way. Call one of these, once. `repeats`: how often it was sent, but for the first time. */
 export interface PendingOperation {
-  returned(outcome: Outcome): void;
+  returned(outcome: Outcome, repeats?: number): void;
   /** The answer did not come, or does not say whether it happened. It needs not be told: it is so until `returned`. */
-  unknown(): void;
+  unknown(repeats?: number): void;
   /** Turned down with the promise that nothing of it happened: it leaves no trace. */
   refused(): void;
 }
@@ -77,6 +93,7 @@ export class History {
       invoked: this.#order++,
       returned: Number.POSITIVE_INFINITY,
       outcome: undefined,
+      repeats: 0,
     };
     this.#entries.push(begun);
     let isPending = true;
@@ -86,8 +103,8 @@ export class History {
       this.#entries[at] = entry;
     };
     return {
-      returned: (outcome) => end({ ...begun, outcome, returned: this.#order++ }),
-      unknown: () => end(begun),
+      returned: (outcome, repeats = 0) => end({ ...begun, outcome, repeats, returned: this.#order++ }),
+      unknown: (repeats = 0) => end({ ...begun, repeats }),
       refused: () => end(undefined),
     };
   }
@@ -99,9 +116,11 @@ export class History {
 }
 
 /** For messages: `c1 [3, 7] put a=x expecting 5: OK, version 6`. */
-export function describe({ client, operation, invoked, returned, outcome }: HistoryEntry): string {
+export function describe({ client, operation, invoked, returned, outcome, repeats }: HistoryEntry): string {
   const span = `[${invoked}, ${returned === Number.POSITIVE_INFINITY ? "?" : returned}]`;
-  return `${client} ${span} ${describeOperation(operation)}: ${outcome === undefined ? "unknown" : describeOutcome(outcome)}`;
+  const told = outcome === undefined ? "unknown" : describeOutcome(outcome);
+  const sent = repeats === 0 ? "" : `, sent ${repeats + 1} times`;
+  return `${client} ${span} ${describeOperation(operation)}: ${told}${sent}`;
 }
 
 function describeOperation(operation: Operation): string {
@@ -109,7 +128,8 @@ function describeOperation(operation: Operation): string {
     "expected" in operation && operation.expected !== undefined ? ` expecting ${operation.expected}` : "";
   switch (operation.kind) {
     case "put":
-      return `put ${operation.key}=${operation.value}${expecting}`;
+    case "session-end":
+      return `${operation.kind} ${operation.key}=${operation.value}${expecting}`;
     case "get":
     case "delete":
       return `${operation.kind} ${operation.key}${expecting}`;
@@ -117,6 +137,8 @@ function describeOperation(operation: Operation): string {
       return `${operation.comparison} of ${operation.key}`;
     case "delete-range":
     case "scan":
+    case "list":
+    case "index-scan":
       return `${operation.kind} ${operation.fromInclusive} … ${operation.toExclusive}`;
   }
 }
@@ -125,5 +147,6 @@ function describeOutcome(outcome: Outcome): string {
   if (outcome.status !== "OK") return outcome.status;
   const found = outcome.record === undefined ? (outcome.records ?? []) : [outcome.record];
   const version = outcome.version === undefined ? "" : `, version ${outcome.version}`;
-  return `OK${version}${found.map((one) => `, ${one.key}=${one.value} version ${one.version}`).join("")}`;
+  const keys = outcome.keys === undefined ? "" : `, ${outcome.keys.join(" ")}`;
+  return `OK${version}${found.map((one) => `, ${one.key}=${one.value} version ${one.version}`).join("")}${keys}`;
 }

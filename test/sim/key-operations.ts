@@ -16,16 +16,24 @@ export interface KeyOperation {
   /** It has happened before this; Infinity: perhaps never. */
   returned: number;
   /**
-   * - `put`, `delete`, `erase` change the key; their outcome is OK, or unknown.
-   * - `read` saw the record that `writer` put; `absent` saw none.
+   * - `put`, `delete`, `erase` change the key; their outcome is OK, or unknown. `expire` deletes the record that has
+   *   `value`, and no other.
+   * - `read` saw the record that `writer` put; `absent` saw none, `present` saw that there was one. `unindexed` saw no
+   *   record whose key in the index lies in `range`.
    * - `mismatch` found another version than `expected`, or no record.
    */
-  readonly kind: "put" | "delete" | "erase" | "read" | "absent" | "mismatch";
+  readonly kind: "put" | "delete" | "erase" | "expire" | "read" | "absent" | "present" | "unindexed" | "mismatch";
   readonly expected: number | undefined;
   /** Of a put: undefined while nobody knows. */
   version: number | undefined;
   /** Of a read. */
   readonly writer: KeyOperation | undefined;
+  /** Of an expire, and of a put whose record may expire. */
+  readonly value: string | undefined;
+  /** Of a put: the record's key in the index. */
+  readonly index: string | undefined;
+  /** Of an unindexed. */
+  readonly range: { readonly fromInclusive: string; readonly toExclusive: string } | undefined;
 }
 
 /** The server broke a promise. */
@@ -44,10 +52,12 @@ class Projection {
   readonly #entries: readonly HistoryEntry[];
   readonly #fail: Fail;
   readonly #keys = new Map<string, KeyOperation[]>();
-  /** Puts by key and value. */
+  /** Values of records that may expire, which puts of other ones cannot stand for. */
+  readonly #expiring = new Set<string>();
+  /** Puts by key and value: the operations that may have been carried out, the one that was answered first. */
   readonly #puts = new Map<
     string,
-    Map<string, { readonly entry: HistoryEntry; readonly operation: KeyOperation | undefined }>
+    Map<string, { readonly entry: HistoryEntry; readonly operations: readonly KeyOperation[] }>
   >();
 
   constructor(entries: readonly HistoryEntry[], fail: Fail) {
@@ -56,8 +66,11 @@ class Projection {
   }
 
   run(): Map<string, KeyOperation[]> {
+    for (const { operation } of this.#entries)
+      if (operation.kind === "session-end") this.#expiring.add(operation.value);
     for (const entry of this.#entries) this.#addPut(entry);
     for (const entry of this.#entries) this.#addOther(entry);
+    for (const entry of this.#entries) this.#addRepeats(entry);
     for (const operations of this.#keys.values()) operations.sort((a, b) => a.invoked - b.invoked);
     return this.#keys;
   }
@@ -66,17 +79,28 @@ class Projection {
     const { operation, outcome } = entry;
     this.#noteKeys(entry);
     if (operation.kind !== "put") return;
-    const { key, value, expected } = operation;
-    let put: KeyOperation | undefined;
+    const { key, value, expected, index } = operation;
+    const operations: KeyOperation[] = [];
+    const put = { kind: "put", expected, value: this.#expiring.has(value) ? value : undefined, index } as const;
     if (outcome === undefined || outcome.status === "OK") {
       const version = outcome?.status === "OK" ? outcome.version : undefined;
       if (outcome !== undefined && version === undefined)
         throw this.#fail("a put was answered without a version", entry);
-      put = this.#add(key, entry, { kind: "put", expected, version });
+      operations.push(this.#add(key, entry, { ...put, version }));
     } else {
       this.#add(key, entry, { kind: "mismatch", expected });
     }
-    this.#puts.get(key)!.set(value, { entry, operation: put });
+    for (let nth = 0; nth < entry.repeats; nth++) operations.push(this.#add(key, perhaps(entry), put));
+    this.#puts.get(key)!.set(value, { entry, operations });
+  }
+
+  /** What was sent again may have been carried out again: those of puts are added with them. */
+  #addRepeats(entry: HistoryEntry): void {
+    const { operation } = entry;
+    for (let nth = 0; nth < entry.repeats; nth++) {
+      if (operation.kind === "delete") this.#addDelete(perhaps(entry), operation.key, operation.expected);
+      if (operation.kind === "delete-range") this.#addErases(perhaps(entry), operation);
+    }
   }
 
   /** Every key that anything names is a key to look at. */
@@ -90,6 +114,7 @@ class Projection {
     if (outcome?.status !== "OK") return;
     if (outcome.record !== undefined) note(outcome.record.key);
     for (const { key } of outcome.records ?? []) note(key);
+    for (const key of outcome.keys ?? []) note(key);
   }
 
   #addOther(entry: HistoryEntry): void {
@@ -101,15 +126,36 @@ class Projection {
         this.#addDelete(entry, operation.key, operation.expected);
         return;
       case "delete-range":
-        for (const key of this.#keys.keys()) {
-          if (key >= operation.fromInclusive && key < operation.toExclusive) this.#add(key, entry, { kind: "erase" });
-        }
+        this.#addErases(entry, operation);
+        return;
+      case "session-end":
+        this.#add(operation.key, entry, { kind: "expire", value: operation.value });
+        return;
+      case "list":
+        if (outcome !== undefined) this.#addList(entry);
         return;
       case "get":
       case "compare":
       case "scan":
+      case "index-scan":
         if (outcome === undefined) return; // it tells nothing
         this.#addRead(entry);
+    }
+  }
+
+  #addErases(entry: HistoryEntry, { fromInclusive, toExclusive }: Range): void {
+    for (const key of this.#keys.keys()) {
+      if (key >= fromInclusive && key < toExclusive) this.#add(key, entry, { kind: "erase" });
+    }
+  }
+
+  #addList(entry: HistoryEntry): void {
+    const { operation, outcome } = entry;
+    const found = new Set(outcome?.status === "OK" ? outcome.keys : []);
+    const covers = coverage(operation, undefined);
+    for (const key of found) if (!covers(key)) throw this.#fail(`${key} was not asked for`, entry);
+    for (const key of this.#keys.keys()) {
+      if (covers(key)) this.#add(key, entry, { kind: found.has(key) ? "present" : "absent" });
     }
   }
 
@@ -136,30 +182,42 @@ class Projection {
       if (!covers(key)) throw this.#fail(`${key} was not asked for`, entry);
     }
     const byKey = new Map(found.map((record) => [record.key, record]));
+    const range = operation.kind === "index-scan" ? operation : undefined;
     for (const key of this.#keys.keys()) {
       if (!covers(key)) continue;
       const record = byKey.get(key);
-      if (record === undefined) this.#add(key, entry, { kind: "absent" });
-      else this.#add(key, entry, { kind: "read", writer: this.#writer(entry, record) });
+      if (record === undefined) this.#add(key, entry, { kind: range === undefined ? "absent" : "unindexed", range });
+      else this.#addSeen(key, entry, record, range);
     }
+  }
+
+  #addSeen(key: string, entry: HistoryEntry, record: FoundRecord, range: Range | undefined): void {
+    const writer = this.#writer(entry, record);
+    if (range !== undefined && !isIndexed(writer, range)) {
+      throw this.#fail(`${key}=${record.value} is found where the index does not have it`, entry, writer.entry);
+    }
+    this.#add(key, entry, { kind: "read", writer });
   }
 
   /** The put that a read saw. It has happened, with the version that was seen, before the read ended. */
   #writer(entry: HistoryEntry, { key, value, version }: FoundRecord): KeyOperation {
     const put = this.#puts.get(key)!.get(value);
     if (put === undefined) throw this.#fail(`nobody has put ${key}=${value}`, entry);
-    if (put.operation === undefined) throw this.#fail("a put that was answered as failed is read", put.entry, entry);
+    if (put.operations.length === 0) throw this.#fail("a put that was answered as failed is read", put.entry, entry);
     if (put.entry.invoked > entry.returned) throw this.#fail("a put is read before it was sent", entry, put.entry);
-    put.operation.version ??= version;
-    if (put.operation.version !== version) throw this.#fail("a put is read with another version", put.entry, entry);
-    put.operation.returned = Math.min(put.operation.returned, entry.returned);
-    return put.operation;
+    // those whose version nobody knows yet stand for each other
+    const operation =
+      put.operations.find((one) => one.version === version) ?? put.operations.find((one) => one.version === undefined);
+    if (operation === undefined) throw this.#fail("a put is read with another version", put.entry, entry);
+    operation.version = version;
+    operation.returned = Math.min(operation.returned, entry.returned);
+    return operation;
   }
 
   #add(
     key: string,
     entry: HistoryEntry,
-    what: Pick<KeyOperation, "kind"> & Partial<Pick<KeyOperation, "expected" | "version" | "writer">>,
+    what: Pick<KeyOperation, "kind"> & Partial<Omit<KeyOperation, "entry" | "invoked" | "returned" | "kind">>,
   ): KeyOperation {
     const { invoked, returned } = entry;
     const operation: KeyOperation = {
@@ -170,10 +228,28 @@ class Projection {
       expected: what.expected,
       version: what.version,
       writer: what.writer,
+      value: what.value,
+      index: what.index,
+      range: what.range,
     };
     this.#keys.get(key)!.push(operation);
     return operation;
   }
+}
+
+interface Range {
+  readonly fromInclusive: string;
+  readonly toExclusive: string;
+}
+
+/** Whether the record of a put lies in a range of the index. */
+export function isIndexed({ index }: KeyOperation, { fromInclusive, toExclusive }: Range): boolean {
+  return index !== undefined && index >= fromInclusive && index < toExclusive;
+}
+
+/** The same operation, carried out at any time from its beginning on, or never. */
+function perhaps(entry: HistoryEntry): HistoryEntry {
+  return { ...entry, returned: Number.POSITIVE_INFINITY, outcome: undefined };
 }
 
 /** Of which keys a read tells whether they are there. `found`: the key that a comparison answered. */
@@ -193,7 +269,10 @@ function coverage(operation: HistoryEntry["operation"], found: string | undefine
       };
     }
     case "scan":
+    case "list":
       return (key) => key >= operation.fromInclusive && key < operation.toExclusive;
+    case "index-scan":
+      return () => true;
     default:
       return () => false;
   }

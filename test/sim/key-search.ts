@@ -1,6 +1,6 @@
 /** The search for an order of one key's operations that an atomic register could have given: see linearizability.ts. */
 import { describe } from "./history.ts";
-import { type KeyOperation, NotLinearizable } from "./key-operations.ts";
+import { isIndexed, type KeyOperation, NotLinearizable } from "./key-operations.ts";
 
 /** The history is too large to be judged: neither right nor wrong. */
 export class Undecided extends Error {
@@ -220,7 +220,7 @@ export class KeySearch {
   /** Records whose version nobody was told stand for each other. */
   #id(record: KeyOperation | undefined): number | string | undefined {
     if (record === undefined) return "-";
-    return record.version === undefined ? "?" : this.#ids.get(record);
+    return record.version === undefined ? `?${effectOf(record)}` : this.#ids.get(record);
   }
 
   #notLinearizable(): NotLinearizable {
@@ -234,13 +234,15 @@ export class KeySearch {
   }
 }
 
+const LOOKS: ReadonlySet<KeyOperation["kind"]> = new Set(["read", "absent", "present", "unindexed", "mismatch"]);
+
 function isLook({ kind }: KeyOperation): boolean {
-  return kind === "read" || kind === "absent" || kind === "mismatch";
+  return LOOKS.has(kind);
 }
 
 /** Changes of one effect differ only in when they may happen. */
-function effectOf({ kind, expected }: KeyOperation): string {
-  return `${kind} ${expected}`;
+function effectOf({ kind, expected, index, value }: KeyOperation): string {
+  return `${kind} ${expected} ${index} ${value}`;
 }
 
 function isAtMost(used: ReadonlyMap<string, number>, other: ReadonlyMap<string, number>): boolean {
@@ -249,12 +251,19 @@ function isAtMost(used: ReadonlyMap<string, number>, other: ReadonlyMap<string, 
 }
 
 /** Whether the register could do this now. */
-function fits({ kind, expected, version, writer }: KeyOperation, { record, floor }: State): boolean {
+function fits(operation: KeyOperation, { record, floor }: State): boolean {
+  const { kind, expected, version, writer, value, range } = operation;
   switch (kind) {
     case "read":
       return record === writer;
     case "absent":
       return record === undefined;
+    case "present":
+      return record !== undefined;
+    case "unindexed":
+      return record === undefined || !isIndexed(record, range!);
+    case "expire":
+      return record !== undefined && record.value === value;
     case "mismatch":
       return (
         expected !== undefined &&
