@@ -123,6 +123,24 @@ test("the only message of a call is sent, and then no more", async () => {
   expect(calls.map(({ messages }) => messages[0]!.length)).toEqual([1, 300_000, 1]);
 });
 
+test("a call that streams its messages ends its side when it says so, and not before", async () => {
+  const { address } = await serve((stream) => {
+    endWith(stream, { "grpc-status": "0" });
+    stream.on("data", (chunk) => stream.write(chunk));
+    stream.on("end", () => stream.end(framed("ended")));
+  });
+  const { call, messages, ended } = open(transport(), address);
+  call.send(framed("one"));
+  call.send(framed("two"));
+  call.halfClose();
+  expect(await ended).toMatchObject({ code: 0 });
+  expect(messages).toEqual(["one", "two", "ended"]);
+  const empty = open(transport(), address);
+  empty.call.halfClose();
+  expect(await empty.ended).toMatchObject({ code: 0 });
+  expect(empty.messages).toEqual(["ended"]);
+});
+
 /** A server by hand: it tells what DATA has come on each stream, and lets more come only when told to. */
 async function serveByHand() {
   const received = new Map<number, number>();

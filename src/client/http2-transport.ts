@@ -4,7 +4,7 @@
  *
  * Source: gRPC, doc/PROTOCOL-HTTP2.md.
  */
-import type { Bytes } from "../lib/bytes.ts";
+import { type Bytes, EMPTY_BYTES } from "../lib/bytes.ts";
 import { CLIENT_MESSAGE_BYTES_MAX } from "../model/limits.ts";
 import { Writer } from "../wire/writer.ts";
 import { type CallStatus, plainStatus, statusFromHttp, statusFromReset, statusFromTrailers } from "./call-status.ts";
@@ -88,6 +88,10 @@ class Http2Call implements Call, StreamListener {
 
   send(framed: Bytes): boolean {
     return this.#over || this.#stream.send(framed, false);
+  }
+
+  halfClose(): void {
+    if (!this.#over) this.#stream.send(EMPTY_BYTES, true);
   }
 
   pause(): void {
@@ -179,6 +183,7 @@ function deadCall(handler: CallHandler, status: CallStatus): Call {
   });
   return {
     send: () => true,
+    halfClose: () => {},
     pause: () => {},
     resume: () => {},
     cancel: () => {

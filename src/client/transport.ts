@@ -24,6 +24,8 @@ export interface Call {
    * reads slower than we write; the message is kept, and the next one should wait for `drained`.
    */
   send(framed: Bytes): boolean;
+  /** No more messages come from this side. For calls that were opened without a message; nothing may be sent after it. */
+  halfClose(): void;
   /** Holds the server back. What it had room to send before still comes. */
   pause(): void;
   resume(): void;

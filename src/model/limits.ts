@@ -155,6 +155,34 @@ export const SNAPSHOT_READERS_MAX = 128;
 /** When that many are at work, one whose client has read nothing for this long is cut, so that others get their turn. */
 export const SNAPSHOT_IDLE_MS_MAX = 500;
 
+// --- leading --------------------------------------------------------------------------------------------------
+
+/** Bytes of entries that a leader keeps for followers that have not been sent them, one shard's and over all of the node; who is further behind reads the log. */
+export const TAIL_BYTES_PER_SHARD_MAX = 4 * MiB;
+export const TAIL_BYTES_PER_NODE_MAX = 64 * MiB;
+/** Entries, and bytes of them, sent to one follower and not acked; beyond, it is sent nothing more, but one entry at least. */
+export const CURSOR_ENTRIES_IN_FLIGHT_MAX = 16_384;
+export const CURSOR_BYTES_IN_FLIGHT_MAX = 8 * MiB;
+/** Reads of the log for followers that are behind, at once on the node: each holds LOG_READ_BYTES_MAX until it is sent. */
+export const CATCH_UP_READS_MAX = 16;
+/** A follower that takes nothing of what was read for it for so long gives its place to another. */
+export const CATCH_UP_STALL_MS_MAX = 1_000;
+/** Wait before a follower is tried again: the first, the factor, the longest, as in the reference. */
+export const CURSOR_RETRY_MS_MIN = 100;
+export const CURSOR_RETRY_FACTOR = 1.5;
+export const CURSOR_RETRY_MS_MAX = 60_000;
+/** Truncations that one attempt to agree with a follower asks for: each goes at least one term back, and few terms are ever in doubt. */
+export const TRUNCATIONS_PER_ATTEMPT_MAX = 64;
+/** While the own log has no space for entries that followers may hold already, it is asked again this often. */
+export const LOG_FULL_RETRY_MS = 200;
+/** An idle leader sends a read round this often (safety.md §8). */
+export const ROUND_INTERVAL_MS = 1_000;
+/** A leader without a confirmed round for so long ends all its client streams (safety.md §8). */
+export const LEADER_SILENCE_MS_MAX = 3_000;
+/** Linearizable reads of one shard that wait for a round, and how long one may wait: past either it is refused. */
+export const READS_WAITING_MAX = 65_536;
+export const READ_WAIT_MS_MAX = 10_000;
+
 // --- following ------------------------------------------------------------------------------------------------
 
 /** Entries, and bytes of them, that a follower has handed to the log and not heard back of, before it reads no more from its leader. */

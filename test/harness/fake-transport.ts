@@ -40,6 +40,7 @@ export class FakeCall implements Call {
   readonly sent: Uint8Array[] = [];
   cancelled = false;
   paused = false;
+  halfClosed = false;
   /** What `send` returns. */
   takesMore = true;
   readonly #handler: CallHandler;
@@ -60,6 +61,10 @@ export class FakeCall implements Call {
       throw new Error("bad prefix");
     this.sent.push(framed.slice(5));
     return this.takesMore;
+  }
+
+  halfClose(): void {
+    this.halfClosed = true;
   }
 
   pause(): void {
