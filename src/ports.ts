@@ -53,7 +53,7 @@ export interface Random {
 
 // --- the log --------------------------------------------------------------------------------------------------
 
-/** One replica's log as found when the node's log was opened, or created. */
+/** How one replica's log stands: see Log.replicas. */
 export interface ReplicaLog {
   readonly shard: ShardId;
   readonly replicaId: ReplicaId;
@@ -68,7 +68,10 @@ export interface ReplicaLog {
   readonly head: Head;
   /** Set when this replica's files are damaged: it must not serve, vote or be written (safety.md §7). */
   readonly damage: Damage | undefined;
-  /** Why this id has ended, durably: it must not serve, vote or be written either (safety.md §1). Empty: it has not. */
+  /**
+   * Why this id has ended, durably: it must not serve, vote or be written either (safety.md §1). Empty: it has not. With
+   * `damage` it never is.
+   */
   readonly ended: string;
 }
 
@@ -87,7 +90,15 @@ export interface Damage {
  * appends with RESOURCE_EXHAUSTED and recovers by itself.
  */
 export interface Log {
-  /** All replicas that live here, damaged and ended ones included, until they are removed. */
+  /**
+   * All replicas that live here, damaged and ended ones included, until they are removed; by shard, ascending.
+   *
+   *     id, minted term, promise, lead mark, damage, end     as of the last call that was answered
+   *     head, base     as found on opening, or as of the last create, adopt, promise, truncate, install or end that was
+   *                    answered: appends move the head on, trimming the base, and neither shows here before the next of these
+   *
+   * Damage that a read finds later is not in here: it is told by whoever reads, and ends the id by `end`.
+   */
   replicas(): readonly ReplicaLog[];
   /**
    * Mints a replica from nothing: durable once it resolves. Refused RESOURCE_CONFLICT when one is there, damaged and
@@ -96,7 +107,8 @@ export interface Log {
   create(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog>;
   /**
    * Gives the entries that stand here a new id, whether the old one lives or has ended (`recover` alone): durable once it
-   * resolves, with the old id gone for ever. Promise and lead mark stay. Refused DATA_LOSS when the files are damaged,
+   * resolves, with the old id gone for ever; after a crash before that, one or the other stands. Appends that wait are
+   * settled before. Promise and lead mark stay. Refused DATA_LOSS when the files are damaged, or were when the id ended;
    * NODE_IS_NOT_MEMBER where nothing stands.
    */
   adopt(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog>;
@@ -118,19 +130,21 @@ export interface Log {
   append(shard: ShardId, entry: LogEntry, acceptedUnder?: Term): Promise<void>;
   /**
    * Cuts off the entries behind `to`, once the appends that wait are settled: durable once it resolves with the new head.
-   * Refused INVALID_TERM when `acceptedUnder` is not the promise, RESOURCE_CONFLICT when the head is not the expected
-   * one, INVALID_ARGUMENT when `to` is above it, FAILED_PRECONDITION below the base or what was released.
+   * Refused INVALID_TERM when `acceptedUnder` is not the promise, INVALID_STATUS when this replica has led that term
+   * itself, RESOURCE_CONFLICT when the head is not the expected one, INVALID_ARGUMENT when `to` is above it,
+   * FAILED_PRECONDITION below the base or what was released. What was applied and not released only the caller knows.
    */
   truncate(shard: ShardId, truncation: Truncation): Promise<Head>;
   /**
    * Begins the log anew behind an installed snapshot that ends with `base`, once the appends that wait are settled:
    * durable once it resolves. Refused INVALID_TERM when `acceptedUnder` is not the promise or the base is of a term above
-   * it, FAILED_PRECONDITION when the base lies below what was released. `base` counts as released.
+   * it, INVALID_STATUS when this replica has led that term itself, FAILED_PRECONDITION when the base lies below what was
+   * released. `base` counts as released.
    */
   install(shard: ShardId, acceptedUnder: Term, base: Head): Promise<void>;
   /**
    * Ends the replica's id, once the appends that wait are settled: durable once it resolves. The promise and the entries
-   * stay until `remove`. An id that has ended keeps its first reason.
+   * stay until `remove`. An id that has ended keeps its first reason, except that damage found on opening takes its place.
    */
   end(shard: ShardId, reason: string): Promise<ReplicaLog>;
   /**
@@ -147,6 +161,8 @@ export interface Log {
   takeStamp(request: StampRequest): Promise<StampAnswer>;
   /** Id and chain CRC of a durable entry, or of the base; undefined where there is neither. The entry is checked: throws DATA_LOSS on damage. */
   at(shard: ShardId, offset: Offset): Promise<Head | undefined>;
+  /** Where the log begins and its terms end, of one moment and durable. Costs no reading. */
+  shape(shard: ShardId): Promise<LogShape>;
   /** Entries from `fromInclusive` on, dense, up to LOG_READ_BYTES_MAX (at least one if there is one); every CRC checked. Throws DATA_LOSS on damage. */
   read(shard: ShardId, fromInclusive: Offset): Promise<readonly LogEntry[]>;
   /**
@@ -164,6 +180,14 @@ export interface Log {
 export interface ReplicaLife {
   readonly replicaId: ReplicaId;
   readonly mintedTerm: Term;
+}
+
+/** What a leader has to know of its log to find where a follower's agrees with it (protocol/catch-up.ts). */
+export interface LogShape {
+  /** See ReplicaLog.base. */
+  readonly base: Head;
+  /** The last entry of each term that the log holds behind `base`, ascending: the head is the last one. */
+  readonly termEnds: readonly EntryId[];
 }
 
 export interface StampRequest {
@@ -350,6 +374,19 @@ export interface StateReceiver {
   switchTo(): Promise<KeyValue>;
   /** Gives up; also after `complete`. */
   drop(): Promise<void>;
+}
+
+// --- what a data server was told ------------------------------------------------------------------------------
+
+/**
+ * Small texts that a data server keeps beside its log: which cluster it belongs to, what it was last told of each shard.
+ * No vote rests on them: a replica whose text is missing waits for the next NewTerm, which says all of it again.
+ */
+export interface Documents {
+  /** All that are stored, by name. */
+  all(): Promise<ReadonlyMap<string, string>>;
+  /** Stores a text in the place of the one of that name; undefined deletes it. Durable once it resolves; calls take effect in order. */
+  put(name: string, text: string | undefined): Promise<void>;
 }
 
 // --- the coordinator's metadata -------------------------------------------------------------------------------

@@ -16,12 +16,12 @@ export class Ballast {
   }
 
   /** Runs what must not fail for want of space: the ballast is given up for it. */
-  use(step: () => void): void {
+  use<T>(step: () => T): T {
     try {
-      step();
+      return step();
     } catch (error) {
       if (!isDiskFull(error) || !this.drop()) throw error;
-      step();
+      return step();
     }
   }
 

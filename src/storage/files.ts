@@ -3,7 +3,7 @@
  * only when the file is. Synchronous: they run when a process starts, in a Worker, or for a file of a few kilobytes.
  */
 import { closeSync, existsSync, fsyncSync, openSync, readdirSync, renameSync, unlinkSync, writeSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Bytes } from "../lib/bytes.ts";
 
@@ -69,9 +69,15 @@ export function removeSqlite(path: string): void {
   for (const suffix of SQLITE_SUFFIXES) removeFile(path + suffix);
 }
 
-/** `removeSqlite` on another thread: giving back the space of a large file takes tens of milliseconds. */
+/** `removeSqlite` on another thread, durably: giving back the space of a large file takes tens of milliseconds. */
 export async function removeSqliteBehind(path: string): Promise<void> {
   for (const suffix of SQLITE_SUFFIXES) await rm(path + suffix, { force: true });
+  const directory = await open(dirname(path), "r");
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
 }
 
 /** Moves a damaged file out of the way, never over another; answers its new path. Missing files are left alone. */

@@ -10,15 +10,25 @@
  * entry, or the state where that has more, becomes the log of a new replica id, under a new generation.
  */
 import { existsSync, mkdirSync } from "node:fs";
-import { type EntryId, type Head, NO_OFFSET, type ReplicaId, type ShardId } from "../model/ids.ts";
+import { type EntryId, type Head, NO_OFFSET, NO_TERM, type ReplicaId, type ShardId } from "../model/ids.ts";
 import type { Damage } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
+import type { Ballast } from "./ballast.ts";
 import { setAside, syncDirectory } from "./files.ts";
 import { promisesPath, segmentNumbers, segmentPath, watermarkPath } from "./log-files.ts";
-import { isLive, type LogReplica, liveLast } from "./log-replica.ts";
+import {
+  changeTo,
+  isFileDamage,
+  isLive,
+  type LogReplica,
+  liveLast,
+  moveHead,
+  newLogReplica,
+  shapeOf,
+} from "./log-replica.ts";
 import { Promises, RowDamage, type SegmentRecord, type SegmentShare } from "./promises.ts";
-import { isBegun, isRemoved } from "./replica-changes.ts";
-import { type ReplicaRecord, withCut } from "./replica-record.ts";
+import { ended, isBegun, isRemoved } from "./replica-changes.ts";
+import { type ReplicaRecord, withCut, withoutSpentCuts } from "./replica-record.ts";
 import { isWellFormed, SegmentFile } from "./segment.ts";
 import { ShardIndex } from "./segment-index.ts";
 import { sqliteErrorKind } from "./sqlite.ts";
@@ -61,22 +71,24 @@ export interface OpenedLog {
 }
 
 /** Throws what the device throws; everything else is an answer. */
-export function openLogFiles(options: OpeningOptions): OpenedLog {
-  const { directory } = options;
-  mkdirSync(directory, { recursive: true });
-  const opening = new Opening(options);
-  return opening.run();
+export function openLogFiles(options: OpeningOptions, ballast: Ballast): OpenedLog {
+  mkdirSync(options.directory, { recursive: true });
+  return new Opening(options, ballast).run();
 }
 
 class Opening {
   readonly #options: OpeningOptions;
   readonly #directory: string;
+  readonly #ballast: Ballast;
   readonly #replicas = new Map<ShardId, LogReplica>();
   /** Damage that concerns every replica of the node. */
   #nodeDamage: Damage | undefined;
   #stamp = 0;
+  /** Shards whose records are not stored as they are now. */
+  readonly #toStore = new Set<ShardId>();
 
-  constructor(options: OpeningOptions) {
+  constructor(options: OpeningOptions, ballast: Ballast) {
+    this.#ballast = ballast;
     this.#options = options;
     this.#directory = options.directory;
   }
@@ -91,15 +103,20 @@ class Opening {
     const closed = closedSegments(numbers, segments);
     this.#checkClosed(closed);
     const unrecorded = closed.filter(({ number }) => !segments.has(number));
-    if (unrecorded.length > 0) promises.save({ segments: unrecorded });
+    if (unrecorded.length > 0) this.#ballast.use(() => promises.save({ segments: unrecorded }));
     const current = this.#openCurrent(numbers, closed);
     if (watermark !== undefined && (watermark.closed || !watermark.unsynced)) this.#compareHeads(watermark, current);
-    for (const replica of this.#replicas.values()) replica.damage ??= replica.record.ended ?? this.#nodeDamage;
-    this.#acceptLoss(promises);
-    const fresh = new Watermark(watermarkPath(this.#directory), this.#watermarkRecords(watermark), {
-      unsynced: !this.#options.syncData,
-    });
-    const isDamaged = this.#nodeDamage !== undefined || [...this.#replicas.values()].some(({ damage }) => damage);
+    for (const replica of this.#replicas.values()) {
+      const { ended: end } = replica.record;
+      replica.damage ??= isFileDamage(end) ? end : (this.#nodeDamage ?? end);
+    }
+    this.#acceptLoss(current.number + 1);
+    this.#endDamaged(promises);
+    const oldest = numbers[0] ?? current.number;
+    for (const replica of this.#replicas.values()) replica.record = withoutSpentCuts(replica.record, oldest);
+    const fresh = this.#writeWatermark();
+    const here = [...this.#replicas.values()].filter(({ record }) => !isRemoved(record));
+    const isDamaged = this.#nodeDamage !== undefined || here.some(({ damage }) => isFileDamage(damage));
     const stamp = this.#stamp;
     return { promises, watermark: fresh, replicas: this.#replicas, closed, current, isDamaged, stamp };
   }
@@ -155,27 +172,24 @@ class Opening {
     return this.#replacePromises(path, watermark);
   }
 
-  /** Without its promises every replica is ended; what the watermark knows of them is stored, with the reason. */
+  /** Without its promises every replica ends; what the watermark knows of them is stored again, with the reason. */
   #replacePromises(
     path: string,
     watermark: WatermarkContent | undefined,
   ): { promises: Promises; segments: Map<number, SegmentRecord> } {
     setAside(path);
     const promises = new Promises(path, { create: true });
-    const ended = [...(watermark?.records.values() ?? [])].map((record) => ({
-      ...record,
-      ended: record.ended ?? this.#nodeDamage,
-    }));
-    promises.save({ replicas: ended });
-    for (const record of ended) this.#addReplica(record);
+    for (const record of watermark?.records.values() ?? []) {
+      this.#addReplica(record);
+      this.#toStore.add(record.shard);
+    }
     syncDirectory(this.#directory);
     return { promises, segments: new Map() };
   }
 
   /** The entries of an ended one are read too: a loss may yet be accepted. Of a removed one all are dead. */
   #addReplica(record: ReplicaRecord): void {
-    const damage = isRemoved(record) ? record.ended : undefined;
-    this.#replicas.set(record.shard, { record, head: record.base, damage });
+    this.#replicas.set(record.shard, newLogReplica(record, isRemoved(record) ? record.ended : undefined));
   }
 
   /**
@@ -186,7 +200,7 @@ class Opening {
     const begun = [...(watermark?.records.values() ?? [])].filter((durable) =>
       isBegun(this.#replicas.get(durable.shard)?.record, durable),
     );
-    if (begun.length > 0) promises.save({ replicas: begun });
+    if (begun.length > 0) this.#ballast.use(() => promises.save({ replicas: begun }));
     for (const record of begun) this.#addReplica(record);
   }
 
@@ -206,7 +220,12 @@ class Opening {
         where: `shard ${durable.shard}`,
         what: `its promise is behind the watermark, which has term ${durable.promise}`,
       });
-      if (record === undefined) this.#addReplica(durable);
+      // the higher promise goes on, whatever becomes of the shard here
+      const isOlder = record === undefined || record.generation < durable.generation;
+      const promise = Math.max(record?.promise ?? NO_TERM, durable.promise);
+      const led = Math.max(record?.led ?? NO_TERM, durable.led);
+      this.#addReplica({ ...(isOlder ? durable : record), promise, led });
+      this.#toStore.add(durable.shard);
     }
   }
 
@@ -234,7 +253,9 @@ class Opening {
   #advance(share: SegmentShare): void {
     const replica = this.#replicas.get(share.shard);
     if (replica === undefined || liveLast(share, replica.record) < share.last.offset) return;
-    if (share.last.offset > replica.head.offset) replica.head = share.last;
+    for (const { term, offset } of share.termEnds) {
+      if (offset > replica.head.offset) moveHead(replica, { term, offset, crc: share.last.crc });
+    }
   }
 
   #checkSegment(segment: SegmentRecord): SegmentRecord {
@@ -269,7 +290,8 @@ class Opening {
   #sharesOf(indexes: ReadonlyMap<ShardId, ShardIndex>): SegmentRecord["shares"] {
     return [...indexes].map(([shard, index]) => {
       const replica = this.#replicas.get(shard)!;
-      return { shard, generation: replica.record.generation, first: index.first, last: replica.head };
+      const termEnds = shapeOf(replica).termEnds.filter(({ offset }) => offset >= index.first);
+      return { shard, generation: replica.record.generation, first: index.first, termEnds, last: replica.head };
     });
   }
 
@@ -301,7 +323,7 @@ class Opening {
         dead.add(row.shard);
         continue;
       }
-      replica.head = { term: row.term, offset: row.offset, crc: row.crc };
+      moveHead(replica, { term: row.term, offset: row.offset, crc: row.crc });
       indexRow(indexes, row.shard, row.offset, row.rowid);
     }
     return damage;
@@ -345,29 +367,46 @@ class Opening {
   #compareHeads(watermark: WatermarkContent, current: OpenSegment): void {
     for (const durable of watermark.records.values()) {
       const replica = this.#replicas.get(durable.shard);
-      if (replica === undefined || replica.damage !== undefined || replica.record.ended !== undefined) continue;
+      if (replica === undefined || replica.damage !== undefined || isFileDamage(replica.record.ended)) continue;
       if (replica.record.generation !== durable.generation) continue;
       if (replica.head.offset >= durable.head.offset) continue;
-      this.#damage({
+      const damage = {
         file: current.file.path === ":memory:" ? segmentPath(this.#directory, current.number) : current.file.path,
         where: `offset ${replica.head.offset + 1}`,
         what: `shard ${durable.shard}: entries up to ${durable.head.offset} were durable and are gone`,
-      });
+      };
+      // what an ended replica has lost is nobody else's matter
+      if (replica.record.ended === undefined) this.#damage(damage);
+      else replica.damage = damage;
     }
   }
 
-  /** What the new watermark says: the durable heads, and for a damaged replica what the old one said. */
-  #watermarkRecords(old: WatermarkContent | undefined): ReplicaRecord[] {
-    return [...this.#replicas.values()].map(({ record, head, damage }) => {
-      if (damage === undefined) return { ...record, head };
-      return old?.records.get(record.shard) ?? { ...record, head, ended: damage };
-    });
+  /** Damage ends ids: durably, before anything is answered (safety.md §1). */
+  #endDamaged(promises: Promises): void {
+    for (const replica of this.#replicas.values()) {
+      const { record, damage } = replica;
+      if (damage === undefined || isRemoved(record)) continue;
+      const next = ended(replica, damage);
+      if (next.ended === record.ended) continue;
+      replica.record = next;
+      this.#toStore.add(record.shard);
+    }
+    if (this.#toStore.size === 0) return;
+    const replicas = [...this.#toStore].map((shard) => this.#replicas.get(shard)!.record);
+    this.#ballast.use(() => promises.save({ replicas }));
+  }
+
+  /** Written after all else: what it says is durable. */
+  #writeWatermark(): Watermark {
+    const records = [...this.#replicas.values()].map(({ record, head }) => ({ ...record, head }));
+    const options = { unsynced: !this.#options.syncData };
+    return this.#ballast.use(() => new Watermark(watermarkPath(this.#directory), records, options));
   }
 
   // --- accepted losses ------------------------------------------------------------------------------------------
 
-  #acceptLoss(promises: Promises): void {
-    const changed: ReplicaRecord[] = [];
+  /** `segment`: above the numbers of all that are there. */
+  #acceptLoss(segment: number): void {
     for (const [shard, { applied, replicaId }] of this.#options.acceptLoss) {
       const replica = this.#replicas.get(shard);
       if (replica === undefined || isRemoved(replica.record)) continue;
@@ -376,23 +415,23 @@ class Opening {
       const stateIsAhead = applied.offset > replica.head.offset;
       const head: Head = stateIsAhead ? { ...applied, crc: 0 } : replica.head;
       const promise = Math.max(record.promise, head.term);
-      replica.record = {
+      const generation = record.generation + 1;
+      const cut = { generation, offset: stateIsAhead ? NO_OFFSET : head.offset, segment };
+      changeTo(replica, {
         ...record,
         replicaId,
         mintedTerm: promise,
         promise,
         led: promise,
-        generation: record.generation + 1,
-        cuts: withCut(record.cuts, record.generation + 1, stateIsAhead ? NO_OFFSET : head.offset),
+        generation,
+        cuts: withCut(record.cuts, cut),
         base: stateIsAhead ? head : record.base,
         head,
         ended: undefined,
-      };
-      replica.head = head;
+      });
       replica.damage = undefined;
-      changed.push(replica.record);
+      this.#toStore.add(shard);
     }
-    if (changed.length > 0) promises.save({ replicas: changed });
   }
 
   #damage(damage: Damage): void {
@@ -405,12 +444,11 @@ class Opening {
  * and recording this one, is read like any other that is needed.
  */
 function closedSegments(numbers: readonly number[], records: ReadonlyMap<number, SegmentRecord>): SegmentRecord[] {
-  const recorded = [...records.values()].filter(({ state }) => state === "closed");
   const unrecorded = numbers
     .slice(0, -1)
     .filter((number) => !records.has(number))
-    .map((number): SegmentRecord => ({ number, state: "closed", closedAt: 0, shares: [] }));
-  return [...recorded, ...unrecorded].sort((a, b) => a.number - b.number);
+    .map((number): SegmentRecord => ({ number, closedAt: 0, shares: [] }));
+  return [...records.values(), ...unrecorded].sort((a, b) => a.number - b.number);
 }
 
 /** A committed frame in a -wal that is not what was written: SQLite would drop it, and all behind it, in silence. */

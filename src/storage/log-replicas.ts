@@ -12,11 +12,20 @@
  */
 import type { Head, Offset, ShardId, Term } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { LogShape, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { takeStamp } from "../protocol/fencing.ts";
 import type { Ballast } from "./ballast.ts";
 import type { OpenedLog } from "./log-opening.ts";
-import { endedByWord, type LogReplica, refusalOf, replicaLog } from "./log-replica.ts";
+import {
+  changeTo,
+  endedByWord,
+  type LogReplica,
+  moveHead,
+  newLogReplica,
+  refusalOf,
+  replicaLog,
+  shapeOf,
+} from "./log-replica.ts";
 import type { LogSegments } from "./log-segments.ts";
 import {
   adopted,
@@ -125,8 +134,8 @@ export class LogReplicas {
   /** See Log.create. */
   create(shard: ShardId, life: ReplicaLife): ReplicaLog {
     const former = this.#files.replicas.get(shard);
-    const record = created(shard, life, former?.record);
-    const replica: LogReplica = former ?? { record, head: record.head, damage: undefined };
+    const record = created(shard, life, { former: former?.record, segment: this.#segments.next });
+    const replica = former ?? newLogReplica(record);
     this.#leaveDamageBehind();
     if (former === undefined) {
       this.#change(replica, record);
@@ -140,22 +149,18 @@ export class LogReplicas {
   /** See Log.adopt. */
   adopt(shard: ShardId, life: ReplicaLife): ReplicaLog {
     const replica = this.#here(shard);
-    const record = adopted(replica, life);
+    const record = adopted(replica, life, this.#segments.next);
     this.#leaveDamageBehind();
     this.#beginGeneration(replica, record);
     return replicaLog(replica);
   }
 
   /**
-   * Before a replica is minted on a node with damage: those that have it end durably, and the segment that may hold it is
-   * no longer written to, or the next start would find it and end the new replica too.
+   * Before a replica is minted on a node with damage: the segment that may hold it is no longer written to, or the next
+   * start would find it and end the new replica too.
    */
   #leaveDamageBehind(): void {
     if (!this.#isDamaged) return;
-    const damaged = [...this.#files.replicas.values()].filter(({ damage }) => damage !== undefined);
-    const records = damaged.map((replica) => ended(replica, replica.damage!));
-    this.#ballast.use(() => this.#files.promises.save({ replicas: records }));
-    for (const [nth, replica] of damaged.entries()) replica.record = records[nth]!;
     refuseWhenFull(() => this.#ballast.use(() => this.#segments.leaveOpenOne()));
     this.#isDamaged = false;
   }
@@ -163,7 +168,8 @@ export class LogReplicas {
   /** See Log.remove. */
   remove(shard: ShardId): void {
     const replica = this.#files.replicas.get(shard);
-    if (replica !== undefined && !isRemoved(replica.record)) this.#beginGeneration(replica, removed(replica));
+    if (replica !== undefined && !isRemoved(replica.record))
+      this.#beginGeneration(replica, removed(replica, this.#segments.next));
   }
 
   /** See Log.truncate. */
@@ -172,14 +178,20 @@ export class LogReplicas {
     checkTruncation(replica, truncation);
     if (truncation.to === replica.head.offset) return replica.head;
     const kept = this.#at(replica, truncation.to)!;
-    this.#beginGeneration(replica, truncated(replica, kept));
+    this.#beginGeneration(replica, truncated(replica, kept, this.#segments.next));
     return kept;
   }
 
   /** See Log.install. */
   install(shard: ShardId, acceptedUnder: Term, base: Head): void {
     const replica = this.live(shard);
-    this.#beginGeneration(replica, installed(replica, acceptedUnder, base));
+    const { next: segment } = this.#segments;
+    this.#beginGeneration(replica, installed(replica, { acceptedUnder, base, segment }));
+  }
+
+  /** See Log.shape. */
+  shape(shard: ShardId): LogShape {
+    return shapeOf(this.live(shard));
   }
 
   /** See Log.at. */
@@ -199,8 +211,7 @@ export class LogReplicas {
     this.#ballast.use(() => this.#files.watermark.sync([record]));
     this.#behind.delete(record.shard);
     this.#save(record);
-    replica.record = record;
-    replica.head = record.head;
+    changeTo(replica, record);
     replica.damage = record.ended;
   }
 
@@ -216,9 +227,11 @@ export class LogReplicas {
     for (const { record } of replicas) this.#behind.delete(record.shard);
   }
 
-  /** A head has moved on: the watermark does not have it yet. */
-  moved(shard: ShardId, head: Head): void {
-    this.#files.replicas.get(shard)!.head = head;
+  /** A head has moved on, over the ends of terms: the watermark does not have it yet. */
+  moved(shard: ShardId, head: Head, termEnds: readonly Head[]): void {
+    const replica = this.#files.replicas.get(shard)!;
+    for (const end of termEnds) moveHead(replica, end);
+    moveHead(replica, head);
     this.#behind.add(shard);
   }
 

@@ -13,9 +13,9 @@ import { removeSqlite, setAside, syncDirectory } from "./files.ts";
 import { segmentPath } from "./log-files.ts";
 import type { OpenedLog, OpenSegment } from "./log-opening.ts";
 import { LogReader } from "./log-reader.ts";
-import { type LogReplica, liveLast } from "./log-replica.ts";
+import { changeTo, type LogReplica, liveLast, shapeOf } from "./log-replica.ts";
 import type { SegmentRecord, SegmentShare } from "./promises.ts";
-import type { ReplicaRecord } from "./replica-record.ts";
+import { type ReplicaRecord, withoutSpentCuts } from "./replica-record.ts";
 import { SegmentFile } from "./segment.ts";
 
 export interface SegmentsOptions {
@@ -26,8 +26,11 @@ export interface SegmentsOptions {
   readonly now: () => Timestamp;
   /** Bytes after which a segment is rolled; default LOG_SEGMENT_BYTES_MAX. */
   readonly segmentBytesMax?: number;
-  /** Removes the files of a segment that is no longer recorded; may take its time. Default: at once. */
-  readonly removeSegment?: (path: string) => void;
+  /**
+   * Removes the files of a segment that is no longer recorded, and calls `gone` once no crash brings them back; may take
+   * its time. Default: at once.
+   */
+  readonly removeSegment?: (path: string, gone: () => void) => void;
 }
 
 export class LogSegments {
@@ -37,6 +40,8 @@ export class LogSegments {
   #current: OpenSegment;
   #openedAt: Timestamp;
   #closedBytes = 0;
+  /** Segments that are recorded no more, and whose files may still be there. */
+  readonly #leaving = new Set<number>();
 
   constructor(options: SegmentsOptions, files: OpenedLog) {
     this.#options = options;
@@ -50,6 +55,11 @@ export class LogSegments {
   /** Where commits go. */
   get current(): OpenSegment {
     return this.#current;
+  }
+
+  /** Above the numbers of all segments: whatever row is there now lies before it. */
+  get next(): number {
+    return this.#current.number + 1;
   }
 
   /** Bytes of all segments. */
@@ -106,7 +116,6 @@ export class LogSegments {
     const replicas = [...this.#files.replicas.values()];
     const record: SegmentRecord = {
       number,
-      state: "closed",
       closedAt: this.#options.now(),
       shares: [...indexes].map(([shard, index]) => this.#shareOf(shard, index.first)),
     };
@@ -131,8 +140,10 @@ export class LogSegments {
   }
 
   #shareOf(shard: ShardId, first: number): SegmentShare {
-    const { record, head } = this.#files.replicas.get(shard)!;
-    return { shard, generation: record.generation, first, last: head };
+    const replica = this.#files.replicas.get(shard)!;
+    const { record, head } = replica;
+    const ends = shapeOf(replica).termEnds.filter(({ offset }) => offset >= first);
+    return { shard, generation: record.generation, first, termEnds: ends, last: head };
   }
 
   // --- trimming -------------------------------------------------------------------------------------------------
@@ -153,12 +164,34 @@ export class LogSegments {
       if (bases === undefined) return;
       const moved = bases.map(({ replica, base }): ReplicaRecord => ({ ...replica.record, base, head: replica.head }));
       this.#files.promises.save({ replicas: moved, droppedSegments: [oldest.number] });
-      for (const [nth, { replica }] of bases.entries()) replica.record = moved[nth]!;
+      for (const [nth, { replica }] of bases.entries()) changeTo(replica, moved[nth]!);
       this.#closedBytes -= this.#sizeOf(oldest);
-      (this.#options.removeSegment ?? removeSqlite)(segmentPath(this.#options.directory, oldest.number));
       closed.shift();
       this.reader.segmentRemoved(oldest.number);
+      this.#remove(oldest.number);
     }
+  }
+
+  #remove(number: number): void {
+    const { directory, removeSegment } = this.#options;
+    this.#leaving.add(number);
+    const gone = () => {
+      this.#leaving.delete(number);
+      this.#forgetSpentCuts();
+    };
+    const path = segmentPath(directory, number);
+    if (removeSegment !== undefined) removeSegment(path, gone);
+    else {
+      removeSqlite(path);
+      syncDirectory(directory);
+      gone();
+    }
+  }
+
+  /** Records are stored without them when they are next stored: a cut too many does no harm. */
+  #forgetSpentCuts(): void {
+    const oldest = Math.min(...this.#leaving, this.#files.closed[0]?.number ?? this.#current.number);
+    for (const replica of this.#files.replicas.values()) replica.record = withoutSpentCuts(replica.record, oldest);
   }
 
   /** The last entries of shares; undefined when one cannot be read. Where a cut goes through a share, only its rows say with which checksum. */

@@ -5,7 +5,7 @@
 import type { Head, LogEntry, ShardId, Term } from "../model/ids.ts";
 import { LOG_UPKEEP_MS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
-import type { LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { LogShape, LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { unpackAppends } from "./append-batch.ts";
 import { removeSqliteBehind } from "./files.ts";
 import type { AcceptedLoss } from "./log-opening.ts";
@@ -31,6 +31,7 @@ export type LogRequest =
   | { readonly kind: "end"; readonly shard: ShardId; readonly reason: string }
   | { readonly kind: "remove"; readonly shard: ShardId }
   | { readonly kind: "take-stamp"; readonly stamp: StampRequest }
+  | { readonly kind: "shape"; readonly shard: ShardId }
   | { readonly kind: "at"; readonly shard: ShardId; readonly offset: number }
   | { readonly kind: "read"; readonly shard: ShardId; readonly from: number }
   | { readonly kind: "release"; readonly shard: ShardId; readonly offset: number }
@@ -48,6 +49,7 @@ export interface LogAnswers {
   remove: undefined;
   /** With the replicas and the stamp as they are behind it. */
   "take-stamp": StampAnswer & { readonly replicas: readonly ReplicaLog[]; readonly held: number };
+  shape: LogShape;
   at: Head | undefined;
   read: readonly LogEntry[];
   release: undefined;
@@ -138,6 +140,8 @@ function answer(request: LogRequest): LogAnswers[keyof LogAnswers] {
       return void writer!.remove(request.shard);
     case "take-stamp":
       return { ...writer!.takeStamp(request.stamp), replicas: writer!.replicas(), held: writer!.stamp };
+    case "shape":
+      return writer!.shape(request.shard);
     case "at":
       return writer!.at(request.shard, request.offset);
     case "read":
@@ -167,11 +171,13 @@ function open(request: Extract<LogRequest, { kind: "open" }>): LogAnswers["open"
     ...(request.segmentBytesMax === undefined ? {} : { segmentBytesMax: request.segmentBytesMax }),
     now: Date.now,
     monotonicMs: () => performance.now(),
-    removeSegment: (path) => {
-      removeSqliteBehind(path).catch((error) =>
-        guarded(() => {
-          throw error;
-        }),
+    removeSegment: (path, gone) => {
+      removeSqliteBehind(path).then(
+        () => guarded(gone),
+        (error) =>
+          guarded(() => {
+            throw error;
+          }),
       );
     },
   });

@@ -13,13 +13,14 @@ import type { Bytes } from "../lib/bytes.ts";
 import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { LOG_COMMIT_BYTES_MAX, WATERMARK_LAG_COMMITS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
-import type { LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { LogShape, LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { Ballast } from "./ballast.ts";
 import { type AcceptedLoss, indexRow, type OpenedLog, openLogFiles } from "./log-opening.ts";
 import type { LogReplica } from "./log-replica.ts";
 import { LogReplicas } from "./log-replicas.ts";
 import { LogSegments, type SegmentsOptions } from "./log-segments.ts";
+import { released } from "./replica-changes.ts";
 import { isDiskFull } from "./sqlite.ts";
 
 export interface LogWriterOptions extends SegmentsOptions {
@@ -63,7 +64,7 @@ export class LogWriter {
   constructor(options: LogWriterOptions) {
     this.#options = options;
     this.#ballast = new Ballast(options.directory);
-    this.#files = openLogFiles(options);
+    this.#files = openLogFiles(options, this.#ballast);
     this.#replicas = this.#files.replicas;
     this.#segments = new LogSegments(options, this.#files);
     this.#records = new LogReplicas(this.#files, this.#segments, this.#ballast);
@@ -137,6 +138,7 @@ export class LogWriter {
 
   #commitGroup(group: readonly Append[], results: AppendResult[]): void {
     const heads = new Map<ShardId, Head>();
+    const termEnds = new Map<ShardId, Head[]>();
     const accepted: Append[] = [];
     const rowids: number[] = [];
     const { file } = this.#segments.current;
@@ -150,7 +152,7 @@ export class LogWriter {
           refusals.set(append, refused);
           continue;
         }
-        rowids.push(this.#insert(append, heads));
+        rowids.push(this.#insert(append, heads, termEnds));
         accepted.push(append);
       }
       if (accepted.length > 0) file.commit();
@@ -165,7 +167,7 @@ export class LogWriter {
       this.#commitGroup(group, results);
       return;
     }
-    if (!full) this.#committed(accepted, rowids, heads);
+    if (!full) this.#committed(accepted, rowids, { heads, termEnds });
     for (const append of group) {
       const refused = refusals.get(append) ?? (full ? "RESOURCE_EXHAUSTED" : undefined);
       results.push({ shard: append.shard, offset: append.entry.offset, refused });
@@ -182,10 +184,12 @@ export class LogWriter {
     return entry.term < head.term || entry.term > acceptedUnder ? "INVALID_TERM" : undefined;
   }
 
-  #insert({ shard, entry }: Append, heads: Map<ShardId, Head>): number {
+  #insert({ shard, entry }: Append, heads: Map<ShardId, Head>, termEnds: Map<ShardId, Head[]>): number {
     const replica = this.#replicas.get(shard)!;
-    const crc = entryCrc((heads.get(shard) ?? replica.head).crc, entry);
+    const before = heads.get(shard) ?? replica.head;
+    const crc = entryCrc(before.crc, entry);
     const { term, offset, timestamp, value } = entry;
+    if (before.term !== term) termEnds.set(shard, [...(termEnds.get(shard) ?? []), before]);
     heads.set(shard, { term, offset, crc });
     return this.#segments.current.file.insert({
       shard,
@@ -198,14 +202,18 @@ export class LogWriter {
     });
   }
 
-  #committed(accepted: readonly Append[], rowids: readonly number[], heads: ReadonlyMap<ShardId, Head>): void {
+  #committed(
+    accepted: readonly Append[],
+    rowids: readonly number[],
+    { heads, termEnds }: { heads: ReadonlyMap<ShardId, Head>; termEnds: ReadonlyMap<ShardId, readonly Head[]> },
+  ): void {
     if (accepted.length === 0) return;
     const { file, indexes } = this.#segments.current;
     for (const [at, { shard, entry }] of accepted.entries()) {
       indexRow(indexes, shard, entry.offset, rowids[at]!);
       this.#bytesAppended += entry.value.length;
     }
-    for (const [shard, head] of heads) this.#records.moved(shard, head);
+    for (const [shard, head] of heads) this.#records.moved(shard, head, termEnds.get(shard) ?? []);
     this.#entriesAppended += accepted.length;
     this.#commits++;
     if (this.#commitsBehind++ === 0) this.#behindSince = this.#options.monotonicMs();
@@ -230,6 +238,11 @@ export class LogWriter {
     return this.#segments.reader.read(replica, fromInclusive, this.#segments.current);
   }
 
+  /** See Log.shape. */
+  shape(shard: ShardId): LogShape {
+    return this.#records.shape(shard);
+  }
+
   /** See Log.at. */
   at(shard: ShardId, offset: Offset): Head | undefined {
     return this.#records.at(shard, offset);
@@ -240,8 +253,7 @@ export class LogWriter {
   /** See Log.release. */
   release(shard: ShardId, upToInclusive: Offset): void {
     const replica = this.#replicas.get(shard);
-    if (replica === undefined || upToInclusive <= replica.record.released) return;
-    replica.record = { ...replica.record, released: upToInclusive };
+    if (replica !== undefined) replica.record = released(replica, upToInclusive) ?? replica.record;
   }
 
   /** What is due between commits: the watermark's lag, a roll, a trim, the ballast. */

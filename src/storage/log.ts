@@ -6,7 +6,16 @@ import { assert } from "../lib/assert.ts";
 import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { LOG_QUEUED_BYTES_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Log, LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type {
+  Log,
+  LogShape,
+  LogStats,
+  ReplicaLife,
+  ReplicaLog,
+  StampAnswer,
+  StampRequest,
+  Truncation,
+} from "../ports.ts";
 import { packAppends } from "./append-batch.ts";
 import type { AcceptedLoss } from "./log-opening.ts";
 import type { FromLogWorker, LogAnswers, LogRequest, ToLogWorker } from "./log-worker.ts";
@@ -45,7 +54,7 @@ export class SqliteLog implements Log {
   readonly #onFault: (error: Error) => void;
   readonly #questions = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   #nextId = 0;
-  #replicas: readonly ReplicaLog[] = [];
+  readonly #replicas = new Map<ShardId, ReplicaLog>();
   #stamp = 0;
   /** Appends on their way, a queue a shard, in offset order. */
   readonly #waiting = new Map<ShardId, Waiting[]>();
@@ -69,12 +78,12 @@ export class SqliteLog implements Log {
       acceptLoss: options.acceptLoss ?? new Map(),
       segmentBytesMax: options.segmentBytesMax,
     });
-    this.#replicas = replicas;
+    for (const replica of replicas) this.#found(replica);
     this.#stamp = stamp;
   }
 
   replicas(): readonly ReplicaLog[] {
-    return this.#replicas;
+    return [...this.#replicas.values()].sort((a, b) => a.shard - b.shard);
   }
 
   async create(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
@@ -86,22 +95,28 @@ export class SqliteLog implements Log {
     return this.#found(await this.#ask({ kind: "adopt", shard, life }));
   }
 
-  promise(shard: ShardId, term: Term): Promise<Head> {
-    return this.#ask({ kind: "promise", shard, term });
+  async promise(shard: ShardId, term: Term): Promise<Head> {
+    const head = await this.#ask({ kind: "promise", shard, term });
+    this.#changed(shard, { promise: term, head });
+    return head;
   }
 
   async markLed(shard: ShardId, term: Term): Promise<void> {
     await this.#ask({ kind: "mark-led", shard, term });
+    this.#changed(shard, { led: term });
   }
 
-  truncate(shard: ShardId, truncation: Truncation): Promise<Head> {
+  async truncate(shard: ShardId, truncation: Truncation): Promise<Head> {
     this.#send(); // in order with the appends of this turn
-    return this.#ask({ kind: "truncate", shard, truncation });
+    const head = await this.#ask({ kind: "truncate", shard, truncation });
+    this.#changed(shard, { head });
+    return head;
   }
 
   async install(shard: ShardId, acceptedUnder: Term, base: Head): Promise<void> {
     this.#send();
     await this.#ask({ kind: "install", shard, acceptedUnder, base });
+    this.#changed(shard, { base, head: base });
   }
 
   async end(shard: ShardId, reason: string): Promise<ReplicaLog> {
@@ -112,7 +127,7 @@ export class SqliteLog implements Log {
   async remove(shard: ShardId): Promise<void> {
     this.#send();
     await this.#ask({ kind: "remove", shard });
-    this.#replicas = this.#replicas.filter((replica) => replica.shard !== shard);
+    this.#replicas.delete(shard);
   }
 
   append(shard: ShardId, entry: LogEntry, acceptedUnder: Term = entry.term): Promise<void> {
@@ -142,8 +157,12 @@ export class SqliteLog implements Log {
   async takeStamp(stamp: StampRequest): Promise<StampAnswer> {
     const { before, rolledBack, held, replicas } = await this.#ask({ kind: "take-stamp", stamp });
     this.#stamp = Math.max(this.#stamp, held);
-    if (rolledBack) this.#replicas = replicas;
+    if (rolledBack) for (const replica of replicas) this.#found(replica);
     return { before, rolledBack };
+  }
+
+  shape(shard: ShardId): Promise<LogShape> {
+    return this.#ask({ kind: "shape", shard });
   }
 
   at(shard: ShardId, offset: Offset): Promise<Head | undefined> {
@@ -170,9 +189,14 @@ export class SqliteLog implements Log {
 
   /** Notes how a replica stands now. */
   #found(now: ReplicaLog): ReplicaLog {
-    const others = this.#replicas.filter(({ shard }) => shard !== now.shard);
-    this.#replicas = [...others, now].sort((a, b) => a.shard - b.shard);
+    this.#replicas.set(now.shard, now);
     return now;
+  }
+
+  /** One that has gone while its answer was on the way stays gone. */
+  #changed(shard: ShardId, change: Partial<ReplicaLog>): void {
+    const replica = this.#replicas.get(shard);
+    if (replica !== undefined) this.#found({ ...replica, ...change });
   }
 
   #send(): void {

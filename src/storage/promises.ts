@@ -6,19 +6,17 @@
  *
  * Every row has a CRC-32C over its record, which holds its key too. A segment's record:
  *
- *     number f64 · state u32 · closed at f64 · shards u32 · for each: shard f64, generation f64, first f64,
- *     last: term f64, offset f64, crc u32
+ *     number f64 · closed at f64 · shards u32 · for each: shard f64, generation f64, first f64,
+ *     last: term f64, offset f64, crc u32 · term ends u32 · for each: term f64, offset f64
  *
  * The stamp's record is a double (safety.md §1, check (c)).
- *
- * `adopting` is a segment whose file is complete but not yet in its place: opening the log finishes the move.
  *
  * Source: safety.md §4 and §7.
  */
 import type { Database, Statement } from "bun:sqlite";
 import type { Bytes } from "../lib/bytes.ts";
 import { crc32c } from "../lib/crc32c.ts";
-import type { Head, Offset, ShardId, Timestamp } from "../model/ids.ts";
+import type { EntryId, Head, Offset, ShardId, Timestamp } from "../model/ids.ts";
 import { decodeRecord, encodeRecord, type ReplicaRecord } from "./replica-record.ts";
 import { openSqlite } from "./sqlite.ts";
 
@@ -28,20 +26,22 @@ export interface SegmentShare {
   /** Of its last entry. */
   readonly generation: number;
   readonly first: Offset;
+  /** The last entry of each term in it, ascending; the last one is `last`. */
+  readonly termEnds: readonly EntryId[];
   readonly last: Head;
 }
 
+/** A closed segment. */
 export interface SegmentRecord {
   readonly number: number;
-  readonly state: "open" | "closed" | "adopting";
-  /** When it was closed; 0 before. */
+  /** 0 = nobody knows. */
   readonly closedAt: Timestamp;
   readonly shares: readonly SegmentShare[];
 }
 
-const STATES = ["open", "closed", "adopting"] as const;
-const SEGMENT_HEADER_BYTES = 24;
-const SHARE_BYTES = 44;
+const SEGMENT_HEADER_BYTES = 20;
+const SHARE_BYTES = 48;
+const TERM_END_BYTES = 16;
 
 /** A row that is not what was written. */
 export class RowDamage extends Error {
@@ -163,34 +163,43 @@ function decodeStamp(bytes: Bytes): number {
 }
 
 function encodeSegment(record: SegmentRecord): Bytes {
-  const bytes = new Uint8Array(SEGMENT_HEADER_BYTES + SHARE_BYTES * record.shares.length);
+  const ends = record.shares.reduce((sum, { termEnds }) => sum + termEnds.length, 0);
+  const bytes = new Uint8Array(SEGMENT_HEADER_BYTES + SHARE_BYTES * record.shares.length + TERM_END_BYTES * ends);
   const view = new DataView(bytes.buffer);
   view.setFloat64(0, record.number, true);
-  view.setUint32(8, STATES.indexOf(record.state), true);
-  view.setFloat64(12, record.closedAt, true);
-  view.setUint32(20, record.shares.length, true);
-  for (const [i, { shard, generation, first, last }] of record.shares.entries()) {
-    const at = SEGMENT_HEADER_BYTES + SHARE_BYTES * i;
+  view.setFloat64(8, record.closedAt, true);
+  view.setUint32(16, record.shares.length, true);
+  let at = SEGMENT_HEADER_BYTES;
+  for (const { shard, generation, first, termEnds, last } of record.shares) {
     for (const [k, number] of [shard, generation, first, last.term, last.offset].entries()) {
       view.setFloat64(at + 8 * k, number, true);
     }
     view.setUint32(at + 40, last.crc, true);
+    view.setUint32(at + 44, termEnds.length, true);
+    at += SHARE_BYTES;
+    for (const { term, offset } of termEnds) {
+      view.setFloat64(at, term, true);
+      view.setFloat64(at + 8, offset, true);
+      at += TERM_END_BYTES;
+    }
   }
   return bytes;
 }
 
 function decodeSegment(bytes: Bytes): SegmentRecord {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
-  const shares = Array.from({ length: view.getUint32(20, true) }, (_, i): SegmentShare => {
-    const at = SEGMENT_HEADER_BYTES + SHARE_BYTES * i;
-    const number = (k: number) => view.getFloat64(at + 8 * k, true);
-    const last = { term: number(3), offset: number(4), crc: view.getUint32(at + 40, true) };
-    return { shard: number(0), generation: number(1), first: number(2), last };
+  let at = SEGMENT_HEADER_BYTES;
+  const shares = Array.from({ length: view.getUint32(16, true) }, (): SegmentShare => {
+    const share = at;
+    const number = (k: number) => view.getFloat64(share + 8 * k, true);
+    const last = { term: number(3), offset: number(4), crc: view.getUint32(share + 40, true) };
+    at += SHARE_BYTES;
+    const termEnds = Array.from({ length: view.getUint32(share + 44, true) }, (): EntryId => {
+      const end = { term: view.getFloat64(at, true), offset: view.getFloat64(at + 8, true) };
+      at += TERM_END_BYTES;
+      return end;
+    });
+    return { shard: number(0), generation: number(1), first: number(2), termEnds, last };
   });
-  return {
-    number: view.getFloat64(0, true),
-    state: STATES[view.getUint32(8, true)]!,
-    closedAt: view.getFloat64(12, true),
-    shares,
-  };
+  return { number: view.getFloat64(0, true), closedAt: view.getFloat64(8, true), shares };
 }

@@ -15,8 +15,8 @@ import {
 } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
 import type { Damage, ReplicaLife, StampRequest, Truncation } from "../ports.ts";
-import { isEndedByWord, type LogReplica, refusalOf } from "./log-replica.ts";
-import { newRecord, type ReplicaRecord, withCut } from "./replica-record.ts";
+import { endedByWord, isFileDamage, type LogReplica, refusalOf } from "./log-replica.ts";
+import { type Cut, newRecord, type ReplicaRecord, withCut } from "./replica-record.ts";
 
 const NO_REPLICA: ReplicaId = 0n;
 
@@ -36,9 +36,16 @@ export function led({ record, head }: LogReplica, term: Term): ReplicaRecord {
   return { ...record, head, led: term };
 }
 
-/** The first reason stays. */
+/** The first reason stays, but for damage in the place of a word: nobody may adopt those entries. */
 export function ended({ record, head }: LogReplica, why: Damage): ReplicaRecord {
-  return { ...record, head, ended: record.ended ?? why };
+  const isFirst = record.ended === undefined || (isFileDamage(why) && !isFileDamage(record.ended));
+  return { ...record, head, ended: isFirst ? why : record.ended };
+}
+
+/** Up to `upTo` the state is in a checkpoint. What the log does not hold is the word of an earlier life: undefined. */
+export function released({ record, head }: LogReplica, upTo: Offset): ReplicaRecord | undefined {
+  if (isRemoved(record) || upTo <= record.released || upTo > head.offset) return undefined;
+  return { ...record, released: upTo };
 }
 
 /** Why a stamp ends ids. */
@@ -47,30 +54,39 @@ export function goneBack(held: number, { confirmedStamp }: StampRequest): string
 }
 
 // --- into the next one ------------------------------------------------------------------------------------------
+// `segment`: a number above those of all segments that are there, see Cut.
 
 /** A replica from nothing, or in the place of one that was removed: its promise goes on, its entries are dead. */
-export function created(shard: ShardId, life: ReplicaLife, former: ReplicaRecord | undefined): ReplicaRecord {
+export function created(
+  shard: ShardId,
+  life: ReplicaLife,
+  { former, segment }: { readonly former: ReplicaRecord | undefined; readonly segment: number },
+): ReplicaRecord {
   const fresh = newRecord(shard, life, 1);
   if (former === undefined) return fresh;
   if (!isRemoved(former)) throw new Refusal("RESOURCE_CONFLICT", `a replica of shard ${shard} lives here`);
-  return nextGeneration({ ...fresh, promise: former.promise, generation: former.generation }, NO_OFFSET);
+  const { promise, generation } = former;
+  return nextGeneration({ ...fresh, promise, generation }, { offset: NO_OFFSET, segment });
 }
 
 /**
  * A new id for the entries that stand: one generation takes the place of the other, so that no crash leaves the old id
  * where the new one was answered.
  */
-export function adopted({ record, head, damage }: LogReplica, life: ReplicaLife): ReplicaRecord {
+export function adopted({ record, head, damage }: LogReplica, life: ReplicaLife, segment: number): ReplicaRecord {
   const { shard } = record;
-  if (damage !== undefined && !isEndedByWord(damage)) throw refusalOf(shard, damage);
-  return nextGeneration({ ...record, ...life, head, ended: undefined }, head.offset);
+  if (damage !== undefined && isFileDamage(damage)) throw refusalOf(shard, damage);
+  return nextGeneration({ ...record, ...life, head, ended: undefined }, { offset: head.offset, segment });
 }
 
-/** What remains of a replica: no id, but the generation and the promise. */
-export function removed({ record, damage }: LogReplica): ReplicaRecord {
+/**
+ * What remains of a replica: no id, but the generation and the promise. It stays for good, since a promise goes on
+ * whenever the shard is created again: some hundred bytes for each shard that was ever here, here and in the watermark.
+ */
+export function removed({ record, damage }: LogReplica, segment: number): ReplicaRecord {
   if (damage === undefined) throw new Refusal("RESOURCE_CONFLICT", `the replica of shard ${record.shard} lives`);
   const nothing = { base: EMPTY_HEAD, head: EMPTY_HEAD, released: NO_OFFSET, replicaId: NO_REPLICA };
-  return nextGeneration({ ...record, ...nothing, ended: record.ended ?? damage }, NO_OFFSET);
+  return nextGeneration({ ...record, ...nothing, ended: endedByWord("removed") }, { offset: NO_OFFSET, segment });
 }
 
 /** Whether a record is what remains of a removed replica. */
@@ -80,7 +96,7 @@ export function isRemoved({ replicaId }: ReplicaRecord): boolean {
 
 /** Refuses a truncation that may not be. */
 export function checkTruncation({ record, head }: LogReplica, { acceptedUnder, expectedHead, to }: Truncation): void {
-  mustBePromised(record, acceptedUnder);
+  mustFollow(record, acceptedUnder);
   if (head.term !== expectedHead.term || head.offset !== expectedHead.offset) {
     const expected = `${expectedHead.term}/${expectedHead.offset}`;
     throw new Refusal("RESOURCE_CONFLICT", `the head is ${head.term}/${head.offset}, not the expected ${expected}`);
@@ -92,28 +108,39 @@ export function checkTruncation({ record, head }: LogReplica, { acceptedUnder, e
 }
 
 /** Cut off behind `kept`, an entry of the log or its base. */
-export function truncated({ record }: LogReplica, kept: Head): ReplicaRecord {
-  return nextGeneration({ ...record, head: kept }, kept.offset);
+export function truncated({ record }: LogReplica, kept: Head, segment: number): ReplicaRecord {
+  return nextGeneration({ ...record, head: kept }, { offset: kept.offset, segment });
 }
 
-export function installed({ record }: LogReplica, acceptedUnder: Term, base: Head): ReplicaRecord {
-  mustBePromised(record, acceptedUnder);
+export function installed(
+  { record }: LogReplica,
+  { acceptedUnder, base, segment }: { readonly acceptedUnder: Term; readonly base: Head; readonly segment: number },
+): ReplicaRecord {
+  mustFollow(record, acceptedUnder);
   if (base.term > acceptedUnder) {
     throw new Refusal("INVALID_TERM", `the snapshot ends with term ${base.term}, above the promised ${acceptedUnder}`);
   }
   if (base.offset < record.released) {
     throw new Refusal("FAILED_PRECONDITION", `entries up to ${record.released} are in the state already`);
   }
-  return nextGeneration({ ...record, base, head: base, released: base.offset }, NO_OFFSET);
+  return nextGeneration({ ...record, base, head: base, released: base.offset }, { offset: NO_OFFSET, segment });
 }
 
-function nextGeneration(record: ReplicaRecord, cutTo: Offset): ReplicaRecord {
+function nextGeneration(record: ReplicaRecord, cut: Omit<Cut, "generation">): ReplicaRecord {
   const generation = record.generation + 1;
-  return { ...record, generation, cuts: withCut(record.cuts, generation, cutTo) };
+  return { ...record, generation, cuts: withCut(record.cuts, { generation, ...cut }) };
 }
 
 function mustBePromised({ shard, promise }: ReplicaRecord, term: Term): void {
   if (term !== promise) throw new Refusal("INVALID_TERM", `shard ${shard} has promised term ${promise}, not ${term}`);
+}
+
+/** A leader's log is its own in the term that it leads: nobody cuts it (safety.md §3). */
+function mustFollow(record: ReplicaRecord, term: Term): void {
+  mustBePromised(record, term);
+  if (record.led === term) {
+    throw new Refusal("INVALID_STATUS", `this replica of shard ${record.shard} has led term ${term} itself`);
+  }
 }
 
 /** Whether the watermark is ahead of the promises by a generation that was begun, and by nothing else: opening finishes it. */

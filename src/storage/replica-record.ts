@@ -5,13 +5,13 @@
  *     shard f64 · replica id u64 · promise f64 · led f64 · generation f64 · minted term f64
  *     base: term f64, offset f64, crc u32 · head: term f64, offset f64, crc u32 · released f64
  *     number of cuts u32 · length of the end's reason u32
- *     for each cut: generation f64, offset f64 · the reason, JSON in UTF-8 (absent = the replica lives)
+ *     for each cut: generation f64, offset f64, segment f64 · the reason, JSON in UTF-8 (absent = the replica lives)
  *
  * **Generations.** A log entry's row names the generation in which it was appended. A generation ends when the log is
  * cut back: by truncation, by installing a snapshot, by accepted loss, or when a shard is created anew on a node that
  * held it before. A cut says where: rows of older generations above its offset are dead, wherever they lie. A later cut
  * that goes deeper makes earlier ones superfluous; one that does not leaves them in force, or what they have cut would
- * come back.
+ * come back. It is forgotten once no segment is there that may hold rows of earlier generations.
  *
  * Invariants: generations and offsets of cuts ascend; base.offset <= released unless nothing is released; base.offset <= head.offset; head.term <= promise.
  */
@@ -32,6 +32,8 @@ import type { Damage, ReplicaLife } from "../ports.ts";
 export interface Cut {
   readonly generation: number;
   readonly offset: Offset;
+  /** All rows of earlier generations lie in segments before this one. */
+  readonly segment: number;
 }
 
 export interface ReplicaRecord {
@@ -69,13 +71,19 @@ export function newRecord(shard: ShardId, { replicaId, mintedTerm }: ReplicaLife
   };
 }
 
-/** The cuts in force when generation `generation` begins behind `offset`. */
-export function withCut(cuts: readonly Cut[], generation: number, offset: Offset): Cut[] {
-  return [...cuts.filter((earlier) => earlier.offset < offset), { generation, offset }];
+/** The cuts in force once another is made. */
+export function withCut(cuts: readonly Cut[], cut: Cut): Cut[] {
+  return [...cuts.filter((earlier) => earlier.offset < cut.offset), cut];
+}
+
+/** The record without the cuts that have nothing left to cut: `oldestSegment` is the first one that is there. */
+export function withoutSpentCuts(record: ReplicaRecord, oldestSegment: number): ReplicaRecord {
+  const cuts = record.cuts.filter(({ segment }) => segment > oldestSegment);
+  return cuts.length === record.cuts.length ? record : { ...record, cuts };
 }
 
 const FIXED_BYTES = 8 * 6 + 20 + 20 + 8 + 4 + 4;
-const CUT_BYTES = 16;
+const CUT_BYTES = 24;
 
 /** Appends the record to `out` at `at`; answers where it ends. `view` looks at the same bytes. See `recordBytes`. */
 export function encodeRecord(record: ReplicaRecord): Bytes {
@@ -93,9 +101,10 @@ export function encodeRecord(record: ReplicaRecord): Bytes {
   view.setFloat64(88, record.released, true);
   view.setUint32(96, record.cuts.length, true);
   view.setUint32(100, reason.length, true);
-  for (const [i, { generation, offset }] of record.cuts.entries()) {
+  for (const [i, { generation, offset, segment }] of record.cuts.entries()) {
     view.setFloat64(FIXED_BYTES + CUT_BYTES * i, generation, true);
     view.setFloat64(FIXED_BYTES + CUT_BYTES * i + 8, offset, true);
+    view.setFloat64(FIXED_BYTES + CUT_BYTES * i + 16, segment, true);
   }
   bytes.set(reason, FIXED_BYTES + CUT_BYTES * record.cuts.length);
   return bytes;
@@ -117,6 +126,7 @@ export function decodeRecord(bytes: Bytes, start = 0): { record: ReplicaRecord; 
     cuts: Array.from({ length: cutCount }, (_, i) => ({
       generation: view.getFloat64(FIXED_BYTES + CUT_BYTES * i, true),
       offset: view.getFloat64(FIXED_BYTES + CUT_BYTES * i + 8, true),
+      segment: view.getFloat64(FIXED_BYTES + CUT_BYTES * i + 16, true),
     })),
     mintedTerm: view.getFloat64(40, true),
     base: getHead(view, 48),

@@ -10,11 +10,11 @@
  * cut off. Anywhere else it is damage, and so is anything below the watermark. Damage in the open segment, the promises
  * or the watermark ends every replica of the node; in a closed segment, those that still need its rows.
  */
-import type { Head, LogEntry, Offset, ShardId, Timestamp } from "../../src/model/ids.ts";
+import { type Head, type LogEntry, NO_TERM, type Offset, type ShardId, type Timestamp } from "../../src/model/ids.ts";
 import type { Damage } from "../../src/ports.ts";
-import { isLive, type LogReplica } from "../../src/storage/log-replica.ts";
-import { isBegun } from "../../src/storage/replica-changes.ts";
-import type { ReplicaRecord } from "../../src/storage/replica-record.ts";
+import { isFileDamage, isLive, type LogReplica, moveHead, newLogReplica } from "../../src/storage/log-replica.ts";
+import { ended, isBegun, isRemoved } from "../../src/storage/replica-changes.ts";
+import { type ReplicaRecord, withoutSpentCuts } from "../../src/storage/replica-record.ts";
 import { DiskFull, type MountedDisk, type ReadRecord } from "./disk.ts";
 
 export const PROMISES = "log/promises";
@@ -114,9 +114,14 @@ class Opening {
     segments.push(...(await this.#nextSegment(numbers)));
     for (const number of this.#closedAt.keys()) if (!numbers.includes(number)) this.#closedAt.delete(number);
     this.#compareHeads(watermark);
-    for (const replica of this.#replicas.values()) replica.damage ??= this.#nodeDamage;
+    for (const replica of this.#replicas.values()) {
+      const { ended: end } = replica.record;
+      replica.damage ??= isFileDamage(end) ? end : (this.#nodeDamage ?? end);
+      replica.record = withoutSpentCuts(replica.record, segments[0]!.number);
+    }
     await this.#store();
-    const isDamaged = this.#nodeDamage !== undefined || [...this.#replicas.values()].some(({ damage }) => damage);
+    const here = [...this.#replicas.values()].filter(({ record }) => !isRemoved(record));
+    const isDamaged = this.#nodeDamage !== undefined || here.some(({ damage }) => isFileDamage(damage));
     return { replicas: this.#replicas, segments, closedAt: this.#closedAt, isDamaged, stamp: this.#stamp };
   }
 
@@ -170,12 +175,16 @@ class Opening {
         continue;
       }
       this.#damageAll(PROMISES, `shard ${shard}`, "it is older than the watermark");
-      if (record === undefined) this.#add(known);
+      // the higher promise goes on, whatever becomes of the shard here
+      const isOlder = record === undefined || record.generation < known.generation;
+      const promise = Math.max(record?.promise ?? NO_TERM, known.promise);
+      this.#add({ ...(isOlder ? known : record), promise, led: Math.max(record?.led ?? NO_TERM, known.led) });
     }
   }
 
   #add(record: ReplicaRecord): void {
-    this.#replicas.set(record.shard, { record, head: record.base, damage: record.ended, places: [] });
+    const damage = isRemoved(record) ? record.ended : undefined;
+    this.#replicas.set(record.shard, { ...newLogReplica(record, damage), places: [] });
   }
 
   /** The records of a file up to a bad end, which is cut off; bad ones before it are damage. */
@@ -231,7 +240,7 @@ class Opening {
       };
       return;
     }
-    replica.head = at;
+    moveHead(replica, at);
     replica.places.push({ segment: segment.number, nth });
   }
 
@@ -249,10 +258,14 @@ class Opening {
   #compareHeads({ records, closed }: WatermarkContent): void {
     for (const [shard, { head, generation }] of records) {
       const replica = this.#replicas.get(shard);
-      if (replica === undefined || replica.damage !== undefined || replica.record.generation !== generation) continue;
+      if (replica === undefined || replica.record.generation !== generation) continue;
+      if (replica.damage !== undefined || isFileDamage(replica.record.ended)) continue;
       const isBelow = replica.head.offset < head.offset;
       const differs = replica.head.offset === head.offset && replica.head.crc !== head.crc;
-      if (isBelow || differs) this.#damageAll(WATERMARK, `shard ${shard}`, missing(replica.head.offset, head.offset));
+      const damage = { file: WATERMARK, where: `shard ${shard}`, what: missing(replica.head.offset, head.offset) };
+      // what an ended replica has lost is nobody else's matter
+      if ((isBelow || differs) && replica.record.ended !== undefined) replica.damage = damage;
+      else if (isBelow || differs) this.#nodeDamage ??= damage;
       if (closed && replica.head.offset > head.offset)
         this.#damageAll(WATERMARK, `shard ${shard}`, "the log went on behind its end");
     }
@@ -262,8 +275,8 @@ class Opening {
   async #store(): Promise<void> {
     const replicas: ReplicaRecord[] = [];
     for (const replica of this.#replicas.values()) {
-      const { damage, head } = replica;
-      replica.record = { ...replica.record, head, ended: replica.record.ended ?? damage };
+      const { record, head, damage } = replica;
+      replica.record = damage === undefined || isRemoved(record) ? { ...record, head } : ended(replica, damage);
       replicas.push(replica.record);
     }
     const bytes = RECORD_BYTES * (replicas.length + 1);

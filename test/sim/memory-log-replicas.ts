@@ -7,7 +7,7 @@ import type { Head, Offset, ShardId, Term } from "../../src/model/ids.ts";
 import { Refusal } from "../../src/model/refusal.ts";
 import type { ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
 import { takeStamp } from "../../src/protocol/fencing.ts";
-import { endedByWord, refusalOf, replicaLog } from "../../src/storage/log-replica.ts";
+import { changeTo, endedByWord, newLogReplica, refusalOf, replicaLog } from "../../src/storage/log-replica.ts";
 import {
   adopted,
   checkTruncation,
@@ -49,7 +49,7 @@ export interface MemoryReplicasOptions {
 export class MemoryReplicas {
   readonly #options: MemoryReplicasOptions;
   readonly #files: OpenedFiles;
-  /** As found on opening or creation, and as ended since. */
+  /** As Log.replicas shows them. */
   readonly #found: Map<ShardId, ReplicaLog>;
   #hasBallast = false;
   /** Shards whose heads the watermark does not have yet. */
@@ -68,7 +68,7 @@ export class MemoryReplicas {
   }
 
   list(): readonly ReplicaLog[] {
-    return [...this.#found.values()];
+    return [...this.#found.values()].sort((a, b) => a.shard - b.shard);
   }
 
   live(shard: ShardId): MemoryReplica {
@@ -130,6 +130,7 @@ export class MemoryReplicas {
     await this.save([record]);
     replica.record = record;
     await this.syncWatermark([replica]);
+    this.#show(replica);
     this.trace("promised", record.shard, record.promise, record.led);
   }
 
@@ -143,14 +144,14 @@ export class MemoryReplicas {
 
   async create(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
     const former = this.#files.replicas.get(shard);
-    const record = created(shard, life, former?.record);
+    const record = created(shard, life, { former: former?.record, segment: this.#nextSegment });
     if (this.#isDamaged && this.#files.segments.at(-1)!.rows > 0) await this.#roll();
     this.#isDamaged = false;
     if (former !== undefined) {
       await this.#beginGeneration(former, record);
       return this.#show(former);
     }
-    const replica: MemoryReplica = { record, head: record.head, damage: undefined, places: [] };
+    const replica: MemoryReplica = { ...newLogReplica(record), places: [] };
     await this.#change(replica, record);
     this.#files.replicas.set(shard, replica);
     return this.#show(replica);
@@ -158,7 +159,7 @@ export class MemoryReplicas {
 
   async adopt(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
     const replica = this.#here(shard);
-    const record = adopted(replica, life);
+    const record = adopted(replica, life, this.#nextSegment);
     if (this.#isDamaged && this.#files.segments.at(-1)!.rows > 0) await this.#roll();
     this.#isDamaged = false;
     await this.#beginGeneration(replica, record);
@@ -168,7 +169,7 @@ export class MemoryReplicas {
   async remove(shard: ShardId): Promise<void> {
     const replica = this.#files.replicas.get(shard);
     if (replica === undefined || isRemoved(replica.record)) return;
-    await this.#beginGeneration(replica, removed(replica));
+    await this.#beginGeneration(replica, removed(replica, this.#nextSegment));
     this.#found.delete(shard);
   }
 
@@ -177,13 +178,14 @@ export class MemoryReplicas {
     checkTruncation(replica, truncation);
     if (truncation.to === replica.head.offset) return replica.head;
     const kept = (await this.#at(replica, truncation.to))!;
-    await this.#beginGeneration(replica, truncated(replica, kept));
+    await this.#beginGeneration(replica, truncated(replica, kept, this.#nextSegment));
     return kept;
   }
 
   async install(shard: ShardId, acceptedUnder: Term, base: Head): Promise<void> {
     const replica = this.live(shard);
-    await this.#beginGeneration(replica, installed(replica, acceptedUnder, base));
+    const segment = this.#nextSegment;
+    await this.#beginGeneration(replica, installed(replica, { acceptedUnder, base, segment }));
   }
 
   async at(shard: ShardId, offset: Offset): Promise<Head | undefined> {
@@ -203,11 +205,16 @@ export class MemoryReplicas {
     this.#behind.delete(record.shard);
     await this.save([record]);
     cutSegments(this.#files.segments, replica, record);
-    replica.record = record;
-    replica.head = record.head;
+    changeTo(replica, record);
     replica.damage = record.ended;
+    if (!isRemoved(record)) this.#show(replica);
     const { shard, generation, head } = record;
     this.trace("cut", shard, generation, head.offset, head.crc);
+  }
+
+  /** Above the numbers of all that are there. */
+  get #nextSegment(): number {
+    return this.#files.segments.at(-1)!.number + 1;
   }
 
   async #roll(): Promise<void> {

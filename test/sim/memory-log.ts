@@ -18,7 +18,19 @@ import {
   WATERMARK_LAG_MS_MAX,
 } from "../../src/model/limits.ts";
 import { damageRefusal, type Reason, Refusal } from "../../src/model/refusal.ts";
-import type { Log, LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
+import type {
+  Log,
+  LogShape,
+  LogStats,
+  ReplicaLife,
+  ReplicaLog,
+  StampAnswer,
+  StampRequest,
+  Truncation,
+} from "../../src/ports.ts";
+import { changeTo, moveHead, shapeOf } from "../../src/storage/log-replica.ts";
+import { released } from "../../src/storage/replica-changes.ts";
+import { withoutSpentCuts } from "../../src/storage/replica-record.ts";
 import { entryCrc } from "../../src/wire/entry-crc.ts";
 import { DiskFull, type MountedDisk } from "./disk.ts";
 import {
@@ -144,6 +156,10 @@ export class MemoryLog implements Log {
     return this.#ask(() => this.#records.takeStamp(request));
   }
 
+  shape(shard: ShardId): Promise<LogShape> {
+    return this.#ask(async () => shapeOf(this.#records.live(shard)));
+  }
+
   at(shard: ShardId, offset: Offset): Promise<Head | undefined> {
     return this.#ask(() => this.#records.at(shard, offset));
   }
@@ -168,8 +184,7 @@ export class MemoryLog implements Log {
   release(shard: ShardId, upToInclusive: Offset): void {
     void this.#ask(async () => {
       const replica = this.#files.replicas.get(shard);
-      if (replica === undefined || upToInclusive <= replica.record.released) return;
-      replica.record = { ...replica.record, released: upToInclusive };
+      if (replica !== undefined) replica.record = released(replica, upToInclusive) ?? replica.record;
     });
   }
 
@@ -301,7 +316,7 @@ export class MemoryLog implements Log {
     await this.#options.disk.sync(segmentName(segment.number));
     for (const { shard, entry, crc } of rows) {
       const replica = this.#files.replicas.get(shard)!;
-      replica.head = { term: entry.term, offset: entry.offset, crc };
+      moveHead(replica, { term: entry.term, offset: entry.offset, crc });
       replica.places.push({ segment: segment.number, nth: segment.rows++ });
       segment.bytes += entry.value.length + ROW_OVERHEAD_BYTES;
       segment.last.set(shard, replica.head);
@@ -333,6 +348,9 @@ export class MemoryLog implements Log {
     const { number } = this.#files.segments.at(-1)!;
     await disk.write(segmentName(number + 1), []);
     await disk.syncNames();
+    // whatever was removed is gone for good now
+    const oldest = this.#files.segments[0]!.number;
+    for (const replica of this.#files.replicas.values()) replica.record = withoutSpentCuts(replica.record, oldest);
     const at = life.clock.now();
     const replicas = [...this.#files.replicas.values()].map(({ record, head }) => ({ ...record, head }));
     await this.#records.save(replicas, { number, at });
@@ -358,7 +376,7 @@ export class MemoryLog implements Log {
     await this.#records.save(records);
     for (const [nth, { replica, base }] of moved.entries()) {
       replica.places = replica.places.slice(base.offset - replica.record.base.offset);
-      replica.record = records[nth]!;
+      changeTo(replica, records[nth]!);
     }
     await this.#options.disk.remove(segmentName(oldest.number));
     segments.shift();
