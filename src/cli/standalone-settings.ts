@@ -1,33 +1,7 @@
 /** Settings of `varia standalone`: Oxia's flags and file fields, and Varia's own. */
-import {
-  CACHE_BYTES_DEFAULT,
-  MESSAGE_BYTES_DEFAULT,
-  MESSAGE_BYTES_MAX,
-  NOTIFICATION_RETENTION_MS_DEFAULT,
-  SHARDS_PER_NAMESPACE_MAX,
-} from "../model/limits.ts";
-import { LOG_LEVELS } from "../ops/logger.ts";
-import {
-  address,
-  boolean,
-  bytes,
-  durationMs,
-  integer,
-  oneOf,
-  path,
-  type Setting,
-  SettingError,
-  type Settings,
-} from "../ops/settings.ts";
-
-const MiB = 1024 * 1024;
-const HOUR_MS = 3_600_000;
-/** Below this the tables and caches are too small to work with. */
-const MEMORY_BYTES_MIN = 32 * MiB;
-
-function setting<T>(it: Setting<T>): Setting<T> {
-  return it;
-}
+import { SHARDS_PER_NAMESPACE_MAX } from "../model/limits.ts";
+import { boolean, integer, oneOf, type Settings } from "../ops/settings.ts";
+import { DATA_SETTINGS, setting } from "./data-settings.ts";
 
 export const STANDALONE_SETTINGS = {
   shards: setting({
@@ -44,118 +18,12 @@ export const STANDALONE_SETTINGS = {
     default: "hierarchical" as const,
     parse: oneOf("hierarchical", "natural"),
   }),
-  publicAddr: setting({
-    flags: "-p, --public-addr <host:port>",
-    description: "where clients connect",
-    path: "server.public.bindAddress",
-    default: { host: "0.0.0.0", port: 6648 },
-    shown: "0.0.0.0:6648",
-    parse: address,
-  }),
-  metricsAddr: setting({
-    flags: "-m, --metrics-addr <host:port>",
-    description: "HTTP port: metrics, health, status page",
-    path: "observability.metric.bindAddress",
-    default: { host: "0.0.0.0", port: 8080 },
-    shown: "0.0.0.0:8080",
-    parse: address,
-  }),
-  dataDir: setting({
-    flags: "--data-dir <dir>",
-    description: "where the key-value state is stored",
-    path: "storage.database.dir",
-    default: "./data/db",
-    parse: path,
-  }),
-  walDir: setting({
-    flags: "--wal-dir <dir>",
-    description: "where the write-ahead log is stored",
-    path: "storage.wal.dir",
-    default: "./data/wal",
-    parse: path,
-  }),
-  walSyncData: setting({
-    flags: "--wal-sync-data <bool>",
-    description: "sync the log before a write is acknowledged; without it a power cut loses acknowledged writes",
-    path: "storage.wal.sync",
-    default: true,
-    parse: boolean,
-  }),
-  walRetentionTime: setting({
-    flags: "--wal-retention-time <duration>",
-    description: "how long log entries are kept at least",
-    path: "storage.wal.retention",
-    default: HOUR_MS,
-    shown: "1h",
-    parse: durationMs,
-  }),
+  ...DATA_SETTINGS,
   notificationsEnabled: setting({
     flags: "--notifications-enabled <bool>",
     description: "keep what each write changed, for clients that follow it",
     path: "standalone.notificationsEnabled",
     default: true,
-    parse: boolean,
-  }),
-  notificationsRetentionTime: setting({
-    flags: "--notifications-retention-time <duration>",
-    description: "how long that is kept",
-    path: "storage.notification.retention",
-    default: NOTIFICATION_RETENTION_MS_DEFAULT,
-    shown: "1h",
-    parse: durationMs,
-  }),
-  memory: setting({
-    flags: "--memory <size>",
-    description: "budget of tables, caches and requests in flight",
-    path: "storage.memory",
-    default: 512 * MiB,
-    shown: "512MiB",
-    parse: (text: string) => {
-      const value = bytes(text);
-      if (value < MEMORY_BYTES_MIN)
-        throw new SettingError(`"${text}" is below the least, ${MEMORY_BYTES_MIN / MiB}MiB`);
-      return value;
-    },
-  }),
-  dbCacheSizeMb: setting<number | undefined>({
-    flags: "--db-cache-size-mb <n>",
-    description: "record cache, in MiB",
-    path: "storage.database.readCacheSizeMB",
-    default: undefined,
-    shown: `${CACHE_BYTES_DEFAULT / MiB}, scaled with --memory`,
-    parse: integer(1, 1024 * 1024),
-  }),
-  maxMessageSize: setting({
-    flags: "--max-message-size <size>",
-    description: "largest request message",
-    path: "server.public.maxMessageSize",
-    default: MESSAGE_BYTES_DEFAULT,
-    shown: "64MiB",
-    parse: (text: string) => {
-      const value = bytes(text);
-      if (value < 1024 || value > MESSAGE_BYTES_MAX) throw new SettingError(`"${text}" is not between 1KiB and 256MiB`);
-      return value;
-    },
-  }),
-  verifyOnOpen: setting({
-    flags: "--verify-on-open <bool>",
-    description: "scan stored data when it is opened, before it is served",
-    path: "storage.verifyOnOpen",
-    default: true,
-    parse: boolean,
-  }),
-  logLevel: setting({
-    flags: "-l, --log-level <level>",
-    description: "debug, info, warn or error",
-    path: "observability.log.level",
-    default: "info" as const,
-    parse: oneOf(...LOG_LEVELS),
-  }),
-  logJson: setting({
-    flags: "-j, --log-json [bool]",
-    description: "log JSON lines even on a terminal",
-    path: "observability.log.json",
-    default: false,
     parse: boolean,
   }),
 };

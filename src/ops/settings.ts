@@ -62,7 +62,7 @@ export function resolveSettings<Table extends SettingsTable>(
     const candidates: [Origin, string, string | undefined][] = [
       ["flag", `--${flagName(setting)}`, sources.flags[name]],
       ["environment", environmentName(setting), sources.environment[environmentName(setting)]],
-      ["file", setting.path, atPath(sources.file, setting.path)],
+      ["file", setting.path, scalarAt(sources.file, setting.path)],
     ];
     const given = candidates.find(([, , text]) => text !== undefined);
     origins[name] = given?.[0] ?? "default";
@@ -79,13 +79,19 @@ function parseGiven(setting: Setting<unknown>, where: string, text: string): unk
   }
 }
 
-/** The text of a scalar in a parsed YAML document; a mapping or list where a scalar belongs is an error. */
-function atPath(document: unknown, path: string): string | undefined {
+/** What stands in a parsed YAML document at a path of names with dots between them; undefined where nothing does. */
+export function atPath(document: unknown, path: string): unknown {
   let node = document;
   for (const part of path.split(".")) {
     if (node === null || typeof node !== "object") return undefined;
     node = (node as Record<string, unknown>)[part];
   }
+  return node;
+}
+
+/** The text of a scalar in a parsed YAML document; a mapping or list where a scalar belongs is an error. */
+function scalarAt(document: unknown, path: string): string | undefined {
+  const node = atPath(document, path);
   if (node === undefined || node === null) return undefined;
   if (typeof node === "object") throw new SettingError(`${path}: expected one value`);
   return String(node);
