@@ -1,4 +1,5 @@
 /** How a call over the simulated network fails, in gRPC's words, and what crosses the network of an error. */
+import { assert } from "../../src/lib/assert.ts";
 import { Refusal } from "../../src/model/refusal.ts";
 
 export type CallCode =
@@ -38,7 +39,15 @@ export function errorForCaller(error: unknown): CallError {
   return new CallError("UNKNOWN", error instanceof Error ? error.message : String(error));
 }
 
-/** A message as the other side gets it: never the same object. */
+/** A message as the other side gets it: never the same object. Plain data: what has another prototype is no message. */
 export function copyMessage(message: unknown): unknown {
-  return message instanceof Uint8Array ? message.slice() : structuredClone(message);
+  if (typeof message !== "object" || message === null) return message;
+  if (message instanceof Uint8Array) return message.slice();
+  if (Array.isArray(message)) return message.map(copyMessage);
+  if (message instanceof Map) return new Map([...message].map(([key, value]) => [key, copyMessage(value)]));
+  const prototype: unknown = Object.getPrototypeOf(message);
+  assert(prototype === Object.prototype || prototype === null, "a message is plain data", String(message));
+  const copy: Record<string, unknown> = {};
+  for (const key in message) copy[key] = copyMessage((message as Record<string, unknown>)[key]);
+  return copy;
 }

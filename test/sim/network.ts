@@ -91,7 +91,8 @@ export class Network {
   readonly random: SimRandom;
   /** May be replaced while the run goes on: `CALM` once faults are to stop. */
   rates: NetworkRates;
-  readonly #links = new Map<string, Link>();
+  /** By where they begin, then where they end. */
+  readonly #links = new Map<SimNode, Map<SimNode, Link>>();
   readonly #nodes = new Set<SimNode>();
   readonly #hosts = new Map<string, { readonly life: Life; readonly service: Service }>();
   readonly #connections = new Set<Connection>();
@@ -245,11 +246,15 @@ export class Network {
   // --- inside ---------------------------------------------------------------------------------------------------
 
   #link(from: SimNode, to: SimNode): Link {
-    const key = `${from.name}>${to.name}`;
-    let link = this.#links.get(key);
+    let links = this.#links.get(from);
+    if (links === undefined) {
+      links = new Map();
+      this.#links.set(from, links);
+    }
+    let link = links.get(to);
     if (link === undefined) {
       link = { cut: false, slowness: 1, waiting: [] };
-      this.#links.set(key, link);
+      links.set(to, link);
     }
     return link;
   }

@@ -13,6 +13,8 @@ export interface TraceOptions {
 
 export type Detail = string | number | boolean | bigint | undefined;
 
+const TEXTS_KEPT_MAX = 4_096;
+const wordOfText = new Map<string, number>();
 const asDouble = new Float64Array(1);
 const asWords = new Uint32Array(asDouble.buffer);
 
@@ -77,7 +79,14 @@ export class Trace {
   }
 
   #text(value: string): void {
-    for (let i = 0; i < value.length; i++) this.#mix(value.charCodeAt(i));
+    let word = wordOfText.get(value);
+    if (word === undefined) {
+      word = 0x811c_9dc5 | 0;
+      for (let i = 0; i < value.length; i++) word = Math.imul(word ^ value.charCodeAt(i), 0x0100_0193);
+      // most texts are the same few names; the others are not kept
+      if (wordOfText.size < TEXTS_KEPT_MAX) wordOfText.set(value, word);
+    }
+    this.#mix(word);
     this.#mix(0x1_0000 + value.length);
   }
 
