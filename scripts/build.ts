@@ -15,6 +15,7 @@ const ENTRY_POINTS = [
   "src/main.ts",
   "src/storage/log-worker.ts",
   "src/storage/key-value/flush-worker.ts",
+  "src/storage/key-value/transfer-worker.ts",
   "src/storage/key-value/verify-worker.ts",
 ];
 const TARGETS = ["linux-x64", "linux-arm64"] as const;

@@ -133,6 +133,8 @@ export const STATE_BYTES_PER_S_MIN = 1 * MiB;
 export const STATE_ITEM_BYTES_MAX = 4 * MESSAGE_BYTES_MAX;
 /** States that a node sends at once, each with a connection that pins its file; further ones wait for their turn. */
 export const STATES_SENT_MAX = 16;
+/** States that a node receives at once, some 3 MiB of memory each; further ones are refused. */
+export const STATES_RECEIVED_MAX = 64;
 /** Bytes of a page of a KV file, and of one block of records unless a single record is larger: a page holds a block and its bound. */
 export const KEY_VALUE_PAGE_BYTES = 8192;
 export const KEY_VALUE_BLOCK_BYTES_MAX = 8000;

@@ -26,6 +26,8 @@ export interface SqliteOptions {
    * each commit. Another process, and another connection of this one, gets `busy`.
    */
   readonly exclusive?: boolean;
+  /** `off`: a failed or interrupted transaction leaves the file useless. For files that are of no use before they are finished. */
+  readonly journal?: "wal" | "off";
   /** Bytes of one page; counts only when the file is created. Default 4096. */
   readonly pageBytes?: number;
   /** KiB of the connection's page cache. Default 2000, SQLite's own. */
@@ -36,7 +38,7 @@ export interface SqliteOptions {
   readonly walBytesKept?: number;
 }
 
-/** Opens a file in WAL mode with the options given. Throws SQLiteError (see `sqliteErrorKind`), or an AssertionError when a setting did not take. */
+/** Opens a file with the options given. Throws SQLiteError (see `sqliteErrorKind`), or an AssertionError when a setting did not take. */
 export function openSqlite(path: string, options: SqliteOptions): Database {
   assertSqliteVersion();
   let database: Database | undefined;
@@ -70,7 +72,7 @@ function configure(database: Database, options: SqliteOptions): void {
   if (options.exclusive) setPragma(database, "locking_mode", "exclusive");
   if (options.mode !== "read") {
     if (options.pageBytes !== undefined) database.run(`PRAGMA page_size = ${options.pageBytes}`);
-    setPragma(database, "journal_mode", "wal");
+    setPragma(database, "journal_mode", options.journal ?? "wal");
     setPragma(database, "wal_autocheckpoint", options.autocheckpointPages ?? 1000);
     setPragma(database, "journal_size_limit", options.walBytesKept ?? -1);
   }

@@ -14,7 +14,11 @@
  */
 
 /** Files beside this one, without their extension. */
-export type WorkerEntry = "log-worker" | "key-value/flush-worker" | "key-value/verify-worker";
+export type WorkerEntry =
+  | "log-worker"
+  | "key-value/flush-worker"
+  | "key-value/transfer-worker"
+  | "key-value/verify-worker";
 
 const EXECUTABLE_ROOT = /^file:\/\/\/(?:\$bunfs|[A-Z]:\/~BUN)\/root\//;
 

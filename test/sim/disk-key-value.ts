@@ -10,6 +10,7 @@
 import type { Bytes } from "../../src/lib/bytes.ts";
 import type { Offset, ShardId, Timestamp } from "../../src/model/ids.ts";
 import type { KeyOrder } from "../../src/model/keys.ts";
+import { Refusal } from "../../src/model/refusal.ts";
 import type {
   AppliedState,
   Cursor,
@@ -38,6 +39,8 @@ export interface DiskKeyValueOptions {
   readonly unflushedCommitsMax?: number;
   /** Bytes of one piece of a state that is sent: small, so that a transfer has many steps. Default 1 KiB. */
   readonly pieceBytesMax?: number;
+  /** Told up to where the state is in a synced checkpoint. */
+  readonly released?: (upToInclusive: Offset) => void;
 }
 
 /** How long a flush that found the disk full waits before it tries again. */
@@ -72,6 +75,7 @@ export class DiskKeyValue implements KeyValue {
     this.#state = new ModelKeyValue(options.order, from);
     this.#flushed = this.#state.applied.offset;
     this.damage = damage;
+    if (from !== undefined) options.released?.(this.#flushed);
   }
 
   // --- what lies in memory --------------------------------------------------------------------------------------------
@@ -93,18 +97,22 @@ export class DiskKeyValue implements KeyValue {
   }
 
   get(key: Bytes): Bytes | undefined {
+    this.#checkOpen();
     return this.#state.get(key);
   }
 
   put(key: Bytes, row: Bytes): void {
+    this.#checkOpen();
     this.#state.put(key, row);
   }
 
   putNew(key: Bytes, row: Bytes): void {
+    this.#checkOpen();
     this.#state.putNew(key, row);
   }
 
   delete(key: Bytes): boolean {
+    this.#checkOpen();
     return this.#state.delete(key);
   }
 
@@ -117,14 +125,47 @@ export class DiskKeyValue implements KeyValue {
   }
 
   cursor(range: KeyRange): Cursor {
+    this.#checkOpen();
     return this.#state.cursor(range);
   }
 
-  snapshot(): Promise<KeyValueSnapshot> {
-    return this.#state.snapshot();
+  async snapshot(): Promise<KeyValueSnapshot> {
+    this.#checkOpen();
+    const { applied, cursor, get, release } = await this.#state.snapshot();
+    return {
+      applied,
+      cursor: (range) => this.#checked(cursor(range)),
+      get: (key) => {
+        this.#checkOpen();
+        return get(key);
+      },
+      release,
+    };
+  }
+
+  /** A cursor of a snapshot: it moves as long as the state stands. */
+  #checked(cursor: Cursor): Cursor {
+    const check = () => this.#checkOpen();
+    return {
+      next() {
+        check();
+        return cursor.next();
+      },
+      get key() {
+        return cursor.key;
+      },
+      get row() {
+        return cursor.row;
+      },
+      appendRecords(target, recordsMax, bytesMax) {
+        check();
+        return cursor.appendRecords(target, recordsMax, bytesMax);
+      },
+    };
   }
 
   notifications(after: Offset): readonly NotificationEntries[] {
+    this.#checkOpen();
     return this.#state.notifications(after);
   }
 
@@ -133,12 +174,13 @@ export class DiskKeyValue implements KeyValue {
   }
 
   async send(): Promise<StateSender> {
+    this.#checkOpen();
     const state = this.#state.capture();
     const { order, pieceBytesMax = 1024, life } = this.#options;
     const pieces = pieceWriter(order, state, pieceBytesMax);
     const sender = new PacedSender(
       headOf(order, state).state,
-      { next: async () => pieces.next(), close: () => this.#senders.delete(sender) },
+      { next: async () => pieces.next(), close: async () => void this.#senders.delete(sender) },
       life.clock,
     );
     this.#senders.add(sender);
@@ -153,6 +195,7 @@ export class DiskKeyValue implements KeyValue {
   }
 
   commit(state: AppliedState, notifications?: Pick<NotificationEntries, "timestamp" | "entries">): void {
+    this.#checkOpen();
     this.#state.commit(state, notifications);
     this.#unflushedCommits++;
     if (this.#unflushedCommits >= (this.#options.flushCommits ?? 64)) void this.#flushOnce();
@@ -171,8 +214,27 @@ export class DiskKeyValue implements KeyValue {
   /** A full disk does not hold up the end: what was not flushed is applied from the log again. */
   async close(): Promise<void> {
     while (this.#flushed < this.applied.offset && !this.full && this.damage === undefined) await this.#flushOnce();
+    this.#end();
+  }
+
+  /** Whether it serves no more: it was closed, or another state stands in its place. */
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
+  /** Another state takes its place, or none: what is not flushed is dropped, and nothing is written any more once it resolves. */
+  async abandon(): Promise<void> {
+    this.#end();
+    await this.#flushing;
+  }
+
+  #end(): void {
     this.#closed = true;
     for (const sender of [...this.#senders]) sender.cut();
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new Refusal("ABORTED", "the shard's state was closed or replaced");
   }
 
   /** One flush at a time: of what is committed when it starts. */
@@ -184,6 +246,7 @@ export class DiskKeyValue implements KeyValue {
   }
 
   async #write(): Promise<void> {
+    if (this.#closed) return;
     const { disk, shard } = this.#options;
     const captured = this.#state.capture();
     if (captured.applied.offset === this.#flushed || this.damage !== undefined) return;
@@ -198,13 +261,14 @@ export class DiskKeyValue implements KeyValue {
     }
     this.full = false;
     this.#flushed = captured.applied.offset;
+    if (!this.#closed) this.#options.released?.(this.#flushed);
     this.#unflushedCommits -= commits;
     const { name, node } = this.#options.life;
     node.scheduler.trace.event(node.scheduler.nowMs, name, "flushed", shard, this.#flushed, captured.rows.length);
   }
 }
 
-function bytesOf({ rows, notifications }: ModelState): number {
+export function bytesOf({ rows, notifications }: ModelState): number {
   let bytes = 64;
   for (const { key, row } of rows) bytes += key.length + row.length;
   for (const { entries } of notifications) bytes += entries.length;

@@ -312,6 +312,17 @@ export class MountedDisk {
     await this.syncNames();
   }
 
+  /** Renames a file over another, durably. A crash leaves the old file or the new one there, and in between the new one under both names. */
+  async rename(from: string, to: string): Promise<void> {
+    if (this.#disk.fails(this.#life, "write")) return never();
+    const file = this.#disk.file(from);
+    assert(file !== undefined, "a file to rename", from);
+    this.#disk.put(to, file);
+    await this.syncNames();
+    this.#disk.remove(from);
+    await this.syncNames();
+  }
+
   /** Writes a file's records once more, as reading and rewriting them would: what only the page cache holds is to be synced again. */
   async rewrite(name: string): Promise<void> {
     if (this.#disk.fails(this.#life, "write")) return never();

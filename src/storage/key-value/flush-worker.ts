@@ -1,13 +1,14 @@
 /** The thread that writes the KV files: answers one request after the other with flush.ts. */
 
-import type { Offset, Timestamp } from "../../model/ids.ts";
+import type { EntryId, Offset, Timestamp } from "../../model/ids.ts";
 import type { KeySorting } from "../../model/keys.ts";
 import { Refusal } from "../../model/refusal.ts";
-import { explainError, type SqliteErrorKind, sqliteErrorKind } from "../sqlite.ts";
+import { explainError, sqliteErrorKind } from "../sqlite.ts";
 import { type Flushed, Flusher, type Opened } from "./flush.ts";
 import type { NotificationRun } from "./notification-tail.ts";
 import type { StoredState } from "./stored-state.ts";
 import type { SharedTable } from "./table.ts";
+import type { WorkerReply } from "./worker-calls.ts";
 
 export type FlushRequest =
   | { readonly kind: "open"; readonly path: string; readonly sorting: KeySorting; readonly verifyBytesMax: number }
@@ -21,6 +22,8 @@ export type FlushRequest =
   | { readonly kind: "trim-notifications"; readonly path: string; readonly before: Timestamp }
   | { readonly kind: "checkpoint"; readonly path: string }
   | { readonly kind: "close"; readonly path: string }
+  | { readonly kind: "settle"; readonly path: string; readonly sorting: KeySorting; readonly base: EntryId }
+  | { readonly kind: "replace"; readonly path: string; readonly sorting: KeySorting }
   | { readonly kind: "remove"; readonly path: string }
   | { readonly kind: "restart"; readonly path: string }
   | { readonly kind: "salvage"; readonly path: string }
@@ -32,16 +35,13 @@ export interface FlushAnswers {
   "trim-notifications": Offset | undefined;
   checkpoint: boolean;
   close: undefined;
+  settle: undefined;
+  replace: Opened;
   remove: undefined;
   restart: Opened;
   salvage: Opened;
   stop: undefined;
 }
-
-/** What crosses back: the answer, or what failed in plain words. */
-export type FlushReply =
-  | { readonly id: number; readonly ok: true; readonly answer: FlushAnswers[keyof FlushAnswers] }
-  | { readonly id: number; readonly ok: false; readonly error: string; readonly errorKind: SqliteErrorKind };
 
 declare const self: Worker;
 
@@ -49,7 +49,7 @@ const flusher = new Flusher();
 
 self.onmessage = ({ data }: MessageEvent<{ readonly id: number; readonly request: FlushRequest }>): void => {
   const { id, request } = data;
-  let reply: FlushReply;
+  let reply: WorkerReply;
   try {
     reply = { id, ok: true, answer: answer(request) };
   } catch (error) {
@@ -71,6 +71,10 @@ function answer(request: FlushRequest): FlushAnswers[keyof FlushAnswers] {
       return flusher.checkpoint(request.path);
     case "close":
       return void flusher.close(request.path);
+    case "settle":
+      return void flusher.settle(request.path, request.sorting, request.base);
+    case "replace":
+      return flusher.replace(request.path, request.sorting);
     case "remove":
       return void flusher.remove(request.path);
     case "restart":

@@ -12,7 +12,7 @@
 import type { Database } from "bun:sqlite";
 import { existsSync, statSync } from "node:fs";
 import { assert } from "../../lib/assert.ts";
-import { NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
+import { type EntryId, NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
 import { type KeySorting, keyOrder } from "../../model/keys.ts";
 import {
   FLUSH_SYNC_BYTES,
@@ -35,6 +35,7 @@ import {
 } from "./notification-store.ts";
 import type { NotificationRun } from "./notification-tail.ts";
 import { addToHash, type RecordHash } from "./record-hash.ts";
+import { receivedEndsWith, removeLeftovers, removeState, replaceByReceived } from "./state-files.ts";
 import { readState, STATE_SCHEMA, type StoredState, writeState } from "./stored-state.ts";
 import { type SharedTable, Table } from "./table.ts";
 import { blocks, readableRecords, scan } from "./verify.ts";
@@ -152,6 +153,7 @@ export class Flusher {
   #discard(path: string): void {
     const writer = this.#writers.get(path);
     this.#writers.delete(path);
+    writer?.merger.finalize();
     writer?.database.close();
   }
 
@@ -159,10 +161,44 @@ export class Flusher {
     for (const path of [...this.#writers.keys()]) this.close(path);
   }
 
-  /** Removes a file with all that belongs to it. */
+  /**
+   * Before a state is opened: a received one that ends with `base`, where the log begins, takes its place if it is behind
+   * that; whatever else a transfer has left is removed.
+   */
+  settle(path: string, sorting: KeySorting, base: EntryId): void {
+    this.#sorting.set(path, sorting);
+    if (receivedEndsWith(path, base) && this.#appliedOffset(path) < base.offset) this.#replace(path);
+    removeLeftovers(path);
+  }
+
+  /** The received state takes the place of the one that stands, which nobody reads any more, and is opened. */
+  replace(path: string, sorting: KeySorting): Opened {
+    this.#sorting.set(path, sorting);
+    this.#replace(path);
+    return this.open(path, sorting, 0);
+  }
+
+  #replace(path: string): void {
+    this.#discard(path);
+    replaceByReceived(path);
+  }
+
+  /** How far a state has come; that of one that cannot be read counts for nothing. */
+  #appliedOffset(path: string): Offset {
+    if (!existsSync(path)) return NO_OFFSET;
+    try {
+      return readState(this.#writer(path).database)?.applied.offset ?? NO_OFFSET;
+    } catch (error) {
+      const kind = sqliteErrorKind(error);
+      if (kind === "io" || kind === "full") throw error;
+      return NO_OFFSET;
+    }
+  }
+
+  /** Removes a state with all that belongs to it. */
   remove(path: string): void {
-    this.close(path);
-    removeSqlite(path);
+    this.#discard(path);
+    removeState(path);
   }
 
   /** Sets a damaged file aside as `<path>.damaged` and begins with an empty one. */

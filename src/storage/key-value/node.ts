@@ -8,29 +8,32 @@
 
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
-import type { Offset, Timestamp } from "../../model/ids.ts";
-import type { KeyOrder } from "../../model/keys.ts";
+import { assert } from "../../lib/assert.ts";
+import type { EntryId, Offset, Timestamp } from "../../model/ids.ts";
+import type { KeyOrder, KeySorting } from "../../model/keys.ts";
 import {
   FLUSH_RETRY_MS,
   KEY_VALUE_FILES_OPEN_MAX,
   SCAN_BEFORE_SERVING_BYTES_MAX,
   SHARD_TABLE_BYTES_MAX,
-  SNAPSHOT_IDLE_MS_MAX,
-  SNAPSHOT_READERS_MAX,
 } from "../../model/limits.ts";
+import { Refusal } from "../../model/refusal.ts";
 import type { Clock, Damage, Logger } from "../../ports.ts";
-import type { SqliteErrorKind } from "../sqlite.ts";
-import { startWorker } from "../start-worker.ts";
+import { syncDirectory } from "../files.ts";
 import { BackgroundScan } from "./background-scan.ts";
 import { ChunkPool } from "./chunk-pool.ts";
-import type { FlushAnswers, FlushReply, FlushRequest } from "./flush-worker.ts";
+import type { Opened } from "./flush.ts";
+import type { FlushAnswers, FlushRequest } from "./flush-worker.ts";
 import { IdleShards } from "./idle-shards.ts";
-import { KeyValueReader } from "./reader.ts";
+import type { KeyValueReader } from "./reader.ts";
+import { Readers } from "./readers.ts";
 import { SqliteKeyValue, type StateHost } from "./shard-state.ts";
-import { StateReading } from "./state-reading.ts";
+import type { Writing } from "./state-receiver.ts";
 import { PacedSender } from "./state-sender.ts";
 import { EMPTY_STATE } from "./stored-state.ts";
 import { Table } from "./table.ts";
+import { type Reading, Transfers } from "./transfers.ts";
+import { WorkerCalls, type WorkerError } from "./worker-calls.ts";
 
 export interface KeyValueNodeOptions {
   readonly tableBytesMax: number;
@@ -57,21 +60,6 @@ export interface KeyValueStats {
 
 /** A read-through generation holds at least this much before the next one begins. */
 const READ_THROUGH_BYTES_MIN = 256 * 1024;
-/** Page cache of a connection that scans: it wants each block once, and the inner pages on the way there again and again. */
-const SNAPSHOT_CACHE_BYTES = 256 * 1024;
-/** Snapshot connections kept open for the next snapshot. */
-const IDLE_READERS_MAX = 8;
-
-/** A failed request to the Worker. */
-class FlushError extends Error {
-  readonly kind: SqliteErrorKind;
-
-  constructor(message: string, kind: SqliteErrorKind) {
-    super(message);
-    this.kind = kind;
-  }
-}
-
 export class KeyValueNode implements StateHost {
   readonly pool = new ChunkPool();
   readonly clock: Clock;
@@ -85,16 +73,11 @@ export class KeyValueNode implements StateHost {
     fileBytes: 0,
   };
   readonly #options: KeyValueNodeOptions;
-  readonly #worker: Worker;
-  readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
-  #nextId = 0;
+  readonly #worker: WorkerCalls<FlushRequest, FlushAnswers>;
+  readonly #transfers: Transfers;
   readonly #fileBytes = new Map<string, number>();
   readonly #shards = new Map<string, SqliteKeyValue>();
-  /** Point readers, the least recently used first. */
-  readonly #readers = new Map<string, KeyValueReader>();
-  #snapshotReaders = 0;
-  #idleReaders: KeyValueReader[] = [];
-  readonly #readerWaiters: (() => void)[] = [];
+  readonly #readers: Readers;
   /** Oldest first. */
   #generations: { readonly shard: SqliteKeyValue; readonly table: Table }[] = [];
   #cacheBytes = 0;
@@ -117,9 +100,13 @@ export class KeyValueNode implements StateHost {
     this.clock = options.clock;
     this.#scans = new BackgroundScan(options.onFault);
     this.#scanBytesMax = options.scanBeforeServingBytesMax ?? SCAN_BEFORE_SERVING_BYTES_MAX;
-    this.#worker = startWorker("key-value/flush-worker");
-    this.#worker.onmessage = ({ data }: MessageEvent<FlushReply>) => this.#answered(data);
-    this.#worker.onerror = ({ message }) => options.onFault(new Error(`the flush Worker failed: ${message}`));
+    this.#worker = new WorkerCalls("key-value/flush-worker", options.onFault);
+    this.#transfers = new Transfers(options.onFault);
+    this.#readers = new Readers(
+      options.clock,
+      () => this.#readerCacheBytes(),
+      () => [...this.#shards.values()].flatMap((shard) => [...shard.snapshots]),
+    );
     this.#idle = new IdleShards(options.clock, this.#shards, (shard) => {
       if (!this.#flushes.has(shard) && shard.damage === undefined) void this.#flush(shard);
     });
@@ -135,35 +122,46 @@ export class KeyValueNode implements StateHost {
   }
 
   /**
-   * Opens one shard's file, or creates it. With `verify` every record is checked: first, or in a large file afterwards. Damage is an answer; a file whose
-   * device fails is a fault. `onDamage` says what becomes of a damaged file: it is set aside as `<path>.damaged`, and
-   * `restart` begins with an empty one, to be filled by replaying the whole log, while `salvage` keeps every readable row.
+   * Opens one shard's file, or creates it. With `base`, where the shard's log begins, what a transfer has left is settled
+   * first (state-files.ts). With `verify` every record is checked: first, or in a large file afterwards. Damage is an
+   * answer; a file whose device fails is a fault. `onDamage` says what becomes of a damaged file: it is set aside as
+   * `<path>.damaged`, and `restart` begins with an empty one, to be filled by replaying the whole log, while `salvage`
+   * keeps every readable row.
    */
   async open(options: {
     readonly path: string;
     readonly order: KeyOrder;
     readonly verify: boolean;
     readonly onDamage: "refuse" | "restart" | "salvage";
+    readonly base?: EntryId;
   }): Promise<{ readonly keyValue: SqliteKeyValue } | { readonly damage: Damage }> {
-    const { path, order, verify, onDamage } = options;
-    mkdirSync(dirname(path), { recursive: true });
+    const { path, order, verify, onDamage, base } = options;
+    const { sorting } = order;
+    assert(!this.#shards.has(path), "a state was opened twice", path);
+    makeDirectory(dirname(path));
+    if (base !== undefined) await this.#worker.ask({ kind: "settle", path, sorting, base });
     const verifyBytesMax = verify ? this.#scanBytesMax : 0;
-    let opened = await this.#ask({ kind: "open", path, sorting: order.sorting, verifyBytesMax });
+    let opened = await this.#worker.ask({ kind: "open", path, sorting, verifyBytesMax });
     if (opened.damage !== undefined && onDamage !== "refuse") {
-      opened = await this.#ask({ kind: onDamage, path });
+      opened = await this.#worker.ask({ kind: onDamage, path });
     }
     if (opened.damage !== undefined) {
-      await this.#ask({ kind: "close", path });
+      await this.#worker.ask({ kind: "close", path });
       return { damage: opened.damage };
     }
-    const keyValue = new SqliteKeyValue(this, path, order, opened.state ?? EMPTY_STATE, opened.trimmed);
-    this.#shards.set(path, keyValue);
-    this.#sized(path, opened.bytes);
+    const keyValue = this.#opened(path, order, opened);
     if (verify && !opened.verified) this.#scanLater(keyValue, opened.bytes);
-    if (opened.state !== undefined && (await this.#ask({ kind: "checkpoint", path }))) {
+    if (opened.state !== undefined && (await this.#worker.ask({ kind: "checkpoint", path }))) {
       this.onDurable(path, opened.state.applied.offset);
     }
     return { keyValue };
+  }
+
+  #opened(path: string, order: KeyOrder, { state, trimmed, bytes }: Opened): SqliteKeyValue {
+    const keyValue = new SqliteKeyValue(this, path, order, state ?? EMPTY_STATE, trimmed);
+    this.#shards.set(path, keyValue);
+    this.#sized(path, bytes);
+    return keyValue;
   }
 
   /** Bytes of files that serve and are not proved whole yet. */
@@ -174,6 +172,7 @@ export class KeyValueNode implements StateHost {
   #scanLater(shard: SqliteKeyValue, bytes: number): void {
     const { path, order } = shard;
     const onDamage = (damage: Damage): void => {
+      if (shard.isClosed) return;
       shard.damage = damage;
       const fields = { component: "key-value", file: damage.file, where: damage.where };
       this.#options.logger.error(fields, `shard is damaged and refuses to serve: ${damage.what}`);
@@ -187,7 +186,8 @@ export class KeyValueNode implements StateHost {
     this.#idle.stop();
     this.#scans.stop();
     await Promise.all([...this.#shards.values()].map((shard) => shard.close()));
-    await this.#ask({ kind: "stop" });
+    this.#transfers.stop();
+    await this.#worker.ask({ kind: "stop" });
     this.#worker.terminate();
   }
 
@@ -210,6 +210,11 @@ export class KeyValueNode implements StateHost {
     // with nothing on its way to the disk nobody would make any
     if (this.#flushes.size === 0) this.#flushLargest();
     if (this.#flushes.size === 0) return undefined;
+    return this.#roomMade();
+  }
+
+  /** Resolves when a flush has ended, or has found no space. */
+  #roomMade(): Promise<void> {
     this.#room ??= new Promise((resolve) => this.#roomWaiters.push(resolve));
     return this.#room;
   }
@@ -218,7 +223,7 @@ export class KeyValueNode implements StateHost {
   async flushNow(shard: SqliteKeyValue): Promise<void> {
     const wanted = shard.applied.offset;
     // without space the state stays in the log, which a start replays
-    const givenUp = () => (this.#closing && this.full) || shard.damage !== undefined;
+    const givenUp = () => (this.#closing && this.full) || shard.damage !== undefined || shard.isClosed;
     while (shard.flushedOffset < wanted && !givenUp()) await (this.#flushes.get(shard) ?? this.#flush(shard));
     for (let attempt = 0; shard.durableOffset < wanted && !givenUp(); attempt++) {
       if (await this.#checkpoint(shard)) this.#durable(shard, shard.flushedOffset);
@@ -229,9 +234,9 @@ export class KeyValueNode implements StateHost {
   /** Whether all that was flushed is in a synced checkpoint afterwards: not without space, nor where the file is damaged. */
   async #checkpoint(shard: SqliteKeyValue): Promise<boolean> {
     try {
-      return await this.#ask({ kind: "checkpoint", path: shard.path });
+      return await this.#worker.ask({ kind: "checkpoint", path: shard.path });
     } catch (error) {
-      const { kind, message } = error as FlushError;
+      const { kind, message } = error as WorkerError;
       if (kind === "corrupt") shard.damage = { file: shard.path, where: "byte 0", what: message };
       else if (kind === "full") this.full = true;
       else this.#options.onFault(error as Error);
@@ -246,13 +251,13 @@ export class KeyValueNode implements StateHost {
   async trimNotifications(shard: SqliteKeyValue, before: Timestamp): Promise<Offset | undefined> {
     let last: Offset | undefined;
     try {
-      while (!this.#closing) {
-        const removed = await this.#ask({ kind: "trim-notifications", path: shard.path, before });
+      while (!this.#closing && !shard.isClosed) {
+        const removed = await this.#worker.ask({ kind: "trim-notifications", path: shard.path, before });
         if (removed === undefined) break;
         last = removed;
       }
     } catch (error) {
-      const { kind, message } = error as FlushError;
+      const { kind, message } = error as WorkerError;
       if (kind === "corrupt") shard.damage = { file: shard.path, where: "byte 0", what: message };
       else if (kind !== "full") this.#options.onFault(error as Error);
     }
@@ -291,7 +296,13 @@ export class KeyValueNode implements StateHost {
     this.#frozenBytes += held;
     for (let attempt = 0; ; attempt++) {
       try {
-        const done = await this.#ask({ kind: "flush", path: shard.path, table: table.share(), state, notifications });
+        const done = await this.#worker.ask({
+          kind: "flush",
+          path: shard.path,
+          table: table.share(),
+          state,
+          notifications,
+        });
         this.stats.flushes++;
         this.stats.flushedRows += done.rows;
         this.stats.flushedBytes += done.bytes;
@@ -301,7 +312,7 @@ export class KeyValueNode implements StateHost {
         if (done.durable) this.#durable(shard, state.applied.offset);
         break;
       } catch (error) {
-        const { kind, message } = error as FlushError;
+        const { kind, message } = error as WorkerError;
         if (kind === "corrupt") {
           shard.damage = { file: shard.path, where: "byte 0", what: message };
           this.#flushEnded(shard, held);
@@ -314,6 +325,7 @@ export class KeyValueNode implements StateHost {
         this.full = true;
         this.#makeRoom();
         if (this.#closing) return;
+        if (shard.isClosed) break;
         if (attempt === 0) {
           this.#options.logger.warn({ component: "key-value", err: error }, "no space to flush: writes are refused");
         }
@@ -342,6 +354,7 @@ export class KeyValueNode implements StateHost {
   }
 
   #durable(shard: SqliteKeyValue, offset: Offset): void {
+    if (shard.isClosed) return;
     shard.durableOffset = offset;
     this.onDurable(shard.path, offset);
   }
@@ -350,12 +363,55 @@ export class KeyValueNode implements StateHost {
     return new Promise((resolve) => this.clock.after(ms, resolve));
   }
 
-  /** Flushes, then begins to send what is in the shard's file. */
+  // --- states that come and go ----------------------------------------------------------------------------------
+
+  /** Flushes, unless the disk is full, then begins to send what is in the shard's file. */
   async send(shard: SqliteKeyValue): Promise<PacedSender> {
-    await this.flushNow(shard);
-    const reading = new StateReading(shard.path, shard.order.sorting);
-    const source = { next: async () => reading.next(), close: () => reading.close() };
+    const wanted = shard.applied.offset;
+    while (shard.flushedOffset < wanted && !this.full && shard.damage === undefined && !shard.isClosed) {
+      await Promise.race([this.#flushes.get(shard) ?? this.#flush(shard), this.#roomMade()]);
+    }
+    const reading = await noticing(shard, this.#transfers.read(shard.path, shard.order.sorting));
+    const source: Reading = { ...reading, next: () => noticing(shard, reading.next()) };
     return new PacedSender(reading.head.state, source, this.clock);
+  }
+
+  /** Begins to write another server's state beside the one at `path`. */
+  receive(path: string, sorting: KeySorting): Promise<Writing> {
+    makeDirectory(dirname(path));
+    return this.#transfers.write(path, sorting);
+  }
+
+  /** What was received takes the place of what stands, which is abandoned if it is open. */
+  async replace(path: string, order: KeyOrder): Promise<SqliteKeyValue> {
+    await this.#shards.get(path)?.abandon();
+    const opened = await this.#changing({ kind: "replace", path, sorting: order.sorting });
+    const keyValue = this.#opened(path, order, opened);
+    this.#durable(keyValue, keyValue.applied.offset);
+    return keyValue;
+  }
+
+  /** Removes a state and all that belongs to it, open or not. */
+  async remove(path: string): Promise<void> {
+    await this.#shards.get(path)?.abandon();
+    await this.#changing({ kind: "remove", path });
+    this.#sized(path, 0);
+    this.#fileBytes.delete(path);
+  }
+
+  /** A step after which nothing else can be told: a failure ends the process, and the next start goes on from the files. */
+  async #changing<Asked extends FlushRequest>(request: Asked): Promise<FlushAnswers[Asked["kind"]]> {
+    try {
+      return await this.#worker.ask(request);
+    } catch (error) {
+      this.#options.onFault(error as Error);
+      return new Promise(() => {});
+    }
+  }
+
+  /** Resolves when no flush of the shard is under way. */
+  async settled(shard: SqliteKeyValue): Promise<void> {
+    await this.#flushes.get(shard);
   }
 
   // --- cache ----------------------------------------------------------------------------------------------------
@@ -388,66 +444,23 @@ export class KeyValueNode implements StateHost {
 
   // --- readers --------------------------------------------------------------------------------------------------
 
-  /** The connection for point reads and for cursors over the current state. */
   reader(path: string): KeyValueReader {
-    let reader = this.#readers.get(path);
-    if (reader === undefined) {
-      if (this.#readers.size >= KEY_VALUE_FILES_OPEN_MAX) {
-        const [oldest, connection] = this.#readers.entries().next().value!;
-        this.#readers.delete(oldest);
-        connection.close();
-      }
-      reader = new KeyValueReader(path, { cacheBytes: this.#readerCacheBytes() });
-    } else {
-      this.#readers.delete(path);
-    }
-    this.#readers.set(path, reader);
-    return reader;
+    return this.#readers.of(path);
   }
 
-  /**
-   * A connection that one snapshot has to itself. While too many are out, it waits for the next that comes back; the
-   * one whose reader has stalled for longest, past SNAPSHOT_IDLE_MS_MAX, is cut.
-   */
-  async snapshotReader(path: string): Promise<KeyValueReader> {
-    while (this.#snapshotReaders >= SNAPSHOT_READERS_MAX) {
-      const back = new Promise<void>((resolve) => this.#readerWaiters.push(resolve));
-      const cancel = this.clock.after(this.#cutStalled() ? 0 : SNAPSHOT_IDLE_MS_MAX, () => this.#cutStalled());
-      await back;
-      cancel();
-    }
-    const at = this.#idleReaders.findIndex((reader) => reader.path === path);
-    const reader =
-      at < 0 ? new KeyValueReader(path, { cacheBytes: SNAPSHOT_CACHE_BYTES }) : this.#idleReaders.splice(at, 1)[0]!;
-    this.#snapshotReaders++;
-    return reader;
+  snapshotReader(path: string): Promise<KeyValueReader> {
+    return this.#readers.take(path);
   }
 
-  /** A reader that could not be pinned: it is closed, and its place is free. */
   discardSnapshotReader(reader: KeyValueReader): void {
-    this.#snapshotReaders--;
-    reader.close();
-    this.#readerWaiters.shift()?.();
-  }
-
-  /** Cuts the snapshot that was read from least recently, if that is long ago. */
-  #cutStalled(): boolean {
-    const open = [...this.#shards.values()].flatMap((shard) => [...shard.snapshots]);
-    const stalest = open.toSorted((a, b) => a.usedAt - b.usedAt)[0];
-    if (stalest === undefined || this.clock.monotonicMs() - stalest.usedAt < SNAPSHOT_IDLE_MS_MAX) return false;
-    stalest.cut();
-    return true;
+    this.#readers.discard(reader);
   }
 
   returnSnapshotReader(reader: KeyValueReader): void {
-    reader.unpin();
-    this.#snapshotReaders--;
-    this.#idleReaders.push(reader);
-    if (this.#idleReaders.length > IDLE_READERS_MAX) this.#idleReaders.shift()!.close();
-    this.#readerWaiters.shift()?.();
+    this.#readers.giveBack(reader);
   }
 
-  /** A shard has flushed and closes: its connections go. */
+  /** A shard closes, and no flush of it is under way: its connections go. */
   async closed(shard: SqliteKeyValue): Promise<void> {
     this.#shards.delete(shard.path);
     this.#scans.forget(shard.path);
@@ -455,33 +468,29 @@ export class KeyValueNode implements StateHost {
     for (const { table } of this.#generations.filter((generation) => generation.shard === shard))
       this.#cacheBytes -= table.bytes;
     this.#generations = this.#generations.filter((generation) => generation.shard !== shard);
-    this.#readers.get(shard.path)?.close();
-    this.#readers.delete(shard.path);
-    for (const reader of this.#idleReaders.filter(({ path }) => path === shard.path)) reader.close();
-    this.#idleReaders = this.#idleReaders.filter(({ path }) => path !== shard.path);
-    await this.#ask({ kind: "close", path: shard.path });
+    this.#readers.close(shard.path);
+    await this.#worker.ask({ kind: "close", path: shard.path });
   }
 
   #readerCacheBytes(): number {
     return this.#options.sqliteCacheBytesMax / (2 * Math.max(1, Math.min(this.#shards.size, KEY_VALUE_FILES_OPEN_MAX)));
   }
+}
 
-  // --- the Worker -----------------------------------------------------------------------------------------------
+/** Makes a directory whose name is durable. */
+function makeDirectory(directory: string): void {
+  const first = mkdirSync(directory, { recursive: true });
+  if (first !== undefined) syncDirectory(dirname(first));
+}
 
-  #ask<Kind extends FlushRequest["kind"]>(
-    request: FlushRequest & { readonly kind: Kind },
-  ): Promise<FlushAnswers[Kind]> {
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, request });
-    });
-  }
-
-  #answered(reply: FlushReply): void {
-    const waiting = this.#waiting.get(reply.id);
-    this.#waiting.delete(reply.id);
-    if (reply.ok) waiting?.resolve(reply.answer as never);
-    else waiting?.reject(new FlushError(reply.error, reply.errorKind));
+/** A state that proves damaged while it is read must not be served any more. */
+async function noticing<T>(shard: SqliteKeyValue, reading: Promise<T>): Promise<T> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (error instanceof Refusal && error.reason === "DATA_LOSS" && !shard.isClosed) {
+      shard.damage ??= { file: shard.path, where: "byte 0", what: error.message };
+    }
+    throw error;
   }
 }

@@ -62,18 +62,26 @@ export function writeTrimmed(database: Database, offset: Offset): void {
 
 /** Appends a run, within the caller's transaction. Returns the bytes written. */
 export function appendNotifications(database: Database, run: NotificationRun): number {
-  const insert = database.query("INSERT OR REPLACE INTO notification VALUES(?1, ?2, ?3, ?4, ?5)");
   let { before } = run;
   let at = 0;
   for (let index = 0; index < run.offsets.length; index++) {
     const offset = run.offsets[index]!;
-    const timestamp = run.timestamps[index]!;
     const entries = run.bytes.subarray(at, at + run.lengths[index]!);
-    insert.run(offset, before, timestamp, rowCrc(offset, before, timestamp, entries), entries);
+    insertNotification(database, before, { offset, timestamp: run.timestamps[index]!, entries });
     before = offset;
     at += entries.length;
   }
   return at;
+}
+
+/** Stores what one entry told, within the caller's transaction; `before` is the one before it that told anything. */
+export function insertNotification(
+  database: Database,
+  before: Offset,
+  { offset, timestamp, entries }: NotificationEntries,
+): void {
+  const insert = database.query("INSERT OR REPLACE INTO notification VALUES(?1, ?2, ?3, ?4, ?5)");
+  insert.run(offset, before, timestamp, rowCrc(offset, before, timestamp, entries), entries);
 }
 
 /**

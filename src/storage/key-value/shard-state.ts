@@ -59,6 +59,7 @@ export interface StateHost {
   returnSnapshotReader(reader: KeyValueReader): void;
   discardSnapshotReader(reader: KeyValueReader): void;
   send(shard: SqliteKeyValue): Promise<PacedSender>;
+  settled(shard: SqliteKeyValue): Promise<void>;
   closed(shard: SqliteKeyValue): Promise<void>;
 }
 
@@ -128,6 +129,7 @@ export class SqliteKeyValue implements KeyValue {
   // --- point operations -----------------------------------------------------------------------------------------
 
   get(key: Bytes): Bytes | undefined {
+    this.#checkOpen();
     this.#aim(key);
     const row = this.#lookUp();
     this.#lastKey = key;
@@ -169,6 +171,7 @@ export class SqliteKeyValue implements KeyValue {
   }
 
   commit(state: AppliedState, notifications?: Pick<NotificationEntries, "timestamp" | "entries">): void {
+    this.#checkOpen();
     assert(state.offset > this.applied.offset, "committed out of order", state.offset, this.applied.offset);
     this.applied = state;
     this.#lastKey = undefined;
@@ -206,6 +209,7 @@ export class SqliteKeyValue implements KeyValue {
   }
 
   #append(row: Bytes | undefined, crc: number): void {
+    this.#checkOpen();
     const { table } = this.#active;
     const key = table.findOrAdd(this.#probe);
     this.#undo.push(key, table.append(key, row, crc));
@@ -294,15 +298,18 @@ export class SqliteKeyValue implements KeyValue {
   }
 
   cursor(range: KeyRange): Cursor {
+    this.#checkOpen();
     const inOrder = orderRange(this.order, range);
     return this.#cursorOver(inOrder, this.#layers(), this.#fileHasRows ? this.#node.reader(this.path) : undefined);
   }
 
   async snapshot(): Promise<KeyValueSnapshot> {
+    this.#checkOpen();
     const reader = await this.#node.snapshotReader(this.path);
     let layers: (Layer & { readonly end: Address })[];
     try {
       await this.ordered();
+      this.#checkOpen();
       // from here to the end nothing else runs: tables and file are seen as of one moment
       this.#completeOrder(this.#layers());
       layers = this.#layers().map((layer) => ({ ...layer, end: layer.table.end }));
@@ -353,6 +360,7 @@ export class SqliteKeyValue implements KeyValue {
   // --- notifications --------------------------------------------------------------------------------------------
 
   notifications(after: Offset): readonly NotificationEntries[] {
+    this.#checkOpen();
     const tail = this.#tail;
     if (after >= tail.last) return [];
     if (after >= tail.before) return tail.read(after);
@@ -383,8 +391,11 @@ export class SqliteKeyValue implements KeyValue {
 
   /** The state of the file is sent, once all that is applied now is in it. */
   async send(): Promise<StateSender> {
+    this.#checkOpen();
     const sender = await this.#node.send(this);
     this.#senders.add(sender);
+    void sender.closed.then(() => this.#senders.delete(sender));
+    if (this.#closed) sender.cut();
     return sender;
   }
 
@@ -422,15 +433,41 @@ export class SqliteKeyValue implements KeyValue {
     this.#node.cacheAdded(this, generation);
   }
 
+  /** Whether it serves no more: it was closed, or another state stands in its place. */
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     await this.flush();
+    if (this.#closed) return;
     this.#closed = true;
+    await this.#release();
+  }
+
+  /** Another state takes its place, or none: what is not flushed is dropped, and nothing is written any more once it resolves. */
+  async abandon(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    await this.#node.settled(this);
+    await this.#release();
+  }
+
+  /** Ends all who read, and gives memory and connections back. */
+  async #release(): Promise<void> {
     for (const snapshot of [...this.snapshots]) snapshot.cut();
-    for (const sender of this.#senders) sender.cut();
+    const senders = [...this.#senders];
+    for (const sender of senders) sender.cut();
+    await Promise.all(senders.map(({ closed }) => closed));
     await this.#node.closed(this);
-    for (const table of [...this.#generations, this.#active.table]) table.drop();
+    for (const table of [...this.#generations, ...this.#layers().map((layer) => layer.table)]) table.drop();
     this.#generations = [];
+  }
+
+  #checkOpen(): void {
+    if (this.#closed)
+      throw new Refusal("ABORTED", "oxia: operation was aborted: the shard's state was closed or replaced");
   }
 }
 

@@ -12,7 +12,7 @@ export interface PieceSource {
   /** The next one, undefined at the end. */
   next(): Promise<Bytes | undefined>;
   /** Gives back what is pinned. Called once, perhaps while `next` is at work. */
-  close(): void;
+  close(): Promise<void>;
 }
 
 export class PacedSender implements StateSender {
@@ -22,6 +22,9 @@ export class PacedSender implements StateSender {
   readonly #source: PieceSource;
   readonly #pace: SendPace;
   #state: "open" | "released" | "cut" = "open";
+  /** Resolves once nothing is pinned any more. */
+  readonly closed: Promise<void>;
+  #close: (closed: Promise<void>) => void = () => {};
 
   /** Owns `source`. */
   constructor({ applied, rowCount, hash }: StoredState, source: PieceSource, clock: Clock) {
@@ -29,6 +32,9 @@ export class PacedSender implements StateSender {
     this.rowCount = rowCount;
     this.stateHash = hashToBigInt(hash);
     this.#source = source;
+    this.closed = new Promise((resolve) => {
+      this.#close = resolve;
+    });
     this.#pace = new SendPace(clock, () => this.cut());
   }
 
@@ -59,7 +65,7 @@ export class PacedSender implements StateSender {
     if (this.#state !== "open") return;
     this.#state = state;
     this.#pace.stop();
-    this.#source.close();
+    this.#close(this.#source.close());
   }
 
   #check(): void {

@@ -27,9 +27,57 @@ function storedBlocks(database: Database, direction: "ASC" | "DESC"): Iterable<S
   return query.iterate() as Iterable<StoredBlock>;
 }
 
+/** Checks the blocks of a state one after the other: each block's CRC, bounds and keys ascending, the CRC of each record. */
+export class RecordCheck {
+  readonly #order: KeyOrder;
+  readonly hash: RecordHash = { low: 0, high: 0 };
+  count = 0;
+  #lastKey: Uint8Array | undefined;
+
+  constructor(order: KeyOrder) {
+    this.#order = order;
+  }
+
+  /** What is wrong with the next block, if anything is. Its bytes must stay as they are until the next one is added. */
+  add(block: StoredBlock): string | undefined {
+    if (!isWhole(block)) return "a block has another checksum than it was written with";
+    const order = this.#order;
+    const view = new BlockView(block.records);
+    if (view.count === 0) return "a block has no records";
+    if (this.count === 0 && block.okey.length > 0) return "the first block is missing";
+    if (
+      this.#lastKey !== undefined &&
+      order.compareWithRaw(block.okey, block.tie, this.#lastKey, 0, this.#lastKey.length) <= 0
+    ) {
+      return "blocks overlap";
+    }
+    if (this.count > 0 && view.compare(order, block.okey, block.tie, 0) > 0) return "a key lies before its block";
+    for (let index = 0; index < view.count; index++) {
+      const wrong = this.#addRecord(view, index);
+      if (wrong !== undefined) return wrong;
+    }
+    return undefined;
+  }
+
+  #addRecord(view: BlockView, index: number): string | undefined {
+    const order = this.#order;
+    const key = view.key(index);
+    const last = this.#lastKey;
+    const isAscending =
+      last === undefined || order.compareWithRaw(orderKeyOf(order, key), tieOf(order, key), last, 0, last.length) > 0;
+    if (!isAscending) return "keys are out of order";
+    const crc = view.crc(index);
+    if (crc !== recordCrc(order, key, view.row(index))) return "a record has another checksum than it was written with";
+    addToHash(this.hash, crc, 1);
+    this.#lastKey = key;
+    this.count++;
+    return undefined;
+  }
+}
+
 /**
- * Reads everything: each block's CRC, bounds and keys ascending, the CRC of each record, record count and additive
- * hash as stored; then what entries told subscribers. The first damage, if there is any.
+ * Reads everything: all blocks (RecordCheck), record count and additive hash as stored; then what entries told
+ * subscribers. The first damage, if there is any.
  */
 export function scan(
   database: Database,
@@ -37,34 +85,15 @@ export function scan(
   order: KeyOrder,
   state: StoredState | undefined,
 ): Damage | undefined {
-  const hash: RecordHash = { low: 0, high: 0 };
-  let count = 0;
-  let lastKey: Uint8Array | undefined;
+  const check = new RecordCheck(order);
   for (const block of storedBlocks(database, "ASC")) {
-    const damage = (what: string): Damage => ({ file: path, where: `row ${count}, ${placeOf(block)}`, what });
-    if (!isWhole(block)) return damage("a block has another checksum than it was written with");
-    const view = new BlockView(block.records);
-    if (count === 0 && block.okey.length > 0) return damage("the first block is missing");
-    if (lastKey !== undefined && order.compareWithRaw(block.okey, block.tie, lastKey, 0, lastKey.length) <= 0) {
-      return damage("blocks overlap");
-    }
-    for (let index = 0; index < view.count; index++) {
-      const key = view.key(index);
-      const isAscending =
-        lastKey === undefined ||
-        order.compareWithRaw(orderKeyOf(order, key), tieOf(order, key), lastKey, 0, lastKey.length) > 0;
-      if (!isAscending) return damage("keys are out of order");
-      const crc = view.crc(index);
-      if (crc !== recordCrc(order, key, view.row(index)))
-        return damage("a record has another checksum than it was written with");
-      addToHash(hash, crc, 1);
-      lastKey = key;
-      count++;
-    }
+    const what = check.add(block);
+    if (what !== undefined) return { file: path, where: `row ${check.count}, ${placeOf(block)}`, what };
   }
+  const { count } = check;
   const whole = (what: string): Damage => ({ file: path, where: `row ${count}`, what });
   if (count !== (state?.rowCount ?? 0)) return whole(`${count} records where ${state?.rowCount ?? 0} were written`);
-  if (!sameHash(hash, state?.hash ?? { low: 0, high: 0 }))
+  if (!sameHash(check.hash, state?.hash ?? { low: 0, high: 0 }))
     return whole("the records have another hash than they were written with");
   const told = scanNotifications(database, state?.told ?? NO_OFFSET);
   return told === undefined ? undefined : { file: path, ...told };
