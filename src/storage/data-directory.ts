@@ -23,8 +23,8 @@ import { utf8 } from "../lib/bytes.ts";
 import { removeSqlite, replaceFile, syncDirectory } from "./files.ts";
 import { explainError, openSqlite, sqliteErrorKind } from "./sqlite.ts";
 
-/** The format that this build writes. It reads no newer one. */
-export const DATA_FORMAT = 1;
+/** The format that this build writes. It reads no other one: 1 knew neither the terms of ids nor where terms end. */
+export const DATA_FORMAT = 2;
 
 const MANIFEST = "varia.json";
 const LOCK = "varia.lock";
@@ -112,6 +112,11 @@ function readManifest(directory: string, kind: Manifest["kind"]): Manifest | und
   if (manifest.format > DATA_FORMAT) {
     throw new DirectoryRefused(
       `${directory} has format ${manifest.format}, newer than ${DATA_FORMAT}: use the newer Varia that wrote it`,
+    );
+  }
+  if (manifest.format < DATA_FORMAT) {
+    throw new DirectoryRefused(
+      `${directory} has format ${manifest.format}, older than ${DATA_FORMAT}: this Varia cannot read it, move the data through a client`,
     );
   }
   if (manifest.kind !== kind)

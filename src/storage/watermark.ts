@@ -23,7 +23,9 @@ import { WATERMARK_FILE_BYTES_MAX } from "../model/limits.ts";
 import { replaceFile, writeAll } from "./files.ts";
 import { decodeRecord, encodeRecord, type ReplicaRecord } from "./replica-record.ts";
 
-const MAGIC = 0x314d_5756; // "VWM1"
+const MAGIC = 0x324d_5756; // "VWM2"
+/** The first one of a format with other records. */
+const EARLIER_MAGIC = 0x314d_5756;
 const HEADER_BYTES = 24;
 /** The log was closed in order: nothing followed. */
 const CLOSED = 1;
@@ -43,10 +45,13 @@ export type WatermarkReading =
   | { readonly kind: "missing" }
   | { readonly kind: "damaged"; readonly byte: number; readonly what: string };
 
-/** Reads a watermark file as a crash or an orderly end left it. Throws what the file system throws. */
+/** Reads a watermark file as a crash or an orderly end left it. Throws what the file system throws, and when the format is an earlier one. */
 export function readWatermark(path: string): WatermarkReading {
   if (!existsSync(path)) return { kind: "missing" };
   const bytes = readFileSync(path);
+  if (bytes.length >= 4 && bytes.readUInt32LE(0) === EARLIER_MAGIC) {
+    throw new Error(`${path} is of an earlier format: this Varia cannot read the log, move the data through a client`);
+  }
   const records = new Map<ShardId, ReplicaRecord>();
   let flags = 0;
   let sequence = -1;

@@ -11,6 +11,7 @@ import { SimRandom } from "../sim/random.ts";
 import { Scheduler } from "../sim/scheduler.ts";
 import { Trace } from "../sim/trace.ts";
 import { type LogPlace, logContract } from "./log.ts";
+import { logLivesContract } from "./log-lives.ts";
 import { logReplicationContract } from "./log-replication.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "varia-log-"));
@@ -19,6 +20,7 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }));
 function contracts(name: string, place: () => LogPlace): void {
   logContract(name, place);
   logReplicationContract(name, place);
+  logLivesContract(name, place);
 }
 
 let nth = 0;

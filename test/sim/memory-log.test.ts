@@ -5,7 +5,7 @@ import type { Refusal } from "../../src/model/refusal.ts";
 import { entry, life } from "../contract/log.ts";
 import { drawDiskRates, SimDisk } from "./disk.ts";
 import { type MemoryLog, openMemoryLog } from "./memory-log.ts";
-import { PROMISES, segmentName, WATERMARK } from "./memory-log-files.ts";
+import { PROMISES, type PromisesRecord, segmentName, WATERMARK } from "./memory-log-files.ts";
 import { type Ending, SimNode } from "./node.ts";
 import { SimRandom } from "./random.ts";
 import { Scheduler } from "./scheduler.ts";
@@ -244,6 +244,49 @@ test("damage in a closed segment ends the shards that need its rows, elsewhere a
   expect(damagedBy((name) => name === segmentName(1))).toEqual([true, false]);
   expect(damagedBy((name) => name === segmentName(2))).toEqual([false, false]);
   expect(damagedBy((name) => name === segmentName(3))).toEqual([true, true]);
+});
+
+test("entries that are not all there are adopted by nobody, whether their id had ended before or ends by it", () => {
+  for (const end of ["", "deleted"]) {
+    for (const [file, refused] of [
+      [segmentName(1), ["DATA_LOSS", "done"]],
+      [segmentName(3), ["DATA_LOSS", "DATA_LOSS"]],
+      [PROMISES, ["DATA_LOSS", "DATA_LOSS"]],
+    ] as const) {
+      const world = new World(3);
+      world.shard(0, 1, 5); // fills segment 1
+      world.shard(1, 1, 8); // fills segment 2, and three rows of segment 3
+      if (end !== "") for (const shard of [0, 1]) world.run(() => world.log.end(shard, end));
+      world.run(() => world.log.close());
+      world.node.end("killed");
+      world.disk.flipBitAt(file, 0);
+      world.open();
+      const outcomes = [0, 1].map((shard) => world.outcome(() => world.log.adopt(shard, life())));
+      expect(`${end} ${file} ${outcomes}`).toBe(`${end} ${file} ${refused}`);
+      world.restart("power");
+      expect(world.outcome(() => world.log.adopt(0, life()))).toBe("DATA_LOSS");
+    }
+  }
+});
+
+test("a cut is forgotten once no segment is left that it cuts", () => {
+  const world = new World();
+  world.shard(0, 1, 12);
+  let head = 11;
+  for (let term = 2; term < 30; term++) {
+    world.run(async () => {
+      const expectedHead = await world.log.promise(0, term);
+      await world.log.truncate(0, { acceptedUnder: term, expectedHead, to: head - 1 });
+      for (let n = 0; n < 3; n++) await world.log.append(0, entry(term, head + n));
+    });
+    head += 2;
+    world.log.release(0, head - 4);
+    world.scheduler.run({ untilMs: world.scheduler.nowMs + RETENTION_MS });
+  }
+  world.restart("power");
+  expect(world.log.replicas()[0]).toMatchObject({ head: { offset: head }, damage: undefined });
+  const stored = world.run(() => world.disk.mount(world.node.life!).read<PromisesRecord>(PROMISES));
+  expect(stored![0]!.record.replicas[0]!.cuts.length).toBeLessThan(5);
 });
 
 test("a file that is missing is damage", () => {
