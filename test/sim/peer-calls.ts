@@ -62,6 +62,8 @@ export function simDataServers(channel: Channel): DataServers {
 /** Followers as a leader on this process's network calls them. */
 export function simFollowers(channel: Channel): Followers {
   return {
+    newTerm: (server, request, limits) =>
+      callPeer<NewTermResponse>(channel, { server, method: "NewTerm", limits }, request),
     truncate: (server, request, limits) =>
       callPeer<TruncateResponse>(channel, { server, method: "Truncate", limits }, request),
     getStatus: (server, request, limits) =>

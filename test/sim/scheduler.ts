@@ -47,6 +47,9 @@ export class Scheduler {
   #eventsAtInstant = 0;
   #running = false;
   #failure: { readonly error: unknown } | undefined;
+  #steps = 0;
+  /** Called behind each event, once all code waits: for those that watch a run. */
+  onStep: ((owner: Owner | undefined) => void) | undefined;
 
   constructor({ trace, eventsPerInstantMax = 100_000 }: SchedulerOptions) {
     this.trace = trace;
@@ -56,6 +59,11 @@ export class Scheduler {
   /** True time, in milliseconds from 0; no node sees it. */
   get nowMs(): number {
     return this.#nowMs;
+  }
+
+  /** Events that were run. */
+  get steps(): number {
+    return this.#steps;
   }
 
   /** Events that are set and not cancelled. */
@@ -172,8 +180,10 @@ export class Scheduler {
     const { owner } = event;
     if (owner !== undefined && (!owner.alive || owner.hold(event))) return;
     this.trace.event(this.#nowMs, owner?.name ?? "", event.label);
+    this.#steps++;
     event.run();
     this.#drain();
+    this.onStep?.(owner);
   }
 
   #drain(): void {

@@ -56,6 +56,16 @@ export class Trace {
     if (this.#linesMax > 0) this.#keep(`${atMs.toFixed(3)} ${who} ${what} ${details.join(" ")}`.trimEnd());
   }
 
+  /** Whether events are kept as text at all. */
+  get keepsLines(): boolean {
+    return this.#linesMax > 0;
+  }
+
+  /** Text for whoever reads the last events; no event itself. */
+  note(atMs: number, who: string, text: string): void {
+    if (this.#linesMax > 0) this.#keep(`${atMs.toFixed(3)} ${who} ${text}`);
+  }
+
   /** The last events, oldest first: at most `linesMax`. */
   lines(): readonly string[] {
     return this.#lines.slice(-this.#linesMax);

@@ -1,0 +1,72 @@
+/**
+ * `bun run sim`: simulates whole clusters, seed after seed, on all cores.
+ *
+ *     --seeds N               so many seeds, default 100; with --seed alone: that one
+ *     --seed S                the first one, default 0
+ *     --steps N               events a run, default 5,000
+ *     --without 1,4           leaves out these faults of the plan
+ *     --only 2,3              leaves out all others
+ *     --trace N               the last events of a failing run, as text
+ *     --verify-determinism    runs each seed twice: both must be the same run
+ *     --mutant NAME           with one planted bug
+ *     --mutants               all planted bugs, each until it is found: a table
+ *     --workers N             processes, default one a core
+ *
+ * Exits with 1 when a run has failed, or a planted bug was not found.
+ */
+import { availableParallelism } from "node:os";
+import { parseArgs } from "node:util";
+import { Campaign } from "../test/sim/campaign.ts";
+import { runMutants } from "../test/sim/mutant-table.ts";
+
+const { values } = parseArgs({
+  args: process.argv.slice(2),
+  options: {
+    seeds: { type: "string" },
+    seed: { type: "string" },
+    steps: { type: "string", default: "5000" },
+    without: { type: "string" },
+    only: { type: "string" },
+    trace: { type: "string", default: "0" },
+    "verify-determinism": { type: "boolean", default: false },
+    mutant: { type: "string" },
+    mutants: { type: "boolean", default: false },
+    workers: { type: "string" },
+  },
+});
+
+const first = Number(values.seed ?? 0);
+const count = Number(values.seeds ?? (values.seed === undefined ? 100 : 1));
+const workers = Math.min(Number(values.workers ?? availableParallelism()), count);
+const numbers = (list: string | undefined) =>
+  list
+    ?.split(",")
+    .filter((one) => one !== "")
+    .map(Number);
+
+if (values.mutants) {
+  process.exit(
+    (await runMutants({
+      seedsMax: Number(values.seeds ?? 10_000),
+      steps: Number(values.steps),
+      workers: Number(values.workers ?? availableParallelism()),
+    }))
+      ? 0
+      : 1,
+  );
+}
+const without = numbers(values.without);
+const only = numbers(values.only);
+const campaign = new Campaign({
+  first,
+  count,
+  steps: Number(values.steps),
+  linesMax: Number(values.trace),
+  twice: values["verify-determinism"],
+  workers,
+  ...(without === undefined ? {} : { without }),
+  ...(only === undefined ? {} : { only }),
+  ...(values.mutant === undefined ? {} : { mutant: values.mutant }),
+});
+const failures = await campaign.run();
+process.exit(failures === 0 ? 0 : 1);

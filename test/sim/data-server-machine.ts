@@ -1,0 +1,134 @@
+/**
+ * A data server's machine: its disk, and the process that opens log and state there and serves on the simulated network.
+ * Everything in the process is the code of src/, but for log, state and network, which are the simulator's.
+ */
+import { Refusal } from "../../src/model/refusal.ts";
+import type { Logger } from "../../src/ports.ts";
+import type { Replica as State } from "../../src/protocol/replica-state.ts";
+import { DataServer } from "../../src/replication/data-server.ts";
+import { Assignments } from "../../src/rpc/assignments-api.ts";
+import { ClientApi } from "../../src/rpc/client-api.ts";
+import { clientMethods } from "../../src/rpc/client-methods.ts";
+import { serveMethods } from "./client/serve-methods.ts";
+import type { Cluster } from "./cluster.ts";
+import { DiskFull, SimDisk } from "./disk.ts";
+import { diskDocuments } from "./disk-documents.ts";
+import { DiskKeyValues } from "./disk-key-values.ts";
+import { Machine } from "./machine.ts";
+import { type MemoryLog, openMemoryLog } from "./memory-log.ts";
+import type { Life, SimNode } from "./node.ts";
+import { simFollowers } from "./peer-calls.ts";
+import { peerService } from "./peer-service.ts";
+import { randomPort } from "./random.ts";
+import { traceLogger } from "./trace-logger.ts";
+import { watchKeyValues } from "./watched-key-values.ts";
+import { type WatchedServer, watchLog } from "./watched-log.ts";
+import { watchPeer } from "./watched-peer.ts";
+
+export interface DataServerMachineParts {
+  readonly cluster: Cluster;
+  readonly node: SimNode;
+  readonly disk: SimDisk;
+}
+
+export class DataServerMachine extends Machine {
+  readonly disk: SimDisk;
+  /** Address for coordinators and other data servers. */
+  readonly internal: string;
+  /** Address for clients. */
+  readonly publicAddress: string;
+  readonly logger: Logger;
+  readonly #cluster: Cluster;
+  #log: MemoryLog | undefined;
+  #server: DataServer | undefined;
+  /** By shard: what was looked at last. */
+  readonly #seen = new Map<number, State>();
+
+  constructor({ cluster, node, disk }: DataServerMachineParts) {
+    super({ node, random: cluster.random.split(`machine ${node.name}`), main: (life) => this.#serve(life) });
+    this.#cluster = cluster;
+    this.disk = disk;
+    this.internal = `${node.name}:6649`;
+    this.publicAddress = `${node.name}:6648`;
+    this.logger = traceLogger(node);
+    node.watchers.push({
+      ended: () => {
+        this.#log = undefined;
+        this.#server = undefined;
+        this.#seen.clear();
+      },
+    });
+  }
+
+  /** What serves there now. */
+  get server(): DataServer | undefined {
+    return this.#server;
+  }
+
+  /** The stamp that the process holds; undefined while none runs. */
+  get stamp(): number | undefined {
+    return this.#log?.stamp();
+  }
+
+  /** Tells the checkers of replicas that have another state than before. */
+  watchStatus(): void {
+    if (this.#server === undefined) return;
+    const { of } = this.#cluster.invariants;
+    for (const replica of this.#server.replicas.all()) {
+      const { state, shard } = replica;
+      if (this.#seen.get(shard) === state) continue;
+      this.#seen.set(shard, state);
+      of(shard).statusSeen(this.internal, state);
+    }
+  }
+
+  async #serve(life: Life): Promise<void> {
+    try {
+      await this.#open(life);
+    } catch (error) {
+      // without space for what a start has to write there is no start: it is tried again
+      const isFull = error instanceof DiskFull || (error instanceof Refusal && error.reason === "RESOURCE_EXHAUSTED");
+      if (!isFull) throw error;
+      this.node.end("killed");
+    }
+  }
+
+  async #open(life: Life): Promise<void> {
+    const { network, random, plan, invariants, scheduler } = this.#cluster;
+    const { segmentEntriesMax, logRetentionMs, ballastBytes, flushCommits } = plan.knobs;
+    const disk = this.disk.mount(life);
+    const own = random.split(life.name);
+    const opening = { life, disk, random: own.split("log"), segmentEntriesMax, ballastBytes };
+    const watched: WatchedServer = { server: this.internal, life: life.number, of: invariants.of };
+    const log = watchLog(await openMemoryLog({ ...opening, retentionMs: logRetentionMs }), watched);
+    this.#log = log;
+    const released = (shard: number, upTo: number) => log.release(shard, upTo);
+    const keyValues = watchKeyValues(new DiskKeyValues({ life, disk, released, flushCommits }), watched);
+    const channel = network.channel(life);
+    const server = await DataServer.open(
+      {
+        log,
+        keyValues,
+        followers: simFollowers(channel),
+        documents: diskDocuments(disk),
+        clock: life.clock,
+        random: randomPort(own.split("chance")),
+        logger: this.logger,
+      },
+      { self: this.internal },
+    );
+    this.#server = server;
+    channel.listen(
+      this.internal,
+      peerService(watchPeer(server, watched), (error) => scheduler.fail(error)),
+    );
+    const { replicas } = server;
+    const api = new ClientApi(replicas, new Assignments(replicas, { clock: life.clock }));
+    channel.listen(this.publicAddress, serveMethods(life, this.publicAddress, clientMethods(api)));
+  }
+}
+
+export function newDataServerMachine(cluster: Cluster, node: SimNode): DataServerMachine {
+  const disk = new SimDisk(node, cluster.random.split(`disk ${node.name}`), cluster.plan.disk);
+  return new DataServerMachine({ cluster, node, disk });
+}

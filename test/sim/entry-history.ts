@@ -1,0 +1,104 @@
+/**
+ * The log of one shard as all its replicas have ever held it, for the checkers of a simulated cluster: each entry is one
+ * object, known by offset, term and chain CRC, so that whether two logs agree up to somewhere is one comparison.
+ *
+ *     line    what a replica's log holds: entry n at place n, the first `durable` of them synced
+ *
+ * Source: TLA+ NoLogDivergence; Raft's log matching property.
+ */
+import { EMPTY_HEAD, type EntryId, type Head, type LogEntry, type Offset } from "../../src/model/ids.ts";
+import { entryCrc } from "../../src/wire/entry-crc.ts";
+
+export interface Made extends Head {
+  /** Undefined for the first entry of a shard. */
+  readonly before: Made | undefined;
+}
+
+export class EntryHistory {
+  readonly #byOffset: Made[][] = [];
+  /** Two entries with one offset and term that differ: `NoLogDivergence` does not hold. */
+  divergence: readonly [Made, Made] | undefined;
+
+  /** The entry that follows `before`, the same object as last time. */
+  made(before: Made | undefined, entry: LogEntry): Made {
+    const crc = entryCrc(before?.crc ?? EMPTY_HEAD.crc, entry);
+    const { offset, term } = entry;
+    const others = this.#at(offset);
+    for (const other of others) if (other.term === term && other.crc === crc) return other;
+    const made: Made = { term, offset, crc, before };
+    const same = others.find((other) => other.term === term);
+    if (same !== undefined) this.divergence ??= [same, made];
+    others.push(made);
+    return made;
+  }
+
+  /** The entry that a head names; undefined when nobody has ever appended it. */
+  find({ offset, term, crc }: Head): Made | undefined {
+    return this.#at(offset).find((made) => made.term === term && made.crc === crc);
+  }
+
+  #at(offset: Offset): Made[] {
+    let entries = this.#byOffset[offset];
+    if (entries === undefined) {
+      entries = [];
+      this.#byOffset[offset] = entries;
+    }
+    return entries;
+  }
+}
+
+/** One replica's log. */
+export class Line {
+  readonly #entries: Made[] = [];
+  /** Places below this one are durable. Invariant: durable <= length. */
+  durable = 0;
+
+  /** The log that ends with `head`; empty without one. All of it is durable. */
+  static upTo(head: Made | undefined): Line {
+    const line = new Line();
+    for (let made = head; made !== undefined; made = made.before) line.#entries[made.offset] = made;
+    line.durable = line.#entries.length;
+    return line;
+  }
+
+  get length(): number {
+    return this.#entries.length;
+  }
+
+  at(offset: Offset): Made | undefined {
+    return this.#entries[offset];
+  }
+
+  get last(): Made | undefined {
+    return this.#entries[this.#entries.length - 1];
+  }
+
+  get head(): Made | undefined {
+    return this.#entries[this.durable - 1];
+  }
+
+  holds(made: Made): boolean {
+    return made.offset < this.durable && this.#entries[made.offset] === made;
+  }
+
+  push(made: Made): void {
+    this.#entries.push(made);
+  }
+
+  /** Entries from here on are gone. */
+  cut(length: number): void {
+    if (length < this.#entries.length) this.#entries.length = length;
+    if (length < this.durable) this.durable = length;
+  }
+
+  copy(): Line {
+    const line = new Line();
+    for (let offset = 0; offset < this.durable; offset++) line.#entries.push(this.#entries[offset]!);
+    line.durable = this.durable;
+    return line;
+  }
+}
+
+export function describeEntry(made: EntryId | undefined): string {
+  return made === undefined ? "nothing" : `${made.term}:${made.offset}`;
+}
