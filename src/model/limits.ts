@@ -243,6 +243,13 @@ export const NOTIFICATION_TRIM_MS_MAX = 300_000;
 /** Batches removed in one transaction. */
 export const NOTIFICATION_BATCHES_PER_TRIM_MAX = 4_096;
 
+// --- assignments ----------------------------------------------------------------------------------------------
+
+/** A client's first message waits so long for every shard of its namespace to have a leader: an election takes less. */
+export const ASSIGNMENTS_HELD_MS_MAX = 1_000;
+/** Encoded sets kept for clients that ask alike: one for each pair of namespace and authority. */
+export const ASSIGNMENTS_ENCODED_MAX = 64;
+
 // --- client ---------------------------------------------------------------------------------------------------
 
 /** Defaults of the official Go client, matched so that both load a server alike. */
@@ -363,6 +370,8 @@ export const SHARD_STEP_RETRY_MS_MAX = 60_000;
 export const SHARD_VERIFY_MS = 10_000;
 /** GetStatus of a leader that fails so often in a row, while its server is there, costs it its leadership. */
 export const LEADER_SILENCES_MAX = 3;
+/** A copy that is listed as being filled, while no swap wants it, is deleted after this long: another coordinator may be at it. */
+export const OBSERVER_ORPHANED_MS = 60_000;
 /** How often a replica that catches up is asked how far it is; and, while its shard is frozen, those that have to settle. */
 export const SWAP_POLL_MS = 500;
 export const SWAP_SETTLE_POLL_MS = 20;

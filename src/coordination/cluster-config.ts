@@ -1,0 +1,44 @@
+/** What the operator wants of the cluster, as plain data: read from a file or a config map elsewhere. */
+import type { KeySorting } from "../model/keys.ts";
+import type { ReadConsistency, TermOptions } from "../model/peer-messages.ts";
+
+export interface ClusterConfig {
+  readonly namespaces: readonly NamespaceConfig[];
+  readonly servers: readonly ServerConfig[];
+  /** Authorities by which clients may call servers, beside the servers' own addresses. */
+  readonly allowExtraAuthorities: readonly string[];
+}
+
+export interface NamespaceConfig {
+  readonly name: string;
+  /** Shards that it begins with. */
+  readonly shards: number;
+  /** Of shards that are made from now on. */
+  readonly replicationFactor: number;
+  readonly notificationsEnabled: boolean;
+  readonly keySorting: KeySorting;
+  readonly readConsistency: ReadConsistency;
+}
+
+export interface ServerConfig {
+  /** Undefined: the internal address serves as name. */
+  readonly name: string | undefined;
+  /** Address for clients. */
+  readonly public: string;
+  /** Address for coordinators and other data servers: it identifies the server. */
+  readonly internal: string;
+}
+
+const DEFAULT_OPTIONS: TermOptions = {
+  notificationsEnabled: true,
+  keySorting: "hierarchical",
+  readConsistency: "linearizable",
+};
+
+/** What a leader of the namespace has to know. The defaults are for one that is being deleted: nobody leads it. */
+export function optionsOf(config: ClusterConfig, namespace: string): TermOptions {
+  const found = config.namespaces.find(({ name }) => name === namespace);
+  if (found === undefined) return DEFAULT_OPTIONS;
+  const { notificationsEnabled, keySorting, readConsistency } = found;
+  return { notificationsEnabled, keySorting, readConsistency };
+}

@@ -1,0 +1,60 @@
+/** What the coordinator knows of the cluster at one moment, as plain data: for the admin calls, the dashboard, tests. */
+import type { ReplicaId, ShardId, Term } from "../model/ids.ts";
+import type { NotAdopted } from "./adopt-status.ts";
+import type { ServerStatus } from "./servers.ts";
+import type { ShardKeeper } from "./shard-keeper.ts";
+import { EMPTY_SLOT, type Member, type ShardMetadata, type ShardStatus } from "./status-document.ts";
+import type { EndedReplica, SwapReport } from "./tend.ts";
+
+export interface CoordinatorStatus {
+  readonly instanceId: string;
+  readonly servers: readonly ServerStatus[];
+  readonly shards: readonly ShardReport[];
+  /** What of the configuration cannot be done. */
+  readonly problems: readonly string[];
+  /** Shards of an Oxia status document that are left alone. */
+  readonly notAdopted: readonly NotAdopted[];
+}
+
+export interface ShardReport {
+  readonly namespace: string;
+  readonly shard: ShardId;
+  readonly status: ShardStatus;
+  readonly term: Term;
+  /** Internal address; undefined: none is stored. */
+  readonly leader: string | undefined;
+  readonly ensemble: readonly ReplicaReport[];
+  /** Not empty while a change of the ensemble is in doubt. */
+  readonly formerEnsemble: readonly ReplicaReport[];
+  readonly observers: readonly ReplicaReport[];
+  readonly pendingDeletes: readonly ReplicaReport[];
+  /** Why it has no leader, then what is wrong with its replicas. Empty: it is well. */
+  readonly problems: readonly string[];
+  readonly ended: readonly EndedReplica[];
+  readonly swap: SwapReport | undefined;
+}
+
+export interface ReplicaReport {
+  readonly server: string;
+  /** EMPTY_SLOT: none yet. */
+  readonly replicaId: ReplicaId;
+}
+
+export function shardReport({ ref, problem, tending }: ShardKeeper, shard: ShardMetadata): ShardReport {
+  const replicas = (members: readonly Member[]) =>
+    members.map(({ internal, replicaId }) => ({ server: internal, replicaId: replicaId ?? EMPTY_SLOT }));
+  return {
+    namespace: ref.namespace,
+    shard: ref.shard,
+    status: shard.status,
+    term: shard.term,
+    leader: shard.leader?.internal,
+    ensemble: replicas(shard.ensemble),
+    formerEnsemble: replicas(shard.formerEnsemble ?? []),
+    observers: replicas(shard.observers),
+    pendingDeletes: replicas(shard.pendingDeleteShardNodes),
+    problems: [...(problem === "" ? [] : [problem]), ...tending.troubles],
+    ended: tending.ended,
+    swap: tending.swap,
+  };
+}

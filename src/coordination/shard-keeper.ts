@@ -1,0 +1,248 @@
+/**
+ * Looks after one shard for as long as it stands in the store: one flow at a time, chosen anew after each by what is
+ * stored. So a coordinator that comes new, or comes back, does the same as one that has been there all along.
+ *
+ *     Deleting              delete its copies, then the shard
+ *     no leader stored      an election, in the next term; after a while again
+ *     a leader stored       tend it (tend.ts)
+ */
+import {
+  ELECTION_RETRY_MS_MAX,
+  ELECTION_RETRY_MS_MIN,
+  ELECTIONS_BEFORE_TURNING_ROUND,
+  SHARD_STEP_RETRY_MS_MAX,
+} from "../model/limits.ts";
+import { Refusal } from "../model/refusal.ts";
+import { majority } from "../protocol/election.ts";
+import { nextTerm, type StoredShard, turnedRound } from "../protocol/ensemble-change.ts";
+import { isForeign } from "./adopt-status.ts";
+import { type Cluster, shardFields } from "./cluster.ts";
+import { deleteShard } from "./deletes.ts";
+import { ElectionHistory, elect } from "./elect.ts";
+import type { ServerState } from "./server-link.ts";
+import type { ShardMetadata } from "./status-document.ts";
+import type { ShardRef } from "./status-store.ts";
+import { serversOf, storedShard } from "./stored-shard.ts";
+import { type SwapResult, Tending } from "./tend.ts";
+import { Backoff, Interrupted, stepBackoff, Wakeup } from "./wait.ts";
+
+interface Job {
+  readonly run: (signal: AbortSignal) => Promise<void>;
+  readonly refuse: (error: Refusal) => void;
+}
+
+export class ShardKeeper {
+  readonly ref: ShardRef;
+  readonly #cluster: Cluster;
+  readonly #stop = new AbortController();
+  readonly #wakeup = new Wakeup();
+  readonly #tending: Tending;
+  readonly #history = new ElectionHistory();
+  readonly #elections: Backoff;
+  readonly #deletes: Backoff;
+  readonly #jobs: Job[] = [];
+  /** Of the flow that runs, if it may be cut off by what is heard of servers. */
+  #step: { readonly controller: AbortController; readonly tends: boolean } | undefined;
+  #failedTerms = 0;
+  #turnRound = false;
+  /** The document in which no election can be held. */
+  #halted: ShardMetadata | undefined;
+  #problem = "";
+  #ended = false;
+
+  constructor(cluster: Cluster, ref: ShardRef) {
+    this.#cluster = cluster;
+    this.ref = ref;
+    this.#tending = new Tending(cluster, ref);
+    this.#elections = new Backoff(cluster.random, {
+      firstMs: ELECTION_RETRY_MS_MIN,
+      maxMs: ELECTION_RETRY_MS_MAX,
+      factor: 1.5,
+    });
+    this.#deletes = stepBackoff(cluster.random);
+  }
+
+  /** Why the shard has no leader; empty: it has one, or is about to. */
+  get problem(): string {
+    return this.#problem;
+  }
+
+  get tending(): Tending {
+    return this.#tending;
+  }
+
+  /** Until the shard is gone, or `stop`. Rejects with StoreLost. */
+  async run(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      const shard = this.#cluster.store.shard(this.ref);
+      if (shard === undefined) break;
+      const waitMs = await this.#uninterrupted(shard);
+      if (waitMs > 0) await this.#wakeup.wait(this.#cluster.clock, waitMs, signal);
+    }
+    this.#ended = true;
+    this.#refuseJobs();
+    this.#cluster.leaders.set(this.ref.shard, undefined);
+  }
+
+  #refuseJobs(): void {
+    const refusal = new Refusal("SHARD_NOT_FOUND", `shard ${this.ref.shard} is not looked after any more`);
+    for (const job of this.#jobs.splice(0)) job.refuse(refusal);
+  }
+
+  stop(): void {
+    this.#stop.abort();
+    this.#step?.controller.abort();
+  }
+
+  /** One of its servers is there, or gone: what waits for that is tried again at once. */
+  serverChanged(server: string, state: ServerState): void {
+    const shard = this.#cluster.store.shard(this.ref);
+    if (shard === undefined || !serversOf(shard).includes(server)) return;
+    this.#elections.reset();
+    this.#deletes.reset();
+    if (state === "available") this.#tending.verifySoon();
+    if (state === "unavailable" && shard.leader?.internal === server && this.#step?.tends === true) {
+      this.#step.controller.abort();
+    }
+    this.#wakeup.wake();
+  }
+
+  /** Somebody else has changed the shard, or another flow of this coordinator. */
+  storeChanged(): void {
+    this.#tending.verifySoon();
+    this.#wakeup.wake();
+  }
+
+  /** Replaces `from` by `to` in the ensemble. Rejects when that makes no sense for the shard as it stands. */
+  async swap(from: string, to: string): Promise<SwapResult> {
+    const shard = this.#cluster.store.shard(this.ref);
+    if (shard === undefined) return { done: false, why: "the shard is gone" };
+    const result = this.#tending.requestSwap(shard, from, to);
+    this.#wakeup.wake();
+    return result;
+  }
+
+  /** Runs `work` as this shard's only flow: what runs is cut off, and goes on from what is stored then. */
+  perform<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#jobs.push({ run: (signal) => work(signal).then(resolve, reject), refuse: reject });
+      if (this.#ended) this.#refuseJobs();
+      this.#step?.controller.abort();
+      this.#wakeup.wake();
+    });
+  }
+
+  /** One flow to its end; how long to wait before the next. */
+  async #uninterrupted(shard: ShardMetadata): Promise<number> {
+    const controller = new AbortController();
+    this.#step = { controller, tends: shard.leader !== undefined };
+    try {
+      return await this.#next(shard, controller.signal);
+    } catch (error) {
+      if (!(error instanceof Interrupted)) throw error;
+      return 0;
+    } finally {
+      this.#step = undefined;
+    }
+  }
+
+  async #next(shard: ShardMetadata, signal: AbortSignal): Promise<number> {
+    const job = this.#jobs.shift();
+    if (job !== undefined) {
+      await job.run(signal);
+      return 0;
+    }
+    if (shard === this.#halted) return ELECTION_RETRY_MS_MAX;
+    if (isForeign(shard)) return this.#wait("it was written by Oxia's coordinator, and is not adopted");
+    if (shard.status === "Deleting") return this.#delete(shard, signal);
+    if (shard.leader === undefined) return this.#elect(shard, this.#nextDocument(shard), signal);
+    const { internal } = shard.leader;
+    this.#cluster.leaders.set(this.ref.shard, internal);
+    if (this.#cluster.servers.state(internal) === "unavailable") {
+      return this.#replaceLeader(shard, `${internal}, its leader, ${this.#cluster.servers.why(internal)}`, signal);
+    }
+    const tended = await this.#tending.step(shard, signal);
+    if (tended.kind === "wait") return tended.ms;
+    this.#cluster.logger.info(shardFields(this.ref, { term: shard.term, why: tended.why }), "election needed");
+    return this.#elect(shard, tended.next, signal);
+  }
+
+  #wait(problem: string): number {
+    this.#problem = problem;
+    return ELECTION_RETRY_MS_MAX;
+  }
+
+  // --- elections ------------------------------------------------------------------------------------------------
+
+  #replaceLeader(shard: ShardMetadata, why: string, signal: AbortSignal): Promise<number> {
+    this.#cluster.logger.info(shardFields(this.ref, { term: shard.term, why }), "election needed");
+    return this.#elect(shard, nextTerm(storedShard(shard)), signal);
+  }
+
+  #nextDocument(shard: ShardMetadata): StoredShard {
+    const stored = storedShard(shard);
+    return this.#turnRound && stored.formerMembers.length > 0 ? turnedRound(stored) : nextTerm(stored);
+  }
+
+  async #elect(shard: ShardMetadata, next: StoredShard, signal: AbortSignal): Promise<number> {
+    const short = this.#whyHopeless(next);
+    if (short !== "") return this.#wait(short);
+    const { ref } = this;
+    const { store, leaders, logger } = this.#cluster;
+    const outcome = await elect(this.#cluster, { ref, shard, next, history: this.#history }, signal);
+    this.#turnRound = false;
+    if (outcome.kind !== "led") leaders.set(ref.shard, store.shard(ref)?.leader?.internal);
+    switch (outcome.kind) {
+      case "led":
+        this.#led(outcome.named);
+        return 0;
+      case "overtaken":
+        this.#problem = "another coordinator acts on it";
+        return this.#elections.nextMs();
+      case "halted":
+        this.#halted = store.shard(ref);
+        this.#problem = outcome.why;
+        logger.error(shardFields(ref, { term: next.term, why: outcome.why }), "no election can be held");
+        return ELECTION_RETRY_MS_MAX;
+      case "failed":
+        this.#failedTerms += 1;
+        this.#problem = outcome.why;
+        this.#turnRound = outcome.turnRound || this.#failedTerms % ELECTIONS_BEFORE_TURNING_ROUND === 0;
+        logger.warn(shardFields(ref, { term: next.term, why: outcome.why }), "election failed");
+        return this.#elections.nextMs();
+    }
+  }
+
+  #led(named: ReadonlySet<string>): void {
+    this.#elections.reset();
+    this.#failedTerms = 0;
+    this.#problem = "";
+    const shard = this.#cluster.store.shard(this.ref);
+    if (shard?.leader !== undefined) this.#tending.led(shard, named);
+  }
+
+  /** A term is not spent on an election that has too few servers to ask; it is tried when one of them comes back. */
+  #whyHopeless({ members, formerMembers }: StoredShard): string {
+    const { servers } = this.#cluster;
+    for (const ensemble of [members, formerMembers]) {
+      const there = ensemble.filter(({ server }) => servers.isAvailable(server));
+      if (ensemble.length === 0 || there.length >= majority(ensemble.length)) continue;
+      const away = ensemble
+        .filter((slot) => !there.includes(slot))
+        .map(({ server }) => `${server} ${servers.why(server)}`);
+      return `too few servers of its ensemble: ${away.join("; ")}`;
+    }
+    return "";
+  }
+
+  // --- deletion -------------------------------------------------------------------------------------------------
+
+  async #delete(shard: ShardMetadata, signal: AbortSignal): Promise<number> {
+    this.#cluster.leaders.set(this.ref.shard, undefined);
+    const deleted = await deleteShard(this.#cluster, this.ref, shard, signal);
+    if (deleted.kind === "deleted") return 0;
+    this.#problem = deleted.why;
+    return Math.min(this.#deletes.nextMs(), SHARD_STEP_RETRY_MS_MAX);
+  }
+}
