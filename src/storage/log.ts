@@ -1,5 +1,5 @@
 /**
- * The log as the rest of the process sees it: the Log port in front of the Worker that writes it. What is appended in
+ * The log as the rest of the process sees it: the Log port in front of the thread that writes it. What is appended in
  * one turn of the event loop crosses in one message; one message a commit comes back.
  */
 import { assert } from "../lib/assert.ts";
@@ -18,7 +18,7 @@ import type {
 } from "../ports.ts";
 import { packAppends } from "./append-batch.ts";
 import type { AcceptedLoss } from "./log-opening.ts";
-import type { FromLogWorker, LogAnswers, LogRequest, ToLogWorker } from "./log-worker.ts";
+import type { FromLogThread, LogAnswers, LogRequest, ToLogThread } from "./log-service.ts";
 import type { Append, AppendResult } from "./log-writer.ts";
 import { startWorker } from "./start-worker.ts";
 
@@ -42,15 +42,43 @@ interface Waiting {
   readonly reject: (error: Refusal) => void;
 }
 
+/** The way to the log's writer. */
+export interface LogChannel {
+  /** Messages from the writer go to `receive`, in order. Called once, before the first `post`. */
+  listen(receive: (message: FromLogThread) => void): void;
+  post(message: ToLogThread, transfer: ArrayBuffer[]): void;
+  /** Calls back once what is appended in this turn has been. */
+  soon(callback: () => void): void;
+  /** Nothing is posted any more. */
+  close(): void;
+}
+
 /** Opens or creates the log. Rejects only with what the device says; damage is told by `replicas`. */
-export async function openSqliteLog(options: SqliteLogOptions): Promise<SqliteLog> {
-  const log = new SqliteLog(options.onFault);
+export function openSqliteLog(options: SqliteLogOptions): Promise<SqliteLog> {
+  return openLogOver(workerChannel(options.onFault), options);
+}
+
+export async function openLogOver(channel: LogChannel, options: SqliteLogOptions): Promise<SqliteLog> {
+  const log = new SqliteLog(channel, options.onFault);
   await log.open(options);
   return log;
 }
 
+function workerChannel(onFault: (error: Error) => void): LogChannel {
+  const worker = startWorker("log-worker");
+  worker.onerror = ({ message }) => onFault(new Error(`the log Worker failed: ${message}`));
+  return {
+    listen(receive) {
+      worker.onmessage = ({ data }: MessageEvent<FromLogThread>) => receive(data);
+    },
+    post: (message, transfer) => worker.postMessage(message, transfer),
+    soon: (callback) => void setImmediate(callback),
+    close: () => worker.terminate(),
+  };
+}
+
 export class SqliteLog implements Log {
-  readonly #worker = startWorker("log-worker");
+  readonly #channel: LogChannel;
   readonly #onFault: (error: Error) => void;
   readonly #questions = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   #nextId = 0;
@@ -63,10 +91,10 @@ export class SqliteLog implements Log {
   #queuedBytes = 0;
   #stats: LogStats = { bytes: 0, segments: 1, entriesAppended: 0, bytesAppended: 0, commits: 0, upkeepMsMax: 0 };
 
-  constructor(onFault: (error: Error) => void) {
+  constructor(channel: LogChannel, onFault: (error: Error) => void) {
+    this.#channel = channel;
     this.#onFault = onFault;
-    this.#worker.onmessage = ({ data }: MessageEvent<FromLogWorker>) => this.#receive(data);
-    this.#worker.onerror = ({ message }) => onFault(new Error(`the log Worker failed: ${message}`));
+    channel.listen((message) => this.#receive(message));
   }
 
   async open(options: SqliteLogOptions): Promise<void> {
@@ -138,7 +166,7 @@ export class SqliteLog implements Log {
       );
     }
     this.#queuedBytes += bytes;
-    if (this.#outgoing.length === 0) setImmediate(() => this.#send());
+    if (this.#outgoing.length === 0) this.#channel.soon(() => this.#send());
     this.#outgoing.push({ shard, entry, acceptedUnder });
     return new Promise((resolve, reject) => {
       let queue = this.#waiting.get(shard);
@@ -184,7 +212,7 @@ export class SqliteLog implements Log {
   async close(): Promise<void> {
     this.#send();
     await this.#ask({ kind: "close" });
-    this.#worker.terminate();
+    this.#channel.close();
   }
 
   /** Notes how a replica stands now. */
@@ -203,18 +231,18 @@ export class SqliteLog implements Log {
     if (this.#outgoing.length === 0) return;
     const appends = packAppends(this.#outgoing);
     this.#outgoing = [];
-    this.#worker.postMessage({ appends } satisfies ToLogWorker, [appends]);
+    this.#channel.post({ appends }, [appends]);
   }
 
   #ask<Kind extends LogRequest["kind"]>(request: LogRequest & { readonly kind: Kind }): Promise<LogAnswers[Kind]> {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#questions.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, request } satisfies ToLogWorker);
+      this.#channel.post({ id, request }, []);
     });
   }
 
-  #receive(message: FromLogWorker): void {
+  #receive(message: FromLogThread): void {
     if ("results" in message) {
       this.#stats = message.stats;
       for (const result of message.results) this.#settle(result);

@@ -2,8 +2,10 @@ import { afterAll } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { systemClock } from "../../src/ops/clock.ts";
 import type { Log } from "../../src/ports.ts";
 import { openSqliteLog } from "../../src/storage/log.ts";
+import { openLogInProcess } from "../harness/in-process-log.ts";
 import { drawDiskRates, SimDisk } from "../sim/disk.ts";
 import { openMemoryLog } from "../sim/memory-log.ts";
 import { SimNode } from "../sim/node.ts";
@@ -36,6 +38,25 @@ contracts("SQLite", () => {
           throw error;
         },
       }),
+  };
+});
+
+contracts("SQLite in this thread", () => {
+  const directory = join(folder, `${nth++}`);
+  return {
+    async open() {
+      const { log } = await openLogInProcess({
+        directory,
+        retentionMs: 3_600_000,
+        syncData: true,
+        clock: systemClock,
+        commitSoon: queueMicrotask,
+        onFault: (error) => {
+          throw error;
+        },
+      });
+      return log;
+    },
   };
 });
 
