@@ -1,67 +1,98 @@
 /**
- * The replicas held here, and the one that a request is for.
+ * The shards as clients see them from this server: which of them it leads, and where the others are, as the coordinator
+ * last said.
  *
- * A shard id may be any 64-bit number on the wire: one that nobody serves here is refused like one whose leader is
- * elsewhere. A damaged replica is known and refuses with DATA_LOSS, naming file and place; the others serve.
+ * A shard id may be any 64-bit number on the wire: one that nobody leads here is refused like one whose leader is
+ * elsewhere. The refusal names the leader where the assignments know one, unless this server's own replica is on its way
+ * to lead or was just fenced: then they are about to change. A damaged replica refuses with DATA_LOSS, naming file and
+ * place, one that has stopped with its reason; the others serve.
+ *
+ * Source: semantics.md §6; errors.md §2.
  */
-import { assert } from "../lib/assert.ts";
 import type { ShardId } from "../model/ids.ts";
-import { damageRefusal, type LeaderHint, Refusal } from "../model/refusal.ts";
-import type { Damage } from "../ports.ts";
-import type { HashRange } from "../protocol/assignment.ts";
+import type { ShardAssignment, ShardAssignments } from "../model/peer-messages.ts";
+import { damageRefusal, Refusal } from "../model/refusal.ts";
 import type { Int64 } from "../wire/reader.ts";
-import type { Shard } from "./shard.ts";
-
-export interface ShardSlot {
-  readonly namespace: string;
-  readonly id: ShardId;
-  readonly range: HashRange;
-  readonly replica: Shard | Damage;
-}
+import type { Leader } from "./leader.ts";
+import type { Replica } from "./replica.ts";
 
 export class Shards {
-  readonly #slots = new Map<ShardId, ShardSlot>();
+  readonly #replicas = new Map<ShardId, Replica>();
+  readonly #watchers = new Set<() => void>();
+  #assignments: ShardAssignments | undefined;
 
-  add(slot: ShardSlot): void {
-    assert(!this.#slots.has(slot.id), "shard added twice", slot.id);
-    this.#slots.set(slot.id, slot);
+  // --- replicas -------------------------------------------------------------------------------------------------
+
+  add(replica: Replica): void {
+    this.#replicas.set(replica.shard, replica);
   }
 
-  /** All replicas, damaged ones too, in order of their ids. */
-  all(): ShardSlot[] {
-    return [...this.#slots.values()].sort((a, b) => a.id - b.id);
+  replica(shard: ShardId): Replica | undefined {
+    return this.#replicas.get(shard);
   }
 
-  /** The shards of a namespace; undefined when there is no such namespace. */
-  ofNamespace(namespace: string): ShardSlot[] | undefined {
-    const slots = this.all().filter((slot) => slot.namespace === namespace);
-    return slots.length === 0 ? undefined : slots;
+  /** All replicas, ended and damaged ones too, in order of their ids. */
+  all(): Replica[] {
+    return [...this.#replicas.values()].sort((a, b) => a.shard - b.shard);
   }
 
-  /** The replicas that lead. */
-  leaders(): Shard[] {
-    return this.all().flatMap(({ replica }) => (isDamage(replica) ? [] : [replica]));
+  /** The leaderships that serve, in order of their shards. */
+  leaders(): Leader[] {
+    return this.all().flatMap(({ serving }) => serving ?? []);
   }
 
-  /** The leader that a request is for. Throws INVALID_ARGUMENT, NODE_IS_NOT_LEADER or DATA_LOSS. */
-  leader(id: Int64 | undefined, hint?: LeaderHint): Shard {
+  /** The leader that a request is for. Throws INVALID_ARGUMENT, NODE_IS_NOT_LEADER or DATA_LOSS, or why the replica has stopped. */
+  leader(id: Int64 | undefined): Leader {
     if (id === undefined) throw new Refusal("INVALID_ARGUMENT", "shard id is required");
-    const replica = this.#slots.get(id as ShardId)?.replica;
-    if (replica === undefined) {
-      throw new Refusal("NODE_IS_NOT_LEADER", "oxia: node is not leader", hint === undefined ? {} : { hint });
-    }
-    if (isDamage(replica)) {
-      throw damageRefusal(id as ShardId, replica);
-    }
-    return replica;
+    const replica = this.#replicas.get(id as ShardId);
+    if (replica?.serving !== undefined) return replica.serving;
+    throw this.#notLeading(id as ShardId, replica);
   }
-}
 
-export function isDamage(replica: Shard | Damage): replica is Damage {
-  return "what" in replica;
-}
+  #notLeading(id: ShardId, replica: Replica | undefined): Refusal {
+    if (replica?.damage !== undefined) return damageRefusal(id, replica.damage);
+    if (replica?.stopped !== undefined) return replica.stopped;
+    const isChanging = replica !== undefined && ["fenced", "becoming-leader"].includes(replica.state.status);
+    const leader = isChanging ? "" : this.#assignmentOf(id)?.leader;
+    const hint = leader === undefined || leader === "" ? {} : { hint: { shard: id, leader } };
+    return new Refusal("NODE_IS_NOT_LEADER", "oxia: node is not leader", hint);
+  }
 
-/** Why a replica serves nothing: it was found damaged on opening, or has turned out so since. */
-export function damageOf(replica: Shard | Damage): Damage | undefined {
-  return isDamage(replica) ? replica : replica.kv.damage;
+  // --- assignments ----------------------------------------------------------------------------------------------
+
+  /**
+   * What was last pushed; undefined before that. A set with neither namespaces nor authorities is none: a coordinator may
+   * begin with it, and it would deny everybody.
+   */
+  get assignments(): ShardAssignments | undefined {
+    return this.#assignments;
+  }
+
+  /** The set, whole, in the place of the one before. */
+  takeAssignments(assignments: ShardAssignments): void {
+    const { namespaces, allowedAuthorities } = assignments;
+    if (namespaces.size === 0 && allowedAuthorities.length === 0) return;
+    this.#assignments = assignments;
+    for (const watcher of [...this.#watchers]) watcher();
+  }
+
+  /** Calls `callback` whenever a set was taken. The returned function takes it back. */
+  onAssignments(callback: () => void): () => void {
+    this.#watchers.add(callback);
+    return () => this.#watchers.delete(callback);
+  }
+
+  /** Throws NOT_INITIALIZED before the first assignments. */
+  requireInitialized(): ShardAssignments {
+    if (this.#assignments !== undefined) return this.#assignments;
+    throw new Refusal("NOT_INITIALIZED", "oxia: server not initialized yet");
+  }
+
+  #assignmentOf(shard: ShardId): ShardAssignment | undefined {
+    for (const assignments of this.#assignments?.namespaces.values() ?? []) {
+      const found = assignments.find((assignment) => assignment.shard === shard);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
 }

@@ -1,0 +1,119 @@
+/**
+ * What one replica has on disk: its record and entries in the node's log, its key-value state, what it was told. The
+ * state must lie within the log, neither ahead of its head nor behind its first entry (safety.md §7).
+ *
+ *     erase     state removed → log removed → text deleted      a crash in between leaves an ended replica, or nothing
+ *     mint      erase → text stored → log created → state opened
+ */
+import type { EntryId, Head, ShardId } from "../model/ids.ts";
+import { EMPTY_HEAD } from "../model/ids.ts";
+import type { Damage, Documents, KeyValue, KeyValues, Log, ReplicaLife, ReplicaLog } from "../ports.ts";
+import { encodeTold, sameTold, type Told } from "./told.ts";
+
+export interface DataPorts {
+  readonly log: Log;
+  readonly keyValues: KeyValues;
+  readonly documents: Documents;
+}
+
+/** Name of the text that holds what was told of a shard. */
+export const toldName = (shard: ShardId): string => `shard-${shard}`;
+
+export class ReplicaData {
+  readonly #ports: DataPorts;
+  readonly #shard: ShardId;
+  #told: Told | undefined;
+  #kv: KeyValue | undefined;
+
+  constructor(ports: DataPorts, shard: ShardId, told: Told | undefined) {
+    this.#ports = ports;
+    this.#shard = shard;
+    this.#told = told;
+  }
+
+  get told(): Told | undefined {
+    return this.#told;
+  }
+
+  /** The state, once it is open. */
+  get kv(): KeyValue | undefined {
+    return this.#kv;
+  }
+
+  /** Where the log begins: it changes as it is trimmed, and with an installed snapshot. */
+  get base(): Head {
+    return this.#ports.log.replicas().find(({ shard }) => shard === this.#shard)?.base ?? EMPTY_HEAD;
+  }
+
+  /** Durable once it resolves. */
+  async remember(told: Told): Promise<void> {
+    if (sameTold(this.#told, told)) return;
+    await this.#ports.documents.put(toldName(this.#shard), encodeTold(told));
+    this.#told = told;
+  }
+
+  /** Opens the state, if it is not open, beside a log with this head. Resolves with damage when it cannot be trusted. */
+  async open(head: EntryId): Promise<Damage | undefined> {
+    const told = this.#told;
+    if (told === undefined || this.#kv !== undefined) return undefined;
+    const base = this.base;
+    const opened = await this.#ports.keyValues.open(placeOf(told, this.#shard), base);
+    if ("damage" in opened) return opened.damage;
+    const misfit = misfitOf(opened.keyValue, { head, base }, `${told.namespace}/shard-${this.#shard}`);
+    if (misfit === undefined) this.#kv = opened.keyValue;
+    else await opened.keyValue.close();
+    return misfit;
+  }
+
+  /** A replica from nothing. What stood here before is removed; resolves with what the log has of it now. */
+  async mint(life: ReplicaLife, told: Told): Promise<ReplicaLog> {
+    await this.erase(told);
+    await this.remember(told);
+    const minted = await this.#ports.log.create(this.#shard, life);
+    const damage = await this.open(minted.head);
+    if (damage !== undefined) throw new Error(`${damage.file}: ${damage.where}: ${damage.what}`);
+    return minted;
+  }
+
+  /** Removes all that stands here: its id must have ended. */
+  async erase(told = this.#told): Promise<void> {
+    const kv = this.#kv;
+    this.#kv = undefined;
+    if (kv !== undefined) await kv.close();
+    if (told !== undefined) await this.#ports.keyValues.remove({ namespace: told.namespace, shard: this.#shard });
+    await this.#ports.log.remove(this.#shard);
+    if (this.#told === undefined) return;
+    await this.#ports.documents.put(toldName(this.#shard), undefined);
+    this.#told = undefined;
+  }
+
+  /** A received state has taken the place of the one that stood. */
+  switched(kv: KeyValue): void {
+    this.#kv = kv;
+  }
+
+  /** Closes the state. */
+  async close(): Promise<void> {
+    const kv = this.#kv;
+    this.#kv = undefined;
+    await kv?.close();
+  }
+}
+
+export function placeOf({ namespace, options }: Told, shard: ShardId) {
+  return { namespace, shard, sorting: options.keySorting };
+}
+
+function misfitOf(kv: KeyValue, log: { readonly head: EntryId; readonly base: EntryId }, file: string) {
+  const { offset } = kv.applied;
+  if (offset > log.head.offset) {
+    const what = `the key-value state is ahead of the log, whose head is ${log.head.offset}`;
+    return { file, where: `offset ${offset}`, what };
+  }
+  if (offset < log.base.offset) {
+    const begins = log.base.offset + 1;
+    const what = `the key-value state needs entries that the log no longer has: it begins at ${begins}`;
+    return { file, where: `offset ${offset + 1}`, what };
+  }
+  return undefined;
+}
