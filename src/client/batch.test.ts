@@ -117,6 +117,33 @@ test("the clock fails a batch by its first operation", () => {
   expect(expired).toHaveLength(1);
 });
 
+test("an operation does not join a batch whose time is up", () => {
+  const { it, clock, add, expired } = batcher();
+  add();
+  // the sender has no room: it takes nothing
+  clock.advance(1000);
+  const operation = add();
+  expired[0]!.fail(new Error("late"));
+  clock.advance(5);
+  expect(it.idle).toBe(false);
+  expect(it.take()?.operations).toEqual([operation]);
+});
+
+test("batches whose time is up are let go of while nobody takes any", () => {
+  const { it, clock, add, expired } = batcher();
+  const batches: WeakRef<Batch<GetOperation>>[] = [];
+  for (let n = 0; n < 20; n++) {
+    add();
+    clock.advance(1000);
+    const batch = expired.pop()!;
+    batch.fail(new Error("late"));
+    batches.push(new WeakRef(batch));
+  }
+  Bun.gc(true);
+  expect(it.idle).toBe(true);
+  expect(batches.filter((batch) => batch.deref() !== undefined).length).toBeLessThan(5);
+});
+
 test("adopted operations keep their bytes and their time, ahead of the open batch", () => {
   const { it, clock, add } = batcher();
   const moved = add(7);

@@ -151,7 +151,7 @@ export class Batcher<O extends Operation> {
     } else {
       operation.deadline = this.#clock.monotonicMs() + this.#timeoutMs;
       batch.deadline = operation.deadline;
-      batch.watchDeadline(this.#clock, () => this.#onExpired(batch));
+      this.#watchDeadline(batch);
       this.#linger();
     }
     if (batch.operations.length >= this.#bounds.requestsMax || batch.bytes >= this.#bounds.bytesMax) this.close();
@@ -170,7 +170,7 @@ export class Batcher<O extends Operation> {
       batch.deadline = Math.min(batch.deadline, operation.deadline);
     }
     this.#budget.take(operations.length, batch.operationBytes);
-    batch.watchDeadline(this.#clock, () => this.#onExpired(batch));
+    this.#watchDeadline(batch);
     this.#closed.push(batch);
     this.#onDue();
   }
@@ -183,11 +183,12 @@ export class Batcher<O extends Operation> {
 
   /** The next batch to send, or undefined while none is due. */
   take(): Batch<O> | undefined {
-    if (this.#closed.length === 0 && this.#openIsDue) this.#closeOpen();
-    for (let batch = this.#closed.shift(); batch !== undefined; batch = this.#closed.shift()) {
-      if (!batch.settled) return batch;
+    for (;;) {
+      // behind batches that are settled by now too
+      if (this.#closed.length === 0 && this.#openIsDue) this.#closeOpen();
+      const batch = this.#closed.shift();
+      if (batch === undefined || !batch.settled) return batch;
     }
-    return undefined;
   }
 
   /** Puts batches that were taken back before all others. */
@@ -209,6 +210,16 @@ export class Batcher<O extends Operation> {
       this.#unsettled--;
       if (this.#unsettled > 0) return;
       for (const resolve of this.#idleWaiters.splice(0)) resolve();
+    });
+  }
+
+  #watchDeadline(batch: Batch<O>): void {
+    batch.watchDeadline(this.#clock, () => {
+      // it takes no more: what joined it now would never be settled
+      if (this.#open === batch) this.#closeOpen();
+      this.#onExpired(batch);
+      // while nobody takes any, those whose time is up do not pile up
+      while (this.#closed.peek()?.settled === true) this.#closed.shift();
     });
   }
 
