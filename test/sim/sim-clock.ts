@@ -13,6 +13,9 @@ import type { Scheduler } from "./scheduler.ts";
 /** Where all wall clocks begin, without skew. */
 export const WALL_START: Timestamp = 1_800_000_000_000;
 
+/** A timer takes this long at least, as a real one does: whoever asks for a rounding of a delay again and again gets on. */
+const TIMER_MS_MIN = 0.001;
+
 interface Timer {
   readonly owner: Owner;
   readonly dueMs: number;
@@ -75,7 +78,12 @@ export class NodeTime {
   /** Sets a timer of a process; the returned function cancels it. */
   after(ms: number, owner: Owner, callback: () => void): () => void {
     if (!owner.alive) return () => {};
-    const timer: Timer = { owner, dueMs: this.monotonicMs() + Math.max(ms, 0), callback, cancelEvent: () => {} };
+    const timer: Timer = {
+      owner,
+      dueMs: this.monotonicMs() + Math.max(ms, TIMER_MS_MIN),
+      callback,
+      cancelEvent: () => {},
+    };
     this.#timers.add(timer);
     this.#arm(timer);
     return () => this.#drop(timer);
