@@ -16,6 +16,7 @@ import { Trace } from "../trace.ts";
 import { ReferenceMetadata } from "./coordinator.ts";
 import { COORDINATORS, type ProgramParts, SERVERS } from "./programs.ts";
 import { askRegisters, isTurnedDown, type RegisterOperation } from "./registers.ts";
+import { checkAtomic } from "./zones.ts";
 
 export type Kind = "varia" | "reference";
 
@@ -111,7 +112,8 @@ export class MixedCluster {
       RECOVERY_MS_MAX,
     );
     for (const key of KEYS) scheduler.complete("last get", () => this.insist({ kind: "get", key }), RECOVERY_MS_MAX);
-    if (this.#mix.judged !== "nothing") checkLinearizable(this.history.entries());
+    if (this.#mix.judged === "all") checkLinearizable(this.history.entries());
+    else if (this.#mix.judged === "puts") checkAtomic(this.history.entries());
   }
 
   /** Asks one server after the other until there is an answer. */
@@ -138,9 +140,8 @@ export class MixedCluster {
       const outcome = await askRegisters(this.network.channel(life), server.address, operation);
       this.answered.add(server.kind);
       const counts = this.#mix.judged === "all" || server.kind === "varia" || operation.kind === "put";
-      if (!counts) pending.refused();
-      else if (this.#mix.judged === "all" || outcome.status !== "OK") pending.returned(outcome);
-      else pending.returned(withoutVersions(outcome));
+      if (counts) pending.returned(outcome);
+      else pending.refused();
       return outcome;
     } catch (error) {
       if (isTurnedDown(error)) pending.refused();
@@ -226,9 +227,4 @@ export class MixedCluster {
       machine.allowUp();
     }
   }
-}
-
-/** A reference leader may have given another version than what replicas of ours come to. */
-function withoutVersions(outcome: Extract<Outcome, { status: "OK" }>): Outcome {
-  return outcome.record === undefined ? { status: "OK" } : outcome;
 }

@@ -30,22 +30,25 @@ export interface RegisterShard {
   read(key: Bytes): Promise<Bytes | undefined>;
 }
 
-/** Answers the clients of registers, and leaves all other calls to `peers`. */
+/** Answers the clients of registers, and leaves all other calls to `peers`. A call is a stream: no network repeats it. */
 export function withRegisters(peers: Service, shard: RegisterShard): Service {
   return {
     ...peers,
-    async unary(call, request) {
-      if (call.method !== METHOD) return peers.unary!(call, request);
-      const operation = request as RegisterOperation;
-      if (operation.kind !== "get") return outcomeOf(operation, await shard.write(encode(operation)));
-      return found(operation.key, await shard.read(utf8(operation.key)));
+    async stream(call, stream) {
+      if (call.method !== METHOD) return peers.stream!(call, stream);
+      const operation = (await stream.next()) as RegisterOperation;
+      if (operation.kind === "get") stream.send(found(operation.key, await shard.read(utf8(operation.key))));
+      else stream.send(outcomeOf(operation, await shard.write(encode(operation))));
     },
   };
 }
 
 /** Sends an operation to one server. Throws CallError. */
 export async function askRegisters(channel: Channel, server: string, operation: RegisterOperation): Promise<Outcome> {
-  return (await channel.unary(server, METHOD, operation, { timeoutMs: 2_000 })) as Outcome;
+  const stream = channel.serverStream(server, METHOD, operation, { timeoutMs: 2_000 });
+  const outcome = (await stream.next()) as Outcome | undefined;
+  if (outcome === undefined) throw new CallError("UNKNOWN", "the stream ended without an answer");
+  return outcome;
 }
 
 /** Whether a server that answered so has promised not to have carried anything out. */
