@@ -2,7 +2,7 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { type Labels, Metrics, type Sample } from "../ops/metrics.ts";
 import type { Log } from "../ports.ts";
-import type { Shard } from "../replication/shard.ts";
+import type { Leader } from "../replication/leader.ts";
 import type { Shards } from "../replication/shards.ts";
 import type { Assignments } from "../rpc/assignments-api.ts";
 import { CODE_NAMES } from "../rpc/code.ts";
@@ -38,18 +38,18 @@ function one(value: number, labels: Labels = {}): Sample<number>[] {
 
 function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources): void {
   const each =
-    <T>(read: (shard: Shard) => T) =>
+    <T>(read: (shard: Leader) => T) =>
     (): Sample<T>[] =>
       shards
         .leaders()
         .map((shard) => ({ labels: { oxia_namespace: shard.namespace, shard: shard.id }, value: read(shard) }));
   const operations = [
-    ["puts", "Puts", (shard: Shard) => shard.counters.puts],
-    ["deletes", "Deletes", (shard: Shard) => shard.counters.deletes],
-    ["delete_ranges", "Delete-ranges", (shard: Shard) => shard.counters.deleteRanges],
-    ["gets", "Gets", (shard: Shard) => shard.counters.gets],
-    ["lists", "Lists", (shard: Shard) => shard.counters.lists],
-    ["range_scans", "Range scans", (shard: Shard) => shard.counters.rangeScans],
+    ["puts", "Puts", (shard: Leader) => shard.counters.puts],
+    ["deletes", "Deletes", (shard: Leader) => shard.counters.deletes],
+    ["delete_ranges", "Delete-ranges", (shard: Leader) => shard.counters.deleteRanges],
+    ["gets", "Gets", (shard: Leader) => shard.counters.gets],
+    ["lists", "Lists", (shard: Leader) => shard.counters.lists],
+    ["range_scans", "Range scans", (shard: Leader) => shard.counters.rangeScans],
   ] as const;
   for (const [name, help, read] of operations) {
     metrics.counter(`oxia_server_db_${name}_count_total`, `${help} since this leadership began.`, each(read));
@@ -69,7 +69,7 @@ function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources)
   metrics.gauge(
     "oxia_server_leader_head_offset",
     "Last offset durable here.",
-    each((shard) => shard.head),
+    each((shard) => shard.head.offset),
   );
   metrics.gauge(
     "oxia_server_leader_commit_offset",
@@ -102,16 +102,16 @@ function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources)
 }
 
 /** Sessions, notifications, sequences. */
-function feedMetrics(metrics: Metrics, each: (read: (shard: Shard) => number) => () => Sample<number>[]): void {
+function feedMetrics(metrics: Metrics, each: (read: (shard: Leader) => number) => () => Sample<number>[]): void {
   metrics.gauge(
     "oxia_server_session_active_count",
     "Sessions that live.",
     each((shard) => shard.sessionCount),
   );
   const sessions = [
-    ["created", (shard: Shard) => shard.counters.sessionsCreated],
-    ["closed", (shard: Shard) => shard.counters.sessionsClosed],
-    ["expired", (shard: Shard) => shard.counters.sessionsExpired],
+    ["created", (shard: Leader) => shard.counters.sessionsCreated],
+    ["closed", (shard: Leader) => shard.counters.sessionsClosed],
+    ["expired", (shard: Leader) => shard.counters.sessionsExpired],
   ] as const;
   for (const [name, read] of sessions) {
     metrics.counter(

@@ -13,6 +13,7 @@ import { WriteRequestSchema } from "../gen/bytes/io/oxia/proto/v1/client_pb.ts";
 import { utf8 } from "../lib/bytes.ts";
 import type { LogEntry, Offset } from "../model/ids.ts";
 import { type KeySorting, keyOrder } from "../model/keys.ts";
+import { FEATURES } from "../model/peer-messages.ts";
 import { systemClock } from "../ops/clock.ts";
 import type { KeyValue } from "../ports.ts";
 import { KeyValueNode } from "../storage/key-value/node.ts";
@@ -183,7 +184,7 @@ function entryValue(step: Step, offset: Offset): Uint8Array | undefined {
     case "end session":
       return encodeWriteEntry(encodeSessionEnds(0, [step.session]));
     case "control":
-      return encodeOwnTermEntry();
+      return encodeOwnTermEntry(FEATURES);
     default:
       return undefined;
   }

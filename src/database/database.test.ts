@@ -15,6 +15,7 @@ import {
 } from "../gen/bytes/io/oxia/proto/v1/client_pb.ts";
 import { utf8 } from "../lib/bytes.ts";
 import { keyOrder } from "../model/keys.ts";
+import { FEATURES } from "../model/peer-messages.ts";
 import { Refusal } from "../model/refusal.ts";
 import { encodeOwnTermEntry, encodeWriteEntry } from "../wire/log-entry.ts";
 import { decodeRangeRead, decodeRead, decodeWrite } from "../wire/requests.ts";
@@ -385,13 +386,13 @@ describe("log entries", () => {
     });
     expect(replica.stateHash).toBe(kv.stateHash);
     expect(replica.applied).toEqual(kv.applied);
-    replicaApplier.applyEntry({ term: 3, offset: 3, timestamp: 1, value: encodeOwnTermEntry() });
+    replicaApplier.applyEntry({ term: 3, offset: 3, timestamp: 1, value: encodeOwnTermEntry(FEATURES) });
     expect(replica.applied).toEqual({ offset: 3, term: 3, versionId: kv.applied.versionId });
     expect(replica.stateHash).toBe(kv.stateHash);
   });
 
   test("an entry out of order is a bug, not a change", () => {
-    expect(() => applier.applyEntry({ term: 1, offset: 5, timestamp: 1, value: encodeOwnTermEntry() })).toThrow(
+    expect(() => applier.applyEntry({ term: 1, offset: 5, timestamp: 1, value: encodeOwnTermEntry(FEATURES) })).toThrow(
       "out of order",
     );
   });

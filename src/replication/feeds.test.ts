@@ -7,6 +7,7 @@ import { utf8 } from "../lib/bytes.ts";
 import { keyOrder } from "../model/keys.ts";
 import { NOTIFICATION_BATCHES_ENCODED_MAX, NOTIFICATION_BATCHES_PER_READ_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
+import { systemClock } from "../ops/clock.ts";
 import { NotificationFeed, SequenceFeed } from "./feeds.ts";
 
 const prefix = utf8("a");
@@ -70,7 +71,7 @@ test("the end of a feed of sequences is told to all, and to who comes later at o
 /** A feed behind which entries are committed, each with one created key. */
 function notificationFeed() {
   const kv = new ModelKeyValue(keyOrder("hierarchical"));
-  const feed = new NotificationFeed(kv, 3);
+  const feed = new NotificationFeed(kv, 3, systemClock);
   const commit = (key = "k") => {
     const notifications = new Notifications();
     notifications.put(utf8(key), 1, true);

@@ -7,7 +7,7 @@ import type { Bytes } from "../lib/bytes.ts";
 import type { Offset, ShardId } from "../model/ids.ts";
 import { NOTIFICATION_BATCHES_ENCODED_MAX, NOTIFICATION_BYTES_ENCODED_MAX } from "../model/limits.ts";
 import type { Refusal } from "../model/refusal.ts";
-import type { KeyValue } from "../ports.ts";
+import type { Clock, KeyValue } from "../ports.ts";
 
 /** Callbacks that are each called once. */
 class Waiters {
@@ -50,6 +50,7 @@ export interface Batch {
 export class NotificationFeed {
   readonly #kv: KeyValue;
   readonly #shard: ShardId;
+  readonly #clock: Clock;
   readonly #waiters = new Waiters();
   /** Batches made last, by offset, the oldest first: subscribers that stand at the same place share them. */
   readonly #encoded = new Map<Offset, Bytes>();
@@ -64,9 +65,10 @@ export class NotificationFeed {
   /** Subscriptions that asked for what was trimmed away. */
   skipped = 0;
 
-  constructor(kv: KeyValue, shard: ShardId) {
+  constructor(kv: KeyValue, shard: ShardId, clock: Clock) {
     this.#kv = kv;
     this.#shard = shard;
+    this.#clock = clock;
   }
 
   /** Batches behind `after`: the bounds of KeyValue.notifications hold. Empty at the end. */
@@ -105,7 +107,7 @@ export class NotificationFeed {
   applied(): void {
     if (this.#wakes || this.#waiters.size === 0) return;
     this.#wakes = true;
-    setImmediate(() => {
+    this.#clock.soon(() => {
       this.#wakes = false;
       this.#waiters.wake();
     });

@@ -61,6 +61,10 @@ class PausingClock implements Clock {
     return () => this.timers.delete(timer);
   }
 
+  soon(callback: () => void): void {
+    setImmediate(callback);
+  }
+
   /** Jumps by `ms`, then runs once what was due by then. */
   jump(ms: number): void {
     this.ms += ms;

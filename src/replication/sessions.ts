@@ -45,8 +45,8 @@ export class Sessions {
   #inBuckets = 0;
   /** The last tick whose bucket was looked at. */
   #tick: number;
-  /** Sessions whose end is on its way. */
-  readonly #ending = new Set<SessionId>();
+  /** Sessions whose end is on its way, each with a promise that resolves when that is decided. */
+  readonly #ending = new Map<SessionId, Promise<void>>();
   #cancelTick: (() => void) | undefined;
   #closed = false;
 
@@ -81,6 +81,15 @@ export class Sessions {
     this.#ids[slot] = NONE;
   }
 
+  has(id: SessionId): boolean {
+    return this.#slots.has(id);
+  }
+
+  /** Resolves when the proposed end of a session has been carried out or has failed; undefined when none is proposed. */
+  ending(id: SessionId): Promise<void> | undefined {
+    return this.#ending.get(id);
+  }
+
   /** Whether the session lives; if so it has its full timeout again. */
   keepAlive(id: SessionId): boolean {
     const slot = this.#slots.get(id);
@@ -92,14 +101,8 @@ export class Sessions {
   /** Ends a session at its client's word. False when it does not live. Rejects when the log cannot take it. */
   async close(id: SessionId): Promise<boolean> {
     if (!this.#slots.has(id) || this.#ending.has(id)) return false;
-    this.#ending.add(id);
-    try {
-      await this.#end([id]);
-      return true;
-    } catch (error) {
-      this.#ending.delete(id);
-      throw error;
-    }
+    await this.#propose([id]);
+    return true;
   }
 
   /** No session ends any more by this node's doing. */
@@ -172,10 +175,22 @@ export class Sessions {
   }
 
   #expire(ids: readonly SessionId[]): void {
-    for (const id of ids) this.#ending.add(id);
-    this.#end(ids).catch(() => {
-      for (const id of ids) this.#ending.delete(id);
-    });
+    // they are found again after SESSION_END_RETRY_MS
+    this.#propose(ids).catch(() => {});
+  }
+
+  /** Proposes the end of sessions. Rejects when it cannot be done now: they live on. */
+  async #propose(ids: readonly SessionId[]): Promise<void> {
+    const { promise: decided, resolve } = Promise.withResolvers<void>();
+    for (const id of ids) this.#ending.set(id, decided);
+    try {
+      await this.#end(ids);
+    } catch (error) {
+      for (const id of ids) if (this.#ending.get(id) === decided) this.#ending.delete(id);
+      throw error;
+    } finally {
+      resolve();
+    }
   }
 
   // --- slots ----------------------------------------------------------------------------------------------------

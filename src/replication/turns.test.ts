@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { APPLY_TURN_MS_MAX } from "../model/limits.ts";
+import { systemClock } from "../ops/clock.ts";
 import { Turns } from "./turns.ts";
 
 /** A shard that applies `entries` entries of `ms` each, and notes in which turn of the event loop. */
@@ -33,7 +34,7 @@ async function counted(run: (now: () => number) => Promise<void>): Promise<void>
 
 test("long entries of several shards get a turn each, in line", async () => {
   await counted(async (now) => {
-    const turns = new Turns();
+    const turns = new Turns(systemClock);
     const taken: number[][] = [[], [], []];
     await Promise.all(taken.map((mine) => apply(turns, mine, now, 4, APPLY_TURN_MS_MAX)));
     const all = taken.flat().sort((a, b) => a - b);
@@ -48,7 +49,7 @@ test("long entries of several shards get a turn each, in line", async () => {
 
 test("short entries share a turn until its time is spent, and take one more at most", async () => {
   await counted(async (now) => {
-    const turns = new Turns();
+    const turns = new Turns(systemClock);
     const taken: number[][] = [[], []];
     await Promise.all(taken.map((mine) => apply(turns, mine, now, 50, APPLY_TURN_MS_MAX / 10)));
     const perTurn = new Map<number, number>();
@@ -59,7 +60,7 @@ test("short entries share a turn until its time is spent, and take one more at m
 });
 
 test("one shard alone is not held up while it has time", () => {
-  const turns = new Turns();
+  const turns = new Turns(systemClock);
   expect(turns.place()).toBeUndefined();
   turns.spent(APPLY_TURN_MS_MAX / 2);
   expect(turns.place()).toBeUndefined();

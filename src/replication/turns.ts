@@ -3,11 +3,17 @@
  * entry more, since an entry is not divided; who finds that spent waits in line.
  */
 import { APPLY_TURN_MS_MAX } from "../model/limits.ts";
+import type { Clock } from "../ports.ts";
 
 export class Turns {
+  readonly #clock: Clock;
   #spentMs = 0;
   #waiting: (() => void)[] = [];
   #ends = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
 
   /** Undefined while this turn has time left and nobody waits, else a promise of a place in a later one. */
   place(): Promise<void> | undefined {
@@ -26,7 +32,7 @@ export class Turns {
   #endSoon(): void {
     if (this.#ends) return;
     this.#ends = true;
-    setImmediate(() => {
+    this.#clock.soon(() => {
       this.#ends = false;
       this.#spentMs = 0;
       this.#waiting.shift()?.();

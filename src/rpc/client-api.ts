@@ -23,7 +23,7 @@ import type { Bytes } from "../lib/bytes.ts";
 import { REPLY_BYTES_SOFT_MAX, STREAM_WRITES_IN_FLIGHT_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import type { Cursor, KeyValueSnapshot } from "../ports.ts";
-import type { Shard } from "../replication/shard.ts";
+import type { Leader } from "../replication/leader.ts";
 import type { Shards } from "../replication/shards.ts";
 import type { Int64 } from "../wire/reader.ts";
 import { decodeRangeRead, decodeRead, decodeWrite, type RangeRead, type Read } from "../wire/requests.ts";
@@ -65,8 +65,8 @@ const REPLY_BYTES_INITIAL = 4096;
 const REPLY_BYTES_OF_ONE = 512;
 
 /** The leader of the shard that a call names. */
-function leaderFor(api: ClientApi, shard: Int64 | undefined, call: Call): Shard {
-  if (shard !== undefined) requireAuthority(call);
+function leaderFor(api: ClientApi, shard: Int64 | undefined, call: Call): Leader {
+  if (shard !== undefined) requireAuthority(call, api.shards);
   return api.shards.leader(shard);
 }
 
@@ -90,11 +90,14 @@ export function openWriteStream(api: ClientApi, call: Call, controls: BidiContro
     );
   }
   api.requireOpen();
-  const stream = new WriteStream(leaderFor(api, Number(shardId), call), controls, () =>
-    api.writeStreams.delete(stream),
-  );
+  const leader = leaderFor(api, Number(shardId), call);
+  const stream = new WriteStream(leader, controls, () => {
+    takeBack();
+    api.writeStreams.delete(stream);
+  });
+  const takeBack = leader.onInterrupt((reason) => stream.interrupt(reason));
   api.writeStreams.add(stream);
-  call.onCancel(() => api.writeStreams.delete(stream));
+  call.onCancel(() => stream.forget());
   return stream;
 }
 
@@ -113,19 +116,20 @@ function requireSingle(call: Call, name: string): string {
  * no requests are taken. The first failing request ends the stream, after the responses before it.
  */
 class WriteStream implements BidiHandler {
-  readonly #shard: Shard;
+  readonly #shard: Leader;
   readonly #controls: BidiControls;
   #inFlight = 0;
   #choked = false;
   #paused = false;
   #ended = false;
+  #over = false;
   #failure: unknown;
   #requests = 0;
   /** The first request that failed: answers are matched by their order, so none behind it may be sent. */
   #failedAt = Number.POSITIVE_INFINITY;
   readonly #finished: () => void;
 
-  constructor(shard: Shard, controls: BidiControls, finished: () => void) {
+  constructor(shard: Leader, controls: BidiControls, finished: () => void) {
     this.#shard = shard;
     this.#controls = controls;
     this.#finished = finished;
@@ -136,6 +140,20 @@ class WriteStream implements BidiHandler {
     this.#ended = true;
     this.#failure ??= reason;
     this.#finish();
+  }
+
+  /** Ends at once with `reason`: what is in flight has an unknown outcome. */
+  interrupt(reason: Refusal): void {
+    if (this.#over) return;
+    this.#failure ??= reason;
+    this.#fail();
+  }
+
+  /** The call is gone. */
+  forget(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#finished();
   }
 
   message(request: Bytes): boolean {
@@ -164,6 +182,7 @@ class WriteStream implements BidiHandler {
 
   #answered(nth: number, response: Bytes): void {
     this.#inFlight--;
+    if (this.#over) return;
     if (nth < this.#failedAt && !this.#controls.send(response) && !this.#choked) {
       this.#choked = true;
       this.#controls.drained().then(this.#unchoke, () => {});
@@ -173,6 +192,7 @@ class WriteStream implements BidiHandler {
 
   #failed(nth: number, error: unknown): void {
     this.#inFlight--;
+    if (this.#over) return;
     this.#ended = true;
     if (nth < this.#failedAt) {
       this.#failedAt = nth;
@@ -195,20 +215,35 @@ class WriteStream implements BidiHandler {
   }
 
   #finish(): void {
-    if (this.#inFlight > 0) return;
-    this.#finished();
-    if (this.#failure === undefined) this.#controls.end();
-    else this.#controls.fail(this.#failure);
+    if (this.#inFlight > 0 || this.#over) return;
+    if (this.#failure !== undefined) this.#fail();
+    else {
+      this.forget();
+      this.#controls.end();
+    }
+  }
+
+  #fail(): void {
+    this.#ended = true;
+    this.forget();
+    this.#controls.fail(this.#failure);
   }
 }
 
 // --- reads ----------------------------------------------------------------------------------------------------
 
-/** What fits into one reply and needs no order is answered at once. */
+/** Answered at once where the leader need not be confirmed. */
 export function read(api: ClientApi, request: Bytes, call: Call, sink: Sink): Promise<void> | undefined {
   const decoded = decodeRead(request);
   const shard = leaderFor(api, decoded.shard, call);
   validateRead(decoded);
+  const confirmed = shard.confirmRead();
+  if (confirmed === undefined) return answerRead(shard, decoded, call, sink);
+  return confirmed.then(() => answerRead(shard, decoded, call, sink));
+}
+
+/** What fits into one reply and needs no order is answered in one go. */
+function answerRead(shard: Leader, decoded: Read, call: Call, sink: Sink): Promise<void> | undefined {
   const { gets } = decoded;
   shard.counters.gets += gets.length;
   if (gets.some(getReadsInOrder)) return readOn(shard, decoded, 0, call, sink);
@@ -223,11 +258,11 @@ export function read(api: ClientApi, request: Bytes, call: Call, sink: Sink): Pr
 }
 
 /** Answers the gets from `next` on, reply by reply, at the pace of the reader. */
-async function readOn(shard: Shard, decoded: Read, next: number, call: Call, sink: Sink): Promise<void> {
-  if (next > 0) await nextTurn(call);
+async function readOn(shard: Leader, decoded: Read, next: number, call: Call, sink: Sink): Promise<void> {
+  if (next > 0) await nextTurn(shard, call);
   if (decoded.gets.some(getReadsInOrder)) await shard.readable().ordered();
   for (let at = next; at < decoded.gets.length; ) {
-    if (at > next) await nextTurn(call);
+    if (at > next) await nextTurn(shard, call);
     const reply = new Writer(REPLY_BYTES_INITIAL);
     at = answerGets(shard, decoded, at, reply);
     if (!sink.send(reply.finish())) await sink.drained();
@@ -235,7 +270,7 @@ async function readOn(shard: Shard, decoded: Read, next: number, call: Call, sin
 }
 
 /** Answers gets from `first` on until the reply or this turn is full. Returns the index after the last one answered. */
-function answerGets(shard: Shard, { gets }: Read, first: number, reply: Writer): number {
+function answerGets(shard: Leader, { gets }: Read, first: number, reply: Writer): number {
   const state = { kv: shard.readable(), order: shard.order, bookkeeping: () => shard.bookkeeping() };
   let valueBytes = 0;
   let next = first;
@@ -266,7 +301,9 @@ interface Fill {
 }
 
 /** Sends a range as of one applied offset, reply by reply, at the pace of the reader. */
-async function rangeRead(shard: Shard, decoded: RangeRead, call: Call, sink: Sink, fill: Fill): Promise<void> {
+async function rangeRead(shard: Leader, decoded: RangeRead, call: Call, sink: Sink, fill: Fill): Promise<void> {
+  const confirmed = shard.confirmRead();
+  if (confirmed !== undefined) await confirmed;
   const snapshot = await shard.readable().snapshot();
   try {
     const fillReply = fillFrom(shard, snapshot, decoded, fill);
@@ -277,7 +314,7 @@ async function rangeRead(shard: Shard, decoded: RangeRead, call: Call, sink: Sin
       // the next reply is about as large as this one: it need not grow step by step
       capacity = Math.max(capacity, reply.length + REPLY_BYTES_INITIAL);
       if (reply.length > 0 && !sink.send(reply.finish())) await sink.drained();
-      if (more) await nextTurn(call);
+      if (more) await nextTurn(shard, call);
     }
   } finally {
     snapshot.release();
@@ -286,7 +323,7 @@ async function rangeRead(shard: Shard, decoded: RangeRead, call: Call, sink: Sin
 
 /** Over the index that the request names, or over the records themselves. */
 function fillFrom(
-  shard: Shard,
+  shard: Leader,
   snapshot: KeyValueSnapshot,
   decoded: RangeRead,
   fill: Fill,
@@ -306,7 +343,7 @@ function fillFrom(
 }
 
 /** Lets other requests have their turn between two replies of a long one. */
-function nextTurn(call: Call): Promise<void> {
+function nextTurn(shard: Leader, call: Call): Promise<void> {
   if (call.cancelled) return Promise.reject(new Refusal("ABORTED", "oxia: operation was aborted"));
-  return new Promise((resolve) => setImmediate(resolve));
+  return shard.nextTurn();
 }

@@ -8,8 +8,7 @@ import { encodeStartBatch } from "../database/notification.ts";
 import { type Bytes, equalBytes } from "../lib/bytes.ts";
 import { NO_OFFSET } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Shard } from "../replication/shard.ts";
-import { isDamage } from "../replication/shards.ts";
+import type { Leader } from "../replication/leader.ts";
 import { decodeNotificationsRequest, decodeSequenceUpdatesRequest } from "../wire/requests.ts";
 import { Writer } from "../wire/writer.ts";
 import { requireAuthority } from "./assignments-api.ts";
@@ -21,10 +20,12 @@ const FIRST_OFFSET_HEADER = "varia-first-offset";
 
 export async function getNotifications(api: ClientApi, message: Bytes, call: Call, sink: Sink): Promise<void> {
   const { shard: id, startOffsetExclusive } = decodeNotificationsRequest(message);
-  requireAuthority(call);
+  requireAuthority(call, api.shards);
   const shard = api.shards.leader(id);
   if (!shard.notificationsEnabled) throw new Refusal("NOTIFICATIONS_NOT_ENABLED", "");
   const { notifications: feed } = shard;
+  const confirmed = shard.confirmRead();
+  if (confirmed !== undefined) await confirmed;
   let after: number;
   if (startOffsetExclusive === undefined) {
     after = shard.readable().applied.offset;
@@ -38,33 +39,58 @@ export async function getNotifications(api: ClientApi, message: Bytes, call: Cal
     }
   }
   const waiting = new Waiting(call);
+  waiting.endWith(shard);
   feed.subscribers++;
   try {
     while (!call.cancelled) {
+      waiting.requireGoing();
       shard.readable();
       const batches = feed.read(after);
       for (const { offset, bytes } of batches) {
         after = offset;
         if (!sink.send(bytes)) await sink.drained();
       }
-      if (batches.length > 0) await nextTurn();
+      if (batches.length > 0) await shard.nextTurn();
       else if (feed.ended !== undefined) throw feed.ended;
       else await waiting.until((callback) => feed.onMore(callback));
     }
   } finally {
     feed.subscribers--;
+    waiting.close();
   }
 }
 
 export async function getSequenceUpdates(api: ClientApi, message: Bytes, call: Call, sink: Sink): Promise<void> {
   const { shard: id, key: prefix } = decodeSequenceUpdatesRequest(message);
-  requireAuthority(call);
+  requireAuthority(call, api.shards);
   const asked = api.shards.leader(id);
   const waiting = new Waiting(call);
+  try {
+    await followSequences(api, asked, prefix, { waiting, call, sink });
+  } finally {
+    waiting.close();
+  }
+}
+
+/** What a stream of sequence updates is told on. */
+interface SequenceStream {
+  readonly waiting: Waiting;
+  readonly call: Call;
+  readonly sink: Sink;
+}
+
+async function followSequences(api: ClientApi, asked: Leader, prefix: Bytes, stream: SequenceStream): Promise<void> {
+  const { waiting, call, sink } = stream;
   /** By shard: several may have the prefix, for several partition keys. */
-  const told = new Map<Shard, Bytes>();
+  const told = new Map<Leader, Bytes>();
   while (!call.cancelled) {
+    waiting.requireGoing();
     const shards = await watched(api, asked, prefix);
+    for (const shard of shards) {
+      if (!waiting.endWith(shard)) continue;
+      const confirmed = shard.confirmRead();
+      if (confirmed !== undefined) await confirmed;
+    }
     for (const shard of shards) {
       const highest = await shard.highestSequenceKey(prefix);
       if (highest === undefined || isTold(told, shard, highest)) continue;
@@ -83,18 +109,17 @@ export async function getSequenceUpdates(api: ClientApi, message: Bytes, call: C
  * The shards whose sequences are watched: the one asked for. Go's client asks for shard 0 whatever the key: then, while
  * shard 0 has no such sequence, every shard of its namespace that is here.
  */
-async function watched(api: ClientApi, asked: Shard, prefix: Bytes): Promise<Shard[]> {
+async function watched(api: ClientApi, asked: Leader, prefix: Bytes): Promise<Leader[]> {
   if (asked.id !== 0 || (await asked.highestSequenceKey(prefix)) !== undefined) return [asked];
-  const slots = api.shards.ofNamespace(asked.namespace) ?? [];
-  return slots.flatMap(({ replica }) => (isDamage(replica) ? [] : [replica]));
+  return api.shards.leaders().filter(({ namespace }) => namespace === asked.namespace);
 }
 
 /** Waits for the next advance of the prefix on any of the shards, unless one has advanced past what was `told` of it already. */
 async function untilAdvanced(
   waiting: Waiting,
-  shards: readonly Shard[],
+  shards: readonly Leader[],
   prefix: Bytes,
-  told: ReadonlyMap<Shard, Bytes>,
+  told: ReadonlyMap<Leader, Bytes>,
 ): Promise<void> {
   let takeBack = (): void => {};
   const advanced = waiting.until((callback) => {
@@ -113,7 +138,7 @@ async function untilAdvanced(
   await advanced;
 }
 
-function isTold(told: ReadonlyMap<Shard, Bytes>, shard: Shard, key: Bytes): boolean {
+function isTold(told: ReadonlyMap<Leader, Bytes>, shard: Leader, key: Bytes): boolean {
   const last = told.get(shard);
   return last !== undefined && equalBytes(last, key);
 }
@@ -121,13 +146,37 @@ function isTold(told: ReadonlyMap<Shard, Bytes>, shard: Shard, key: Bytes): bool
 /** What a stream waits with: a call keeps what it was given for its cancellation, so there is one such thing a stream. */
 class Waiting {
   #goOn: () => void = () => {};
+  /** By leader that the stream follows: how it is told no more when that one ends its streams. */
+  readonly #leaders = new Map<Leader, () => void>();
+  #ended: Refusal | undefined;
 
   constructor(call: Call) {
     call.onCancel(() => this.#goOn());
   }
 
-  /** Resolves when `register` calls back, or the call is cancelled. */
+  /** The stream ends when this leader ends its streams. False when it is followed already. */
+  endWith(leader: Leader): boolean {
+    if (this.#leaders.has(leader)) return false;
+    const takeBack = leader.onInterrupt((reason) => {
+      this.#ended ??= reason;
+      this.#goOn();
+    });
+    this.#leaders.set(leader, takeBack);
+    return true;
+  }
+
+  /** Throws why the stream is to end. */
+  requireGoing(): void {
+    if (this.#ended !== undefined) throw this.#ended;
+  }
+
+  close(): void {
+    for (const takeBack of this.#leaders.values()) takeBack();
+  }
+
+  /** Resolves when `register` calls back, the call is cancelled, or the stream is to end. */
   async until(register: (callback: () => void) => () => void): Promise<void> {
+    if (this.#ended !== undefined) return;
     let takeBack: (() => void) | undefined;
     await new Promise<void>((resolve) => {
       this.#goOn = resolve;
@@ -135,8 +184,4 @@ class Waiting {
     });
     takeBack?.();
   }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -8,7 +8,7 @@
 import { type Bytes, EMPTY_BYTES } from "../lib/bytes.ts";
 import { SESSION_TIMEOUT_MS_MAX, SESSION_TIMEOUT_MS_MIN } from "../model/limits.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
-import type { Shard } from "../replication/shard.ts";
+import type { Leader } from "../replication/leader.ts";
 import { decodeSessionRequest } from "../wire/requests.ts";
 import { Writer } from "../wire/writer.ts";
 import { requireAuthority } from "./assignments-api.ts";
@@ -42,8 +42,8 @@ export function createSession(api: ClientApi, message: Bytes, call: Call): Promi
 
 export function keepAlive(api: ClientApi, message: Bytes, call: Call): Promise<Bytes> {
   const { shard, timeoutMsOrId } = decodeSessionRequest(message);
-  return onLeader(api, shard, call, (leader) => {
-    leader.keepAlive(Number(timeoutMsOrId));
+  return onLeader(api, shard, call, async (leader) => {
+    await leader.keepAlive(Number(timeoutMsOrId));
     return EMPTY_BYTES;
   });
 }
@@ -61,9 +61,9 @@ async function onLeader(
   api: ClientApi,
   shard: number | bigint,
   call: Call,
-  answer: (leader: Shard) => Bytes | Promise<Bytes>,
+  answer: (leader: Leader) => Bytes | Promise<Bytes>,
 ): Promise<Bytes> {
-  requireAuthority(call);
+  requireAuthority(call, api.shards);
   try {
     api.requireOpen();
     return await answer(api.shards.leader(shard));

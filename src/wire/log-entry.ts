@@ -5,6 +5,7 @@
  *     LogEntryValue { requests = 1 { writes = 1 [WriteRequest] } | control_request = 2 { … } }
  */
 import { type Bytes, EMPTY_BYTES } from "../lib/bytes.ts";
+import type { Feature } from "../model/peer-messages.ts";
 import { malformed, Reader } from "./reader.ts";
 import { decodeWrite, type Write } from "./requests.ts";
 import { varintSize, Writer } from "./writer.ts";
@@ -24,8 +25,12 @@ export function encodeWriteEntry(request: Bytes): Bytes {
   return writer.finish();
 }
 
-/** A control entry that asks for a checksum record: what a new leader appends first (semantics.md §8.6). */
-export function encodeOwnTermEntry(): Bytes {
+/**
+ * What a new leader appends first (semantics.md §8.6): a control entry that asks for a checksum record where all of the
+ * ensemble know it, else a write of nothing. A reference follower that is sent any other control entry applies no more.
+ */
+export function encodeOwnTermEntry(features: readonly Feature[]): Bytes {
+  if (!features.includes("DB_CHECKSUM")) return encodeWriteEntry(EMPTY_BYTES);
   const writer = new Writer(4);
   writer.byte(0x12); // control_request
   writer.varint(2);

@@ -198,7 +198,17 @@ test("a log entry carries the request byte for byte and is a LogEntryValue to th
   const entry = decodeEntryValue(value);
   expect(entry.kind === "write" && entry.writes[0]!.puts[0]!.key).toEqual(Uint8Array.of(0xff));
   expect(encodeWriteEntry(new Uint8Array(0))).toEqual(Uint8Array.of(0x0a, 2, 0x0a, 0));
-  const own = fromBinary(LogEntryValueSchema, encodeOwnTermEntry());
-  expect(own.value.case === "controlRequest" && own.value.value.value.case).toBe("recordChecksum");
-  expect(decodeEntryValue(encodeOwnTermEntry()).kind).toBe("control");
+});
+
+test("a leader's own-term entry asks for a checksum where all know it, else it writes nothing", () => {
+  const control = encodeOwnTermEntry(["VARIA_SAFETY", "DB_CHECKSUM"]);
+  const theirs = fromBinary(LogEntryValueSchema, control);
+  expect(theirs.value.case === "controlRequest" && theirs.value.value.value.case).toBe("recordChecksum");
+  expect(decodeEntryValue(control).kind).toBe("control");
+  const plain = encodeOwnTermEntry(["VARIA_SAFETY"]);
+  expect(fromBinary(LogEntryValueSchema, plain).value).toMatchObject({ case: "requests", value: { writes: [{}] } });
+  expect(decodeEntryValue(plain)).toMatchObject({
+    kind: "write",
+    writes: [{ puts: [], deletes: [], deleteRanges: [] }],
+  });
 });
