@@ -26,8 +26,8 @@ export interface SqliteOptions {
    * each commit. Another process, and another connection of this one, gets `busy`.
    */
   readonly exclusive?: boolean;
-  /** `off`: a failed or interrupted transaction leaves the file useless. For files that are of no use before they are finished. */
-  readonly journal?: "wal" | "off";
+  /** `memory`: a process that ends within a transaction leaves the file useless. For files that are of no use before they are finished. Default `wal`. */
+  readonly journal?: "wal" | "memory";
   /** Bytes of one page; counts only when the file is created. Default 4096. */
   readonly pageBytes?: number;
   /** KiB of the connection's page cache. Default 2000, SQLite's own. */

@@ -213,7 +213,8 @@ export class DiskKeyValue implements KeyValue {
 
   /** A full disk does not hold up the end: what was not flushed is applied from the log again. */
   async close(): Promise<void> {
-    while (this.#flushed < this.applied.offset && !this.full && this.damage === undefined) await this.#flushOnce();
+    const isDone = () => this.#closed || this.full || this.damage !== undefined;
+    while (this.#flushed < this.applied.offset && !isDone()) await this.#flushOnce();
     this.#end();
   }
 

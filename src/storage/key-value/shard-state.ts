@@ -440,6 +440,7 @@ export class SqliteKeyValue implements KeyValue {
 
   async close(): Promise<void> {
     if (this.#closed) return;
+    this.#cutReaders(); // what they pin would hold up the checkpoint
     await this.flush();
     if (this.#closed) return;
     this.#closed = true;
@@ -456,13 +457,17 @@ export class SqliteKeyValue implements KeyValue {
 
   /** Ends all who read, and gives memory and connections back. */
   async #release(): Promise<void> {
-    for (const snapshot of [...this.snapshots]) snapshot.cut();
     const senders = [...this.#senders];
-    for (const sender of senders) sender.cut();
+    this.#cutReaders();
     await Promise.all(senders.map(({ closed }) => closed));
     await this.#node.closed(this);
     for (const table of [...this.#generations, ...this.#layers().map((layer) => layer.table)]) table.drop();
     this.#generations = [];
+  }
+
+  #cutReaders(): void {
+    for (const snapshot of [...this.snapshots]) snapshot.cut();
+    for (const sender of this.#senders) sender.cut();
   }
 
   #checkOpen(): void {

@@ -2,7 +2,7 @@
  * Writes a state that another server sends into a file of its own, beside the one that stands, and proves on the way
  * that it is what the sender says: blocks and keys ascending, each block's and record's checksum, their number and hash.
  *
- * Items come in order, so that each page is written once: the file has no journal. It is of no use until it is
+ * Items come in order, so that each page is written once: the file has no journal on disk. It is of no use until it is
  * complete, and then it is synced before it gets a name that a start looks at.
  */
 import type { Database, Statement } from "bun:sqlite";
@@ -47,7 +47,7 @@ export class StateWriting {
     this.#database = openSqlite(this.#incoming, {
       mode: "create",
       synchronous: "OFF",
-      journal: "off",
+      journal: "memory",
       pageBytes: KEY_VALUE_PAGE_BYTES,
       cacheKiB: CACHE_KIB,
     });
