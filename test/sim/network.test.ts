@@ -317,6 +317,27 @@ test("a full window holds the sender back until the other side has read", () => 
   expect(world.heard).toEqual([1, 2, 3, 4, 5]);
 });
 
+test("a stream keeps its window when the network changes", () => {
+  const world = new World({ windowMessages: 4 });
+  const stream = world.channel.stream("b:1", "Replicate");
+  world.network.rates = CALM;
+  const messages = Array.from({ length: 20 }, (_, n) => n);
+  for (const message of messages) stream.send(message);
+  stream.closeSend();
+  expect(world.complete(() => readAll(stream))).toEqual([...messages, "end"]);
+});
+
+test("a machine that was off when a stream was opened tells of it once it is back", () => {
+  const world = new World();
+  const stream = world.channel.stream("b:1", "Replicate");
+  stream.send("one");
+  world.b.end("power");
+  world.scheduler.run({ untilMs: 100 });
+  world.serve();
+  expect(world.complete(() => readAll(stream))).toEqual(["UNAVAILABLE"]);
+  expect(world.scheduler.nowMs).toBeLessThan(CALM.keepaliveMs);
+});
+
 test("deadline and cancellation end a stream on both sides", () => {
   const world = new World();
   const late = world.channel.stream("b:1", "Replicate", { timeoutMs: 50 });

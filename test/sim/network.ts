@@ -96,6 +96,8 @@ export class Network {
   readonly #nodes = new Set<SimNode>();
   readonly #hosts = new Map<string, { readonly life: Life; readonly service: Service }>();
   readonly #connections = new Set<Connection>();
+  /** Those whose opening came to a machine that was off. */
+  readonly #unopened = new Set<Connection>();
   /** Since when a pair is unhealthy; absent while it is healthy. */
   readonly #unhealthySince = new Map<string, number>();
 
@@ -206,7 +208,11 @@ export class Network {
   /** Who listens where a call has just arrived. When nobody does, the caller is told, if anybody is there to tell it. */
   accept(connection: Connection, address: string): { readonly life: Life; readonly service: Service } | undefined {
     const host = this.#hosts.get(address);
-    if (host === undefined || !host.life.node.powered) return undefined;
+    if (host === undefined) return undefined;
+    if (!host.life.node.powered) {
+      this.#unopened.add(connection);
+      return undefined;
+    }
     if (host.life.alive) return host;
     this.breakLater(connection, "client", "connection refused");
     return undefined;
@@ -225,6 +231,7 @@ export class Network {
 
   closed(connection: Connection): void {
     this.#connections.delete(connection);
+    this.#unopened.delete(connection);
   }
 
   /** One side hears, one delay from now if the way there is whole, that the connection is broken. */
@@ -310,7 +317,7 @@ export class Network {
     // what the machine held open before it went away is unknown to it now
     for (const connection of this.#connections) {
       const { client, server, serverLife } = connection;
-      if (server === node && serverLife?.alive === false) {
+      if (server === node && (serverLife?.alive === false || this.#unopened.has(connection))) {
         this.breakLater(connection, "client", "the machine came back and knows nothing of the connection");
       }
       if (client.node === node && !client.alive) {

@@ -44,6 +44,8 @@ class StreamCall implements Connection {
   readonly #toServer: Pipe;
   readonly #toClient: Pipe;
   readonly #controller = new AbortController();
+  /** Of both sides, as long as it lives: what one side waits for is what the other one gives back. */
+  readonly #window: number;
   #serverEnd: StreamEnd | undefined;
   #serverOver = false;
   #stopDeadline: (() => void) | undefined;
@@ -53,6 +55,7 @@ class StreamCall implements Connection {
     this.#network = network;
     this.#call = call;
     this.client = client;
+    this.#window = network.rates.windowMessages;
     const server = network.hostOf(call.address);
     this.server = server ?? client.node;
     const { method, timeoutMs, signal } = call;
@@ -62,7 +65,7 @@ class StreamCall implements Connection {
     );
     this.clientEnd = new StreamEnd({
       isClient: true,
-      window: network.rates.windowMessages,
+      window: this.#window,
       transmit: (frame) => this.#transmit(this.#toServer, frame),
       over: () => this.#clientIsOver(),
     });
@@ -135,7 +138,7 @@ class StreamCall implements Connection {
   #serve(life: Life, service: Service): void {
     const end = new StreamEnd({
       isClient: false,
-      window: this.#network.rates.windowMessages,
+      window: this.#window,
       transmit: (frame) => this.#transmit(this.#toClient, frame),
       over: () => this.#serverIsOver(),
     });
