@@ -97,7 +97,8 @@ export interface Log {
    *     head, base     as found on opening, or as of the last create, adopt, promise, truncate, install or end that was
    *                    answered: appends move the head on, trimming the base, and neither shows here before the next of these
    *
-   * Damage that a read finds later is not in here: it is told by whoever reads, and ends the id by `end`.
+   * Damage that a read finds later ends ids too, durably before the read is refused: that of the shard whose state needs
+   * the entry, or every one on the node when it lies in what is still written to (safety.md §7).
    */
   replicas(): readonly ReplicaLog[];
   /**

@@ -130,6 +130,34 @@ test("damage that was found ends an id for good: bringing the file back does not
   found.close();
 });
 
+test("damage that a read finds ends the id whose state needs the entry, before it is told", () => {
+  for (const [released, ends] of [
+    [14, true], // those that follow can only be checked behind it
+    [19, false],
+  ] as const) {
+    for (const read of ["read", "at"] as const) {
+      const place = new Place();
+      const writer = threeSegments(place);
+      writer.release(1, released);
+      writer.promise(1, 2); // stores what was released
+      expect(place.garbleClosed("shard = 1 AND offset = 14")).toBe(1);
+      expect(() => writer[read](1, 14)).toThrow(expect.objectContaining({ reason: "DATA_LOSS" }));
+      // as a kill right behind the answer leaves it
+      const again = place.copy().open();
+      for (const log of [writer, again]) {
+        const { ended, damage } = replica(log, 1);
+        if (ends) expect({ ended, damage }).toMatchObject({ ended: expect.stringContaining("14"), damage: {} });
+        else expect({ ended, damage }).toEqual({ ended: "", damage: undefined });
+        expect(replica(log, 0)).toMatchObject({ ended: "", damage: undefined });
+      }
+      if (ends) expect(() => writer.promise(1, 9)).toThrow(expect.objectContaining({ reason: "DATA_LOSS" }));
+      else expect(terms(writer, 1, 20)).toEqual(times(10, 1));
+      again.close();
+      writer.close();
+    }
+  }
+});
+
 test("promises that are older than the watermark end every id; the higher ones go on with what is made next", () => {
   const place = new Place();
   const writer = threeSegments(place);

@@ -58,6 +58,12 @@ export interface OpenSegment {
   readonly dead: Set<ShardId>;
 }
 
+/** What reading a segment fills in. */
+interface Reading extends Pick<OpenSegment, "indexes" | "dead"> {
+  /** Shards whose rows are not looked at. */
+  readonly passed: ReadonlySet<ShardId>;
+}
+
 export interface OpenedLog {
   readonly promises: Promises;
   readonly watermark: Watermark;
@@ -234,19 +240,20 @@ class Opening {
   /** Reads the closed segments that hold entries which a state still needs; of the others only the end is known. */
   #checkClosed(closed: SegmentRecord[]): void {
     for (const [at, segment] of closed.entries()) {
-      const needed =
-        segment.shares.length === 0 ||
-        segment.shares.some((share) => {
-          const record = this.#replicas.get(share.shard)?.record;
-          if (record === undefined) return false;
-          const last = liveLast(share, record);
-          if (last < share.first) return false;
-          // a share that a cut goes through ends in its middle: only its rows say with which checksum
-          return last > record.released || (last < share.last.offset && last > record.base.offset);
-        });
-      if (needed) closed[at] = this.#checkSegment(segment);
-      else for (const share of segment.shares) this.#advance(share);
+      const passed = segment.shares.filter((share) => !this.#isNeeded(share));
+      for (const share of passed) this.#advance(share);
+      if (segment.shares.length > 0 && passed.length === segment.shares.length) continue;
+      closed[at] = this.#checkSegment(segment, new Set(passed.map(({ shard }) => shard)));
     }
+  }
+
+  #isNeeded(share: SegmentShare): boolean {
+    const record = this.#replicas.get(share.shard)?.record;
+    if (record === undefined) return false;
+    const last = liveLast(share, record);
+    if (last < share.first) return false;
+    // a share that a cut goes through ends in its middle: only its rows say with which checksum
+    return last > record.released || (last < share.last.offset && last > record.base.offset);
   }
 
   /** Takes over the end of a share that no state needs. */
@@ -258,7 +265,8 @@ class Opening {
     }
   }
 
-  #checkSegment(segment: SegmentRecord): SegmentRecord {
+  /** `passed`: shards that need nothing of it. */
+  #checkSegment(segment: SegmentRecord, passed: ReadonlySet<ShardId>): SegmentRecord {
     const path = segmentPath(this.#directory, segment.number);
     const indexes = new Map<ShardId, ShardIndex>();
     let file: SegmentFile | undefined;
@@ -268,7 +276,7 @@ class Opening {
       damage = walDamage(path);
       file = new SegmentFile(path, { syncData: true });
       file.checkpointAll();
-      damage = this.#readRows(file, indexes) ?? damage;
+      damage = this.#readRows(file, { indexes, dead: new Set(), passed }) ?? damage;
     } catch (error) {
       if (!(error instanceof RowDamage) && sqliteErrorKind(error) !== "corrupt") throw error;
       damage = { file: path, where: "byte 0", what: (error as Error).message };
@@ -296,7 +304,7 @@ class Opening {
   }
 
   /** Reads all rows, moves heads on, fills the indexes. Answers the first damage that is new; the rows of shards without one are all read. */
-  #readRows(file: SegmentFile, indexes: Map<ShardId, ShardIndex>, dead = new Set<ShardId>()): Damage | undefined {
+  #readRows(file: SegmentFile, { indexes, dead, passed }: Reading): Damage | undefined {
     let damage: Damage | undefined;
     for (const row of file.all()) {
       const place = (what: string): Damage => ({
@@ -308,6 +316,7 @@ class Opening {
         damage ??= place("it does not hold what an entry's row holds");
         continue;
       }
+      if (passed.has(row.shard)) continue;
       const replica = this.#replicas.get(row.shard);
       if (replica === undefined || replica.damage !== undefined || !isLive(row, replica.record)) {
         dead.add(row.shard);
@@ -344,7 +353,7 @@ class Opening {
       const file = new SegmentFile(path, { syncData, create: true });
       syncDirectory(this.#directory);
       file.checkpointAll();
-      const damage = this.#readRows(file, indexes, dead);
+      const damage = this.#readRows(file, { indexes, dead, passed: new Set() });
       if (damage !== undefined) this.#damage(damage);
       return { number, file, indexes, dead };
     } catch (error) {

@@ -6,7 +6,7 @@
  */
 import type { Head, LogEntry, Offset, ShardId } from "../model/ids.ts";
 import { LOG_READ_BYTES_MAX, LOG_READ_ENTRIES_MAX } from "../model/limits.ts";
-import { Refusal } from "../model/refusal.ts";
+import type { Damage } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { segmentPath } from "./log-files.ts";
 import { indexRow, type OpenSegment } from "./log-opening.ts";
@@ -16,6 +16,19 @@ import type { ReplicaRecord } from "./replica-record.ts";
 import { isWellFormed, type Row, SegmentFile } from "./segment.ts";
 import type { ShardIndex } from "./segment-index.ts";
 import { sqliteErrorKind } from "./sqlite.ts";
+
+/** An entry that should be there and is not what was written. */
+export class EntryDamage extends Error {
+  override readonly name = "EntryDamage";
+  readonly offset: Offset;
+  readonly damage: Damage;
+
+  constructor(offset: Offset, damage: Damage) {
+    super(`${damage.file}: ${damage.where}: ${damage.what}`);
+    this.offset = offset;
+    this.damage = damage;
+  }
+}
 
 export class LogReader {
   readonly #directory: string;
@@ -40,16 +53,21 @@ export class LogReader {
 
   /**
    * Entries of a replica from `from` on, dense, up to LOG_READ_BYTES_MAX or the end of a segment; at least one, for
-   * base < from <= head. Throws DATA_LOSS on damage.
+   * base < from <= head. Throws EntryDamage.
    */
   read(replica: LogReplica, from: Offset, current: OpenSegment): LogEntry[] {
     return this.#rows(replica, from, current, LOG_READ_ENTRIES_MAX).map(entryOf);
   }
 
-  /** The id and the chain's value of an entry, for base < offset <= head, checked as by a read. Throws DATA_LOSS on damage. */
+  /** The id and the chain's value of an entry, for base < offset <= head, checked as by a read. Throws EntryDamage. */
   at(replica: LogReplica, offset: Offset, current: OpenSegment): Head {
     const { term, crc } = this.#rows(replica, offset, current, 1)[0]!;
     return { term, offset, crc };
+  }
+
+  /** The last entry in the closed segment that holds this one: opening finds it as damaged as this one. */
+  lastBeside({ record, head }: LogReplica, offset: Offset): Offset {
+    return this.#shareOf(record, offset)?.last ?? head.offset;
   }
 
   #rows({ record, head }: LogReplica, from: Offset, current: OpenSegment, entriesMax: number): Row[] {
@@ -166,6 +184,6 @@ function entryOf({ term, offset, timestamp, value }: Row): LogEntry {
   return { term, offset, timestamp, value };
 }
 
-function damaged(file: string, offset: Offset, what: string): Refusal {
-  return new Refusal("DATA_LOSS", `${file}: offset ${offset}: ${what}`);
+function damaged(file: string, offset: Offset, what: string): EntryDamage {
+  return new EntryDamage(offset, { file, where: `offset ${offset}`, what });
 }

@@ -10,15 +10,17 @@
  * No row is removed by a cut: rows of earlier generations behind it are dead wherever they lie, and go with their
  * segment. What remains of a removed replica is a record without an id, which keeps the generation and the promise.
  */
-import type { Head, Offset, ShardId, Term } from "../model/ids.ts";
+import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { LogShape, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { Damage, LogShape, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { takeStamp } from "../protocol/fencing.ts";
 import type { Ballast } from "./ballast.ts";
 import type { OpenedLog } from "./log-opening.ts";
+import { EntryDamage } from "./log-reader.ts";
 import {
   changeTo,
   endedByWord,
+  isFileDamage,
   type LogReplica,
   moveHead,
   newLogReplica,
@@ -49,7 +51,7 @@ export class LogReplicas {
   readonly #ballast: Ballast;
   /** Replicas whose heads the watermark does not have yet. */
   readonly #behind = new Set<ShardId>();
-  /** Damage was found, and no replica has been minted since. */
+  /** Damage was found, and no replica has been minted since: the segment that is open may hold it. */
   #isDamaged: boolean;
   #stamp: number;
 
@@ -203,7 +205,48 @@ export class LogReplicas {
     const { record, head } = replica;
     if (offset === record.base.offset) return record.base;
     if (offset < record.base.offset || offset > head.offset) return undefined;
-    return this.#segments.reader.at(replica, offset, this.#segments.current);
+    return this.#checked(replica, () => this.#segments.reader.at(replica, offset, this.#segments.current));
+  }
+
+  /** See Log.read. */
+  read(shard: ShardId, from: Offset): LogEntry[] {
+    const replica = this.live(shard);
+    const { base } = replica.record;
+    if (from > replica.head.offset) return [];
+    if (from <= base.offset) {
+      const begins = base.offset + 1;
+      throw new Refusal("FAILED_PRECONDITION", `offset ${from} was trimmed: the log begins at ${begins}`);
+    }
+    return this.#checked(replica, () => this.#segments.reader.read(replica, from, this.#segments.current));
+  }
+
+  /** Reads. Damage ends the ids that it concerns before it is told (safety.md §1 and §7). */
+  #checked<T>(replica: LogReplica, read: () => T): T {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof EntryDamage)) throw error;
+      const { offset, damage } = error;
+      const first = this.#segments.current.indexes.get(replica.record.shard)?.first;
+      const isOpen = first !== undefined && offset >= first;
+      // a segment that the state does not need any more may go: a follower that does gets a snapshot
+      if (isOpen) this.#endDamaged([...this.#files.replicas.values()], damage);
+      else if (this.#segments.reader.lastBeside(replica, offset) > replica.record.released)
+        this.#endDamaged([replica], damage);
+      throw new Refusal("DATA_LOSS", error.message, { cause: error });
+    }
+  }
+
+  #endDamaged(replicas: readonly LogReplica[], damage: Damage): void {
+    const ending = replicas.filter(({ record }) => !isRemoved(record) && !isFileDamage(record.ended));
+    const records = ending.map((replica) => ended(replica, damage));
+    this.#ballast.use(() => this.#files.promises.save({ replicas: records }));
+    for (const [nth, replica] of ending.entries()) {
+      replica.record = records[nth]!;
+      replica.damage = damage;
+    }
+    this.#syncWatermark(ending);
+    this.#isDamaged = true;
   }
 
   #beginGeneration(replica: LogReplica, record: ReplicaRecord): void {

@@ -8,11 +8,10 @@ import { existsSync, statSync } from "node:fs";
 import { assert } from "../lib/assert.ts";
 import type { ShardId, Timestamp } from "../model/ids.ts";
 import { LOG_SEGMENT_BYTES_MAX } from "../model/limits.ts";
-import { Refusal } from "../model/refusal.ts";
 import { removeSqlite, setAside, syncDirectory } from "./files.ts";
 import { segmentPath } from "./log-files.ts";
 import type { OpenedLog, OpenSegment } from "./log-opening.ts";
-import { LogReader } from "./log-reader.ts";
+import { EntryDamage, LogReader } from "./log-reader.ts";
 import { changeTo, type LogReplica, liveLast, shapeOf } from "./log-replica.ts";
 import type { SegmentRecord, SegmentShare } from "./promises.ts";
 import { type ReplicaRecord, withoutSpentCuts } from "./replica-record.ts";
@@ -203,7 +202,7 @@ export class LogSegments {
         return { replica, base };
       });
     } catch (error) {
-      if (error instanceof Refusal) return undefined;
+      if (error instanceof EntryDamage) return undefined;
       throw error;
     }
   }

@@ -62,7 +62,13 @@ export type ToLogThread = { readonly id: number; readonly request: LogRequest } 
 /** From the writer: an answer, a refusal, what became of appends, or that the device failed. */
 export type FromLogThread =
   | { readonly id: number; readonly answer: LogAnswers[keyof LogAnswers] }
-  | { readonly id: number; readonly refused: Reason; readonly message: string }
+  /** With the replicas as they are behind it where damage has ended some. */
+  | {
+      readonly id: number;
+      readonly refused: Reason;
+      readonly message: string;
+      readonly replicas: readonly ReplicaLog[];
+    }
   | { readonly results: readonly AppendResult[]; readonly stats: LogStats }
   | { readonly fault: string };
 
@@ -106,7 +112,9 @@ export class LogService {
         this.#thread.post({ id, answer: this.#answer(request) });
       } catch (error) {
         if (!(error instanceof Refusal)) throw error;
-        this.#thread.post({ id, refused: error.reason, message: error.message });
+        const { reason: refused, message: why } = error;
+        const replicas = refused === "DATA_LOSS" ? this.#open.replicas() : [];
+        this.#thread.post({ id, refused, message: why, replicas });
       }
     });
   }

@@ -12,7 +12,7 @@
 import type { Bytes } from "../lib/bytes.ts";
 import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { LOG_COMMIT_BYTES_MAX, WATERMARK_LAG_COMMITS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
-import { type Reason, Refusal } from "../model/refusal.ts";
+import type { Reason } from "../model/refusal.ts";
 import type { LogShape, LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { Ballast } from "./ballast.ts";
@@ -227,15 +227,7 @@ export class LogWriter {
 
   /** See Log.read. */
   read(shard: ShardId, fromInclusive: Offset): LogEntry[] {
-    const replica = this.#records.live(shard);
-    if (fromInclusive > replica.head.offset) return [];
-    if (fromInclusive <= replica.record.base.offset) {
-      throw new Refusal(
-        "FAILED_PRECONDITION",
-        `offset ${fromInclusive} was trimmed: the log begins at ${replica.record.base.offset + 1}`,
-      );
-    }
-    return this.#segments.reader.read(replica, fromInclusive, this.#segments.current);
+    return this.#records.read(shard, fromInclusive);
   }
 
   /** See Log.shape. */

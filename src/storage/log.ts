@@ -251,8 +251,10 @@ export class SqliteLog implements Log {
     } else {
       const question = this.#questions.get(message.id);
       this.#questions.delete(message.id);
-      if ("refused" in message) question?.reject(new Refusal(message.refused, message.message));
-      else question?.resolve(message.answer as never);
+      if ("refused" in message) {
+        for (const replica of message.replicas) this.#found(replica);
+        question?.reject(new Refusal(message.refused, message.message));
+      } else question?.resolve(message.answer as never);
     }
   }
 

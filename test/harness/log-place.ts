@@ -70,17 +70,22 @@ export class Place {
 
   /** Changes stored rows of every segment behind the log's back; answers how many. */
   garble(where: string): number {
-    return this.#change(`UPDATE entry SET value = x'00' WHERE ${where}`);
+    return this.#change(this.segments, `UPDATE entry SET value = x'00' WHERE ${where}`);
+  }
+
+  /** `garble` of what is closed: a running writer holds the open one. */
+  garbleClosed(where: string): number {
+    return this.#change(this.segments.slice(0, -1), `UPDATE entry SET value = x'00' WHERE ${where}`);
   }
 
   /** Takes stored rows away behind the log's back; answers how many. */
   delete(where: string): number {
-    return this.#change(`DELETE FROM entry WHERE ${where}`);
+    return this.#change(this.segments, `DELETE FROM entry WHERE ${where}`);
   }
 
-  #change(sql: string): number {
+  #change(segments: readonly number[], sql: string): number {
     let changes = 0;
-    for (const number of this.segments) {
+    for (const number of segments) {
       const database = new Database(segmentPath(this.directory, number));
       changes += database.run(sql).changes;
       database.close();

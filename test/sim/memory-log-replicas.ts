@@ -5,9 +5,16 @@
  */
 import type { Head, Offset, ShardId, Term } from "../../src/model/ids.ts";
 import { Refusal } from "../../src/model/refusal.ts";
-import type { ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
+import type { Damage, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
 import { takeStamp } from "../../src/protocol/fencing.ts";
-import { changeTo, endedByWord, newLogReplica, refusalOf, replicaLog } from "../../src/storage/log-replica.ts";
+import {
+  changeTo,
+  endedByWord,
+  isFileDamage,
+  newLogReplica,
+  refusalOf,
+  replicaLog,
+} from "../../src/storage/log-replica.ts";
 import {
   adopted,
   checkTruncation,
@@ -84,6 +91,24 @@ export class MemoryReplicas {
   }
 
   // --- changes ------------------------------------------------------------------------------------------------------
+
+  /** Damage that a read has found, in the open segment or in a closed one with entries up to `last`: it ends ids before it is told. */
+  async found(damage: Damage, { shard, last, isOpen }: { shard: ShardId; last: Offset; isOpen: boolean }) {
+    const replica = this.live(shard);
+    if (!isOpen && last <= replica.record.released) return;
+    const concerned = isOpen ? [...this.#files.replicas.values()] : [replica];
+    const ending = concerned.filter(({ record }) => !isRemoved(record) && !isFileDamage(record.ended));
+    const records = ending.map((one) => ended(one, damage));
+    await this.save(records);
+    for (const [nth, one] of ending.entries()) {
+      one.record = records[nth]!;
+      one.damage = damage;
+      this.#show(one);
+    }
+    await this.syncWatermark(ending);
+    this.#isDamaged = true;
+    this.trace("damage found", shard, last, ending.length);
+  }
 
   async promise(shard: ShardId, term: Term): Promise<Head> {
     const replica = this.live(shard);

@@ -269,6 +269,26 @@ test("entries that are not all there are adopted by nobody, whether their id had
   }
 });
 
+test("damage that a read finds ends the ids that it concerns, before it is told", () => {
+  for (const [file, nth, [shard, offset], ends] of [
+    [segmentName(1), 2, [0, 2], [true, false]],
+    [segmentName(2), 1, [1, 1], [false, false]], // its state has it in a checkpoint
+    [segmentName(3), 1, [1, 6], [true, true]], // still written to
+  ] as const) {
+    const world = new World(3);
+    world.shard(0, 1, 5); // fills segment 1
+    world.shard(1, 1, 8); // fills segment 2, and three rows of segment 3
+    world.log.release(1, 4);
+    world.run(() => world.log.promise(1, 1)); // stores what was released
+    world.disk.flipBitAt(file, nth);
+    expect(world.outcome(() => world.log.at(shard, offset))).toBe("DATA_LOSS");
+    const ended = () => world.log.replicas().map((one) => one.ended !== "");
+    expect([file, ...ended()]).toEqual([file, ...ends]);
+    world.restart("power");
+    expect([file, ...ended()]).toEqual([file, ...ends]);
+  }
+});
+
 test("a cut is forgotten once no segment is left that it cuts", () => {
   const world = new World();
   world.shard(0, 1, 12);

@@ -403,7 +403,7 @@ export class MemoryLog implements Log {
     const entries: LogEntry[] = [];
     let bytes = 0;
     for (const { place, row } of await this.#rowsAt(wanted)) {
-      if (row?.entry.offset !== from + entries.length) throw damagedAt(shard, place);
+      if (row?.entry.offset !== from + entries.length) return this.#damaged(shard, from + entries.length, place);
       const { entry } = row;
       if (entries.length > 0 && bytes + entry.value.length > LOG_READ_BYTES_MAX) break;
       entries.push(entry);
@@ -416,8 +416,19 @@ export class MemoryLog implements Log {
     const first = offset - base.offset - 1;
     const [found] = await this.#rowsAt(places.slice(first, first + 1));
     const { place, row } = found!;
-    if (row?.entry.offset !== offset) throw damagedAt(shard, place);
+    if (row?.entry.offset !== offset) return this.#damaged(shard, offset, place);
     return { term: row.entry.term, offset, crc: row.crc };
+  }
+
+  /** Rejects with DATA_LOSS, once what it ends has ended. */
+  async #damaged(shard: ShardId, offset: Offset, { segment, nth }: Place): Promise<never> {
+    const what = "its checksum is not that of what was written";
+    const damage = { file: segmentName(segment), where: `row ${nth}`, what };
+    const { segments } = this.#files;
+    const isOpen = segment === segments.at(-1)!.number;
+    const last = segments.find(({ number }) => number === segment)?.last.get(shard)?.offset ?? offset;
+    await this.#records.found(damage, { shard, last, isOpen });
+    throw damageRefusal(shard, damage);
   }
 
   /** The rows at these places, one read a segment; undefined where the row is bad. */
@@ -439,9 +450,4 @@ export class MemoryLog implements Log {
     }
     return all;
   }
-}
-
-function damagedAt(shard: ShardId, { segment, nth }: Place): Refusal {
-  const what = "its checksum is not that of what was written";
-  return damageRefusal(shard, { file: segmentName(segment), where: `row ${nth}`, what });
 }
