@@ -2,7 +2,7 @@
  * A standalone server: one process that leads every shard of one namespace with replication factor 1. Its adapters are
  * built here, and handed to the flows.
  *
- *     start    directories → log → key-value files → lead each shard → public port → HTTP port
+ *     start    directories → log → replicas found → lead each shard → public port → HTTP port
  *     stop     not ready → streams end → calls drain → writes are answered → state flushed → log closed
  */
 
@@ -15,11 +15,11 @@ import { OxiaClient as LegacyOxiaClient } from "../gen/io/streamnative/oxia/prot
 import { FLUSH_INTERVAL_MS, REQUEST_BYTES_IN_FLIGHT_DEFAULT, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { systemRandom } from "../ops/random.ts";
-import type { Damage, Logger } from "../ports.ts";
+import type { Damage } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
-import { DamagedReplica, Shard } from "../replication/shard.ts";
-import { damageOf, isDamage, type ShardSlot, Shards } from "../replication/shards.ts";
-import { Turns } from "../replication/turns.ts";
+import { DataServer } from "../replication/data-server.ts";
+import { leadAlone, NO_FOLLOWERS } from "../replication/lead-alone.ts";
+import type { Replica } from "../replication/replica.ts";
 import { Assignments } from "../rpc/assignments-api.ts";
 import { ClientApi } from "../rpc/client-api.ts";
 import { clientMethods } from "../rpc/client-methods.ts";
@@ -30,11 +30,14 @@ import { standaloneMetrics } from "./standalone-metrics.ts";
 import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
 import { openStandaloneStorage, type StandaloneStorage, scaled } from "./standalone-storage.ts";
 
+/** Its address among servers of its kind, of which there are none. */
+const SELF = "standalone";
+
 /** A running server. */
 export class StandaloneServer {
   readonly #options: StandaloneOptions;
   readonly #storage: StandaloneStorage;
-  readonly #shards: Shards;
+  readonly #server: DataServer;
   readonly #api: ClientApi;
   readonly #health: Health;
   readonly #listener: Listener;
@@ -56,8 +59,10 @@ export class StandaloneServer {
 
   static async #startOn(storage: StandaloneStorage, options: StandaloneOptions): Promise<StandaloneServer> {
     const { settings, clock, logger } = options;
-    const shards = await leadShards(options, storage);
-    const api = new ClientApi(shards, new Assignments(shards));
+    const server = await leadShards(options, storage);
+    // no leader is ever named, so there is none to wait for
+    const assignments = new Assignments(server.replicas, { clock, heldMsMax: 0 });
+    const api = new ClientApi(server.replicas, assignments);
     const health = new Health();
     const services = [OxiaClient, LegacyOxiaClient, HealthService];
     const listener = await startListener({
@@ -70,7 +75,7 @@ export class StandaloneServer {
       logger,
     });
     try {
-      return new StandaloneServer(options, { storage, shards, api, health, listener });
+      return new StandaloneServer(options, { storage, server, api, health, listener });
     } catch (error) {
       await listener.close({ graceMs: 0 });
       throw error;
@@ -81,7 +86,7 @@ export class StandaloneServer {
     options: StandaloneOptions,
     parts: {
       readonly storage: StandaloneStorage;
-      readonly shards: Shards;
+      readonly server: DataServer;
       readonly api: ClientApi;
       readonly health: Health;
       readonly listener: Listener;
@@ -89,7 +94,7 @@ export class StandaloneServer {
   ) {
     this.#options = options;
     this.#storage = parts.storage;
-    this.#shards = parts.shards;
+    this.#server = parts.server;
     this.#api = parts.api;
     this.#health = parts.health;
     this.#listener = parts.listener;
@@ -110,10 +115,9 @@ export class StandaloneServer {
 
   /** Shards that refuse to serve, with their damage. */
   damaged(): { readonly shard: number; readonly damage: Damage }[] {
-    return this.#shards.all().flatMap(({ id, replica }) => {
-      const damage = damageOf(replica);
-      return damage === undefined ? [] : [{ shard: id, damage }];
-    });
+    return this.#server.replicas
+      .all()
+      .flatMap(({ shard, damage }) => (damage === undefined ? [] : [{ shard, damage }]));
   }
 
   /** Drains and closes everything; resolves when all that was acknowledged is stored and nothing runs any more. */
@@ -124,20 +128,21 @@ export class StandaloneServer {
     const reason = new Refusal("RESOURCE_UNAVAILABLE", "oxia: resource unavailable: the server is shutting down");
     this.#api.close(reason);
     await this.#listener.close({ graceMs: SHUTDOWN_GRACE_MS });
-    await Promise.all(this.#shards.leaders().map((shard) => shard.stop(reason)));
+    await Promise.all(this.#server.replicas.leaders().map((leader) => leader.drain(reason)));
+    await this.#server.close();
     await this.#storage.close();
     await this.#http.stop(true);
   }
 
   /** Pushes the state along, so that no log segment is kept for it alone. */
   #flushAll(): void {
-    for (const shard of this.#shards.leaders()) void shard.kv.flush();
+    for (const shard of this.#server.replicas.leaders()) void shard.kv.flush();
     this.#cancelFlush = this.#options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
   }
 
   #inspect(): Inspect {
-    const sources = { shards: this.#shards, assignments: this.#api.assignments, listener: this.#listener };
-    const metrics = standaloneMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.keyValues });
+    const sources = { shards: this.#server.replicas, assignments: this.#api.assignments, listener: this.#listener };
+    const metrics = standaloneMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node });
     return {
       styleSheet,
       metricsContentType: metrics.contentType,
@@ -145,9 +150,8 @@ export class StandaloneServer {
       overview: () => this.#overview(),
       readiness: () => [
         { name: "serving", ok: !this.#stopping, detail: this.#stopping ? "shutting down" : "" },
-        ...this.#shards.all().map(({ id, replica }) => {
-          const damage = damageOf(replica);
-          return { name: `shard ${id}`, ok: damage === undefined, detail: damage?.what ?? "" };
+        ...this.#server.replicas.all().map(({ shard, damage }) => {
+          return { name: `shard ${shard}`, ok: damage === undefined, detail: damage?.what ?? "" };
         }),
       ],
     };
@@ -161,80 +165,45 @@ export class StandaloneServer {
       publicAddress: `${settings.publicAddr.host}:${this.publicPort}`,
       keySorting: settings.keySorting,
       startedAt: this.#startedAt,
-      shards: this.#shards.all().map(shardOverview),
+      shards: this.#server.replicas.all().map((replica) => shardOverview(replica, settings.shards)),
     };
   }
 }
 
-async function leadShards(options: StandaloneOptions, storage: StandaloneStorage): Promise<Shards> {
-  const shards = new Shards();
-  const turns = new Turns();
-  const slots = initialRanges(options.settings.shards).map(async (range, id): Promise<ShardSlot> => {
-    return { namespace: NAMESPACE, id, range, replica: await openReplica(options, storage, turns, id) };
-  });
-  for (const slot of await Promise.all(slots)) shards.add(slot);
-  return shards;
-}
-
-/** The shard's leader, or why it cannot serve. */
-async function openReplica(
-  options: StandaloneOptions,
-  storage: StandaloneStorage,
-  turns: Turns,
-  shard: number,
-): Promise<Shard | Damage> {
+async function leadShards(options: StandaloneOptions, storage: StandaloneStorage): Promise<DataServer> {
   const { settings, clock, logger } = options;
-  const opened = storage.shard(shard);
-  if ("damage" in opened) return reportDamage(logger, shard, opened.damage);
-  const config = {
+  const { log, keyValues, documents, instance } = storage;
+  const server = await DataServer.open(
+    { log, keyValues, documents, followers: NO_FOLLOWERS, clock, random: systemRandom, logger },
+    { self: SELF, onDamage: "keep", notificationsRetentionMs: settings.notificationsRetentionTime },
+  );
+  const { notificationsEnabled, keySorting } = settings;
+  await leadAlone(server, {
+    instanceId: instance,
     namespace: NAMESPACE,
-    shard,
-    options: {
-      notificationsEnabled: settings.notificationsEnabled,
-      notificationsRetentionMs: settings.notificationsRetentionTime,
-      keySorting: settings.keySorting,
-      readConsistency: "linearizable" as const,
-    },
-  };
-  try {
-    return await Shard.lead(
-      { log: storage.log, kv: opened.keyValue, clock, random: systemRandom, turns, logger },
-      config,
-    );
-  } catch (error) {
-    if (error instanceof DamagedReplica) return reportDamage(logger, shard, error.damage);
-    if (!(error instanceof Refusal) || error.reason !== "DATA_LOSS") throw error;
-    return reportDamage(logger, shard, { file: "the shard's files", where: "on opening", what: error.message });
+    options: { notificationsEnabled, keySorting, readConsistency: "linearizable" },
+    ranges: initialRanges(settings.shards),
+  });
+  return server;
+}
+
+function shardOverview(replica: Replica, shards: number): Overview["shards"][number] {
+  const { shard, damage, serving } = replica;
+  const { minInclusive, maxInclusive } = initialRanges(shards)[shard]!;
+  const place = { namespace: NAMESPACE, shard, hashRange: [minInclusive, maxInclusive] as const };
+  if (damage !== undefined || serving === undefined) {
+    const none = { term: -1, head: -1, committed: -1, applied: -1, records: 0 };
+    const reason = damage === undefined ? "" : `${damage.file}: ${damage.where}: ${damage.what}`;
+    return { ...place, status: "damaged", reason: reason || (replica.stopped?.message ?? ""), ...none };
   }
-}
-
-function reportDamage(logger: Logger, shard: number, damage: Damage): Damage {
-  const fields = { component: "storage", namespace: NAMESPACE, shard, file: damage.file, where: damage.where };
-  logger.error(fields, `shard is damaged and refuses to serve: ${damage.what}`);
-  return damage;
-}
-
-function shardOverview(slot: ShardSlot): Overview["shards"][number] {
-  const { replica } = slot;
-  if (isDamage(replica)) return damagedOverview(slot, replica);
-  if (replica.kv.damage !== undefined) return damagedOverview(slot, replica.kv.damage);
   return {
-    ...placeOf(slot),
+    ...place,
     status: "leader",
     reason: "",
-    term: replica.term,
-    head: replica.head,
-    committed: replica.committed,
-    applied: replica.kv.applied.offset,
-    records: replica.kv.rowCount,
+    term: serving.term,
+    head: serving.head.offset,
+    committed: serving.committed,
+    applied: serving.applied,
+    records: serving.kv.rowCount,
   };
-}
-
-function damagedOverview(slot: ShardSlot, { file, where, what }: Damage): Overview["shards"][number] {
-  const none = { term: -1, head: -1, committed: -1, applied: -1, records: 0 };
-  return { ...placeOf(slot), status: "damaged", reason: `${file}: ${where}: ${what}`, ...none };
-}
-
-function placeOf({ namespace, id, range }: ShardSlot) {
-  return { namespace, shard: id, hashRange: [range.minInclusive, range.maxInclusive] as const };
 }

@@ -1,7 +1,6 @@
 /** What a standalone server stores and where: its directories, its log, a key-value file a shard. */
 import { join } from "node:path";
-import { type EntryId, NO_OFFSET, NO_TERM } from "../model/ids.ts";
-import { keyOrder } from "../model/keys.ts";
+import { EMPTY_HEAD, type EntryId, NO_OFFSET, NO_TERM, type ShardId } from "../model/ids.ts";
 import {
   CACHE_BYTES_DEFAULT,
   MEMORY_BYTES_DEFAULT,
@@ -9,21 +8,24 @@ import {
   TABLE_BYTES_DEFAULT,
 } from "../model/limits.ts";
 import { systemRandom } from "../ops/random.ts";
-import type { Damage, KeyValue, Log } from "../ports.ts";
+import type { Documents, KeyValues, Log } from "../ports.ts";
 import { DataDirectories, DirectoryRefused } from "../storage/data-directory.ts";
-import { KeyValueNode } from "../storage/key-value/node.ts";
+import { FileDocuments } from "../storage/documents.ts";
+import { SqliteKeyValues } from "../storage/key-value/key-values.ts";
+import type { KeyValueNode } from "../storage/key-value/node.ts";
 import { openSqliteLog } from "../storage/log.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
 import type { StandaloneSettings } from "./standalone-settings.ts";
 
-export type OpenedShard = { readonly keyValue: KeyValue } | { readonly damage: Damage };
-
 export interface StandaloneStorage {
+  /** The one that both directories belong to. */
+  readonly instance: string;
   readonly log: Log;
-  readonly keyValues: KeyValueNode;
-  /** The shard's state, or why it cannot be trusted. */
-  shard(shard: number): OpenedShard;
+  readonly keyValues: KeyValues;
+  /** Budgets and counters of the key-value files. */
+  readonly node: KeyValueNode;
+  readonly documents: Documents;
   /** Flushes and closes everything. */
   close(): Promise<void>;
 }
@@ -33,11 +35,52 @@ export function scaled(settings: StandaloneSettings, bytesByDefault: number): nu
   return Math.floor((bytesByDefault * settings.memory) / MEMORY_BYTES_DEFAULT);
 }
 
+/** File in the data directory with what the server was told: see Documents in ports.ts. */
+const DOCUMENTS = "documents";
+
 /** Opens directories, log and key-value files. Rejects with an ExitError when a directory is refused. */
 export async function openStandaloneStorage(options: StandaloneOptions): Promise<StandaloneStorage> {
-  const { settings, clock, logger, onFault } = options;
+  const { settings, logger, onFault } = options;
   const directories = takeDirectories(settings);
-  const node = new KeyValueNode({
+  const documents = new FileDocuments({
+    path: join(settings.dataDir, DOCUMENTS),
+    onDamage: (what) => logger.warn({ component: "storage" }, `${what}: it is written anew`),
+    onFault,
+  });
+  const log = Promise.withResolvers<Log>();
+  const keyValues = openKeyValues(options, (shard, offset) => void log.promise.then((it) => it.release(shard, offset)));
+  const accepted = await openAccepted(options, keyValues);
+  const opened = await openSqliteLog({
+    directory: settings.walDir,
+    retentionMs: settings.walRetentionTime,
+    syncData: settings.walSyncData,
+    acceptLoss: new Map([...accepted].map(([shard, { applied }]) => [shard, acceptedLoss(applied)])),
+    onFault,
+  });
+  log.resolve(opened);
+  return {
+    instance: directories.instance,
+    log: opened,
+    keyValues: openedBefore(keyValues, accepted),
+    node: keyValues.node,
+    documents,
+    async close() {
+      await keyValues.close();
+      await opened.close();
+      directories.release();
+    },
+  };
+}
+
+function openKeyValues(
+  { settings, acceptLoss, clock, logger, onFault }: StandaloneOptions,
+  released: (shard: ShardId, upToInclusive: number) => void,
+): SqliteKeyValues {
+  return new SqliteKeyValues({
+    directory: settings.dataDir,
+    verify: settings.verifyOnOpen,
+    onDamage: ({ shard }) => (acceptLoss.has(shard) ? "salvage" : "refuse"),
+    released,
     tableBytesMax: scaled(settings, TABLE_BYTES_DEFAULT),
     cacheBytesMax: cacheBytes(settings),
     sqliteCacheBytesMax: scaled(settings, SQLITE_CACHE_BYTES_DEFAULT),
@@ -45,30 +88,40 @@ export async function openStandaloneStorage(options: StandaloneOptions): Promise
     logger,
     onFault,
   });
-  const ids = Array.from({ length: settings.shards }, (_, shard) => shard);
-  const opened = await Promise.all(ids.map((shard) => openKeyValue(options, node, shard)));
-  const log = await openSqliteLog({
-    directory: settings.walDir,
-    retentionMs: settings.walRetentionTime,
-    syncData: settings.walSyncData,
-    acceptLoss: new Map(
-      [...options.acceptLoss].map((shard) => [
-        shard,
-        { applied: appliedOf(opened[shard]!), replicaId: systemRandom.replicaId() },
-      ]),
-    ),
-    onFault,
-  });
-  node.onDurable = (path, offset) => log.release(shardOf(path), offset);
+}
+
+type OpenedState = Awaited<ReturnType<KeyValues["open"]>>;
+
+interface Accepted {
+  readonly opened: OpenedState;
+  readonly applied: EntryId;
+}
+
+/** States whose loss is accepted are opened before the log: it is cut to what they have applied. */
+async function openAccepted({ settings, acceptLoss }: StandaloneOptions, keyValues: KeyValues) {
+  const open = async (shard: ShardId): Promise<[ShardId, Accepted]> => {
+    const place = { namespace: NAMESPACE, shard, sorting: settings.keySorting };
+    const opened = await keyValues.open(place, EMPTY_HEAD);
+    const applied = "keyValue" in opened ? opened.keyValue.applied : { term: NO_TERM, offset: NO_OFFSET };
+    return [shard, { opened, applied }];
+  };
+  return new Map(await Promise.all([...acceptLoss].map(open)));
+}
+
+function acceptedLoss(applied: EntryId) {
+  return { applied, replicaId: systemRandom.replicaId() };
+}
+
+/** The same states, with those that are open already given out when they are asked for first. */
+function openedBefore(keyValues: KeyValues, accepted: Map<ShardId, Accepted>): KeyValues {
   return {
-    log,
-    keyValues: node,
-    shard: (shard) => opened[shard]!,
-    async close() {
-      await node.close();
-      await log.close();
-      directories.release();
+    async open(place, base) {
+      const before = accepted.get(place.shard);
+      accepted.delete(place.shard);
+      return before?.opened ?? keyValues.open(place, base);
     },
+    receive: (place) => keyValues.receive(place),
+    remove: (place) => keyValues.remove(place),
   };
 }
 
@@ -79,28 +132,6 @@ function takeDirectories(settings: StandaloneSettings): DataDirectories {
     if (error instanceof DirectoryRefused) throw new ExitError(EXIT.failure, error.message, { cause: error });
     throw error;
   }
-}
-
-function openKeyValue(
-  { settings, acceptLoss }: StandaloneOptions,
-  node: KeyValueNode,
-  shard: number,
-): Promise<OpenedShard> {
-  return node.open({
-    path: join(settings.dataDir, NAMESPACE, `shard-${shard}.sqlite`),
-    order: keyOrder(settings.keySorting),
-    verify: settings.verifyOnOpen,
-    onDamage: acceptLoss.has(shard) ? "salvage" : "refuse",
-  });
-}
-
-/** The shard that a key-value file is of. */
-function shardOf(path: string): number {
-  return Number(/shard-(\d+)\.sqlite$/.exec(path)?.[1]);
-}
-
-function appliedOf(opened: OpenedShard): EntryId {
-  return "keyValue" in opened ? opened.keyValue.applied : { term: NO_TERM, offset: NO_OFFSET };
 }
 
 function cacheBytes(settings: StandaloneSettings): number {

@@ -102,6 +102,11 @@ export class DataServer {
     this.#instance = instance;
   }
 
+  /** Its internal address. */
+  get self(): string {
+    return this.#options.self;
+  }
+
   /** The cluster that it belongs to; undefined before the first handshake. */
   get instance(): string | undefined {
     return this.#instance;

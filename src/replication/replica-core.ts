@@ -195,7 +195,8 @@ export class ReplicaCore {
     const refusal = damageRefusal(this.shard, damage);
     this.damage = damage;
     this.#stop(refusal);
-    this.#log("error", { file: damage.file, where: damage.where }, `the replica is damaged: ${damage.what}`);
+    const message = `shard is damaged and refuses to serve: ${damage.what}`;
+    this.#log("error", { file: damage.file, where: damage.where }, message);
     if (this.config.onDamage === "keep") return;
     const ending = this.exclusiveAnyway(async () => {
       if (this.#state.id !== NO_REPLICA) await this.endId(refusal.message);

@@ -38,14 +38,15 @@ export class Shards {
 
   /** The leaderships that serve, in order of their shards. */
   leaders(): Leader[] {
-    return this.all().flatMap(({ serving }) => serving ?? []);
+    return this.all().flatMap(({ serving }) => (serving?.serving === true ? serving : []));
   }
 
   /** The leader that a request is for. Throws INVALID_ARGUMENT, NODE_IS_NOT_LEADER or DATA_LOSS, or why the replica has stopped. */
   leader(id: Int64 | undefined): Leader {
     if (id === undefined) throw new Refusal("INVALID_ARGUMENT", "shard id is required");
     const replica = this.#replicas.get(id as ShardId);
-    if (replica?.serving !== undefined) return replica.serving;
+    const serving = replica?.serving;
+    if (serving?.serving === true) return serving;
     throw this.#notLeading(id as ShardId, replica);
   }
 

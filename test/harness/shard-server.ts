@@ -26,19 +26,20 @@ import {
   type WriteResponse,
   WriteResponseSchema,
 } from "../../src/gen/bytes/io/oxia/proto/v1/client_pb.ts";
-import { keyOrder } from "../../src/model/keys.ts";
+import type { TermOptions } from "../../src/model/peer-messages.ts";
 import { Refusal } from "../../src/model/refusal.ts";
 import { systemClock } from "../../src/ops/clock.ts";
 import { systemRandom } from "../../src/ops/random.ts";
 import type { Clock } from "../../src/ports.ts";
 import { initialRanges } from "../../src/protocol/assignment.ts";
-import { Shard, type ShardOptions } from "../../src/replication/shard.ts";
-import { Shards } from "../../src/replication/shards.ts";
-import { Turns } from "../../src/replication/turns.ts";
+import { DataServer } from "../../src/replication/data-server.ts";
+import { leadAlone, NO_FOLLOWERS } from "../../src/replication/lead-alone.ts";
+import type { Leader } from "../../src/replication/leader.ts";
 import { Assignments } from "../../src/rpc/assignments-api.ts";
 import { ClientApi } from "../../src/rpc/client-api.ts";
 import { clientMethods } from "../../src/rpc/client-methods.ts";
-import { KeyValueNode } from "../../src/storage/key-value/node.ts";
+import { FileDocuments } from "../../src/storage/documents.ts";
+import { SqliteKeyValues } from "../../src/storage/key-value/key-values.ts";
 import { openSqliteLog } from "../../src/storage/log.ts";
 import type { WriteInit } from "./applied-state.ts";
 import { bytesOf, keyOf, SERVICE } from "./client.ts";
@@ -48,7 +49,7 @@ import { listenForTest } from "./rpc-server.ts";
 export interface ShardServer {
   readonly address: string;
   readonly api: ClientApi;
-  readonly shards: readonly Shard[];
+  readonly shards: readonly Leader[];
   /** A connection that is closed with the server. */
   connect(): Promise<Connection>;
   /** Opens everything again, on another port. */
@@ -57,9 +58,11 @@ export interface ShardServer {
   stop(): Promise<void>;
 }
 
-export interface ShardServerOptions extends Partial<ShardOptions> {
+export interface ShardServerOptions extends Partial<TermOptions> {
   readonly shards?: number;
   readonly clock?: Clock;
+  readonly notificationsRetentionMs?: number;
+  readonly sessionsMax?: number;
 }
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
@@ -71,17 +74,14 @@ export async function startShards(
   options: ShardServerOptions = {},
   folder = mkdtempSync(join(tmpdir(), "varia-shards-")),
 ): Promise<ShardServer> {
-  const { shards: count = 1, clock = systemClock, ...given } = options;
-  const shardOptions: ShardOptions = { notificationsEnabled: true, keySorting: "hierarchical", ...given };
+  const { shards: count = 1, clock = systemClock, notificationsRetentionMs, sessionsMax, ...given } = options;
+  const termOptions: TermOptions = {
+    notificationsEnabled: true,
+    keySorting: "hierarchical",
+    readConsistency: "linearizable",
+    ...given,
+  };
   const MiB = 1024 * 1024;
-  const node = new KeyValueNode({
-    tableBytesMax: 64 * MiB,
-    cacheBytesMax: MiB,
-    sqliteCacheBytesMax: MiB,
-    clock: systemClock,
-    logger: silent,
-    onFault: fault,
-  });
   const log = await openSqliteLog({
     directory: join(folder, "log"),
     retentionMs: 3_600_000,
@@ -89,22 +89,35 @@ export async function startShards(
     acceptLoss: new Map(),
     onFault: fault,
   });
-  const shards = new Shards();
-  const turns = new Turns();
-  for (const [id, range] of initialRanges(count).entries()) {
-    const path = join(folder, `shard-${id}.sqlite`);
-    const opened = await node.open({
-      path,
-      order: keyOrder(shardOptions.keySorting),
-      verify: true,
-      onDamage: "refuse",
-    });
-    if ("damage" in opened) throw new Error(opened.damage.what);
-    const ports = { turns, log, kv: opened.keyValue, clock, random: systemRandom, logger: silent };
-    const replica = await Shard.lead(ports, { namespace: "default", shard: id, options: shardOptions });
-    shards.add({ namespace: "default", id, range, replica });
-  }
-  const api = new ClientApi(shards, new Assignments(shards));
+  const keyValues = new SqliteKeyValues({
+    directory: folder,
+    verify: true,
+    released: (shard, offset) => log.release(shard, offset),
+    tableBytesMax: 64 * MiB,
+    cacheBytesMax: MiB,
+    sqliteCacheBytesMax: MiB,
+    clock: systemClock,
+    logger: silent,
+    onFault: fault,
+  });
+  const documents = new FileDocuments({ path: join(folder, "documents"), onDamage: () => {}, onFault: fault });
+  const server = await DataServer.open(
+    { log, keyValues, documents, followers: NO_FOLLOWERS, clock, random: systemRandom, logger: silent },
+    {
+      self: "test",
+      onDamage: "keep",
+      ...(notificationsRetentionMs === undefined ? {} : { notificationsRetentionMs }),
+      ...(sessionsMax === undefined ? {} : { sessionsMax }),
+    },
+  );
+  await leadAlone(server, {
+    instanceId: "test",
+    namespace: "default",
+    options: termOptions,
+    ranges: initialRanges(count),
+  });
+  const shards = server.replicas;
+  const api = new ClientApi(shards, new Assignments(shards, { clock, heldMsMax: 0 }));
   const listener = await listenForTest(clientMethods(api));
   const connections: Connection[] = [];
   let stopped: Promise<void> | undefined;
@@ -113,8 +126,9 @@ export async function startShards(
     api.close(reason);
     for (const connection of connections) await connection.close();
     await listener.close({ graceMs: 0 });
-    await Promise.all(shards.leaders().map((shard) => shard.stop(reason)));
-    await node.close();
+    await Promise.all(shards.leaders().map((leader) => leader.drain(reason)));
+    await server.close();
+    await keyValues.close();
     await log.close();
   };
   const stopOnce = () => {
