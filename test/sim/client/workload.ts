@@ -1,0 +1,165 @@
+/**
+ * Clients of a simulated cluster, and the judgement of all that they were told.
+ *
+ *     startWorkload -> (faults as anybody likes) -> faults stop -> settle -> check
+ *
+ * What is promised, and checked (Varia's README, safety.md §8): every key is an atomic register; range reads show one
+ * moment of a shard; records of a session are there while its heartbeats are confirmed, and not long after; every change
+ * is told to subscribers once and in order; sequences have no key twice and no gap.
+ */
+import { assert } from "../../../src/lib/assert.ts";
+import { checkLinearizable } from "../linearizability.ts";
+import type { Network } from "../network.ts";
+import { SimNode } from "../node.ts";
+import type { SimRandom } from "../random.ts";
+import type { Scheduler } from "../scheduler.ts";
+import { type Audit, audit } from "./audit.ts";
+import { BrokenPromise } from "./broken-promise.ts";
+import { checkOpenStream, checkReader, checkStream, checkWhole } from "./check-notifications.ts";
+import { checkScans } from "./check-scans.ts";
+import { checkFollowed, checkSequence } from "./check-sequences.ts";
+import { ClientProcess, SEQUENCES } from "./client-process.ts";
+import { Feeds } from "./feeds.ts";
+import { Record } from "./record.ts";
+import { SessionWatch } from "./session-watch.ts";
+import type { WorkloadOptions } from "./workload-options.ts";
+
+/** What the clients need of a cluster. */
+export interface WorkloadCluster {
+  readonly scheduler: Scheduler;
+  readonly network: Network;
+  /** Public addresses of the data servers, `host:port`. */
+  readonly addresses: readonly string[];
+  readonly namespace: string;
+}
+
+export interface SettleOptions {
+  /** Within so long of true time from now on every operation is through. */
+  readonly serveWithinMs: number;
+  /** So long after the end of a leadership, at most, the next one serves. */
+  readonly electionMs: number;
+}
+
+/** Clocks run at most this much faster than true time. */
+const CLOCK_RATE_MAX = 1.05;
+const POLL_MS = 50;
+/** How late a session may end: the larger of the two. */
+const SESSION_LATE_MS = 1_000;
+const SESSION_LATE_SHARE = 0.1;
+const AUDIT_TIMEOUT_MS = 30_000;
+
+export function startWorkload(cluster: WorkloadCluster, options: WorkloadOptions, random: SimRandom): Workload {
+  return new Workload(cluster, options, random);
+}
+
+export class Workload {
+  readonly clients: readonly ClientProcess[];
+  readonly record = new Record();
+  readonly feeds = new Feeds();
+  readonly sessions: SessionWatch;
+  readonly #cluster: WorkloadCluster;
+  readonly #options: WorkloadOptions;
+  readonly #random: SimRandom;
+  #atEnd: Audit | undefined;
+
+  constructor(cluster: WorkloadCluster, options: WorkloadOptions, random: SimRandom) {
+    const { scheduler, network, addresses, namespace } = cluster;
+    this.#cluster = cluster;
+    this.#options = options;
+    this.#random = random;
+    const history = (shard: number) => this.record.history(shard);
+    this.sessions = new SessionWatch({ scheduler, history, clockRateMax: CLOCK_RATE_MAX });
+    const { record, sessions, feeds } = this;
+    const context = { scheduler, network, addresses, namespace, random, options, record, sessions, feeds };
+    this.clients = Array.from({ length: options.clients }, (_, nth) => {
+      const node = new SimNode(scheduler, `client-${nth}`);
+      network.attach(node);
+      return new ClientProcess(node, context);
+    });
+    for (const client of this.clients) client.start();
+  }
+
+  /** The machines that clients run on, for faults: a process that ends is started again. */
+  get nodes(): readonly SimNode[] {
+    return this.clients.map(({ node }) => node);
+  }
+
+  /** All operations are through. */
+  get done(): boolean {
+    return this.clients.every(({ done }) => done);
+  }
+
+  /** Begins no more operations. */
+  stop(): void {
+    for (const client of this.clients) client.stop();
+  }
+
+  /**
+   * To be called once faults have stopped. Lets what is under way come to its end, ends all clients but the first, some
+   * in order and some not, waits until their sessions must be over, and reads everything.
+   */
+  async settle({ serveWithinMs, electionMs }: SettleOptions): Promise<void> {
+    const { scheduler } = this.#cluster;
+    const beganMs = scheduler.nowMs;
+    while (!this.done) {
+      if (scheduler.nowMs > beganMs + serveWithinMs) throw new BrokenPromise("operations are not through in time");
+      await scheduler.sleep(POLL_MS);
+    }
+    const [, ...others] = this.clients;
+    await Promise.all(others.map((client) => client.end(this.#random.pick(["closed", "killed"] as const))));
+    const { sessionTimeoutMs } = this.#options;
+    const lateMs = Math.max(SESSION_LATE_MS, SESSION_LATE_SHARE * sessionTimeoutMs) + electionMs;
+    await scheduler.sleep(sessionTimeoutMs * CLOCK_RATE_MAX + lateMs);
+    this.#atEnd = await this.#audit();
+    const { found, readMs, shards } = this.#atEnd;
+    for (const stream of this.feeds.streams) {
+      const shard = shards.find((one) => one.shard === stream.shard);
+      if (!stream.ended && shard !== undefined) checkOpenStream(stream, shard);
+    }
+    for (const { shard, session } of found) {
+      if (session !== undefined) this.sessions.seen(shard, session, { readMs, lateMs });
+    }
+    this.stop();
+  }
+
+  /** Throws BrokenPromise or NotLinearizable. */
+  check(): void {
+    const { record, feeds } = this;
+    for (const history of record.histories().values()) {
+      const entries = history.entries();
+      checkLinearizable(entries);
+      checkScans(entries);
+    }
+    assert(this.#atEnd !== undefined, "a workload is checked once it has settled");
+    const { shards, found, shardOf } = this.#atEnd;
+    for (const shard of shards) {
+      checkWhole(shard, { puts: record.puts.values(), deletes: record.deletes });
+      for (const stream of feeds.streams) if (stream.shard === shard.shard) checkStream(stream, shard);
+    }
+    for (const reader of feeds.changes) checkReader(reader, shards, shardOf);
+    for (const prefix of SEQUENCES) {
+      const stored = { prefix, records: found.filter(({ key }) => key.startsWith(`${prefix}-`)) };
+      checkSequence(stored, record.puts);
+      for (const followed of feeds.sequences) if (followed.prefix === prefix) checkFollowed(followed, stored);
+    }
+  }
+
+  #audit(): Promise<Audit> {
+    const { scheduler, network, addresses, namespace } = this.#cluster;
+    const node = new SimNode(scheduler, "audit");
+    network.attach(node);
+    const { record, sessions } = this;
+    const random = this.#random.split("audit");
+    const address = random.pick(addresses);
+    return audit({
+      life: node.start(),
+      network,
+      address,
+      namespace,
+      requestTimeoutMs: AUDIT_TIMEOUT_MS,
+      random,
+      record,
+      sessions,
+    });
+  }
+}
