@@ -51,6 +51,8 @@ export interface ElectionOf {
   /** What to store first: a term above, no leader (ensemble-change.ts: nextTerm, jointDocument, turnedRound). */
   readonly next: StoredShard;
   readonly history: ElectionHistory;
+  /** A server for whose sake it is held: it has as long to answer as its call, and not the grace alone. */
+  readonly awaited?: string | undefined;
 }
 
 /** Rejects with Interrupted when the signal is aborted, wherever it stands: the next one begins with the next term. */
@@ -79,7 +81,7 @@ interface Decided {
 
 async function holdVote(
   cluster: Cluster,
-  { ref, shard, next, history }: ElectionOf,
+  { ref, shard, next, history, awaited }: ElectionOf,
   signal: AbortSignal,
 ): Promise<Decided | ElectionOutcome> {
   if (signal.aborted) throw new Interrupted();
@@ -88,7 +90,7 @@ async function holdVote(
   if (!(await cluster.store.updateShard(ref, shard, claim))) return { kind: "overtaken" };
 
   const answers = new Map<string, Answer>();
-  const verdict = await gatherVotes(cluster, { ref, stored: storedShard(claim), history, answers }, signal);
+  const verdict = await gatherVotes(cluster, { ref, stored: storedShard(claim), history, awaited, answers }, signal);
   if (verdict.kind !== "elect") return outcomeOf(verdict);
 
   const { members, formerMembers } = verdict;
@@ -109,6 +111,7 @@ interface Vote {
   readonly ref: ShardRef;
   readonly stored: StoredShard;
   readonly history: ElectionHistory;
+  readonly awaited: string | undefined;
   /** Filled as they come. */
   readonly answers: Map<string, Answer>;
 }
@@ -116,7 +119,7 @@ interface Vote {
 /** NewTerm to all. Once the answers so far would do, the others have a short grace: who answers is not left behind. */
 async function gatherVotes(
   cluster: Cluster,
-  { ref, stored, history, answers }: Vote,
+  { ref, stored, history, awaited, answers }: Vote,
   signal: AbortSignal,
 ): Promise<Verdict> {
   const { clock } = cluster;
@@ -131,7 +134,9 @@ async function gatherVotes(
   }
   let graceEndsMs: number | undefined;
   for (;;) {
-    const waitMs = graceEndsMs === undefined ? FENCE_CALL_MS_MAX : graceEndsMs - clock.monotonicMs();
+    const graceMs = (graceEndsMs ?? Number.POSITIVE_INFINITY) - clock.monotonicMs();
+    // The grace over, it is an answer that is waited for.
+    const waitMs = graceMs > 0 ? Math.min(graceMs, FENCE_CALL_MS_MAX) : FENCE_CALL_MS_MAX;
     await came.wait(clock, waitMs, signal);
     if (signal.aborted) throw new Interrupted();
     const termInStore = await termStored(cluster, ref, answers);
@@ -139,6 +144,7 @@ async function gatherVotes(
     if (verdict.kind === "wait") continue;
     if (verdict.kind !== "elect" || answers.size === slots.length) return verdict;
     graceEndsMs ??= clock.monotonicMs() + ELECTION_GRACE_MS;
+    if (awaited !== undefined && slots.some(({ server }) => server === awaited) && !answers.has(awaited)) continue;
     if (clock.monotonicMs() >= graceEndsMs) return verdict;
   }
 }

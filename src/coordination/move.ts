@@ -115,9 +115,13 @@ export class Move {
     return { kind: "again", afterMs: SWAP_POLL_MS, why: `${apart.internal} does not follow` };
   }
 
-  /** Learns the id of the new copy, and lists it with the shard before the leader fills it. */
+  /** Lists the new copy with the shard before it is made, and again with the id that it answers. */
   async #prepare(shard: ShardMetadata, signal: AbortSignal): Promise<MoveStep> {
     const { server } = this.#swap.added;
+    if (!shard.observers.some(({ internal }) => internal === server)) {
+      const listed = await this.#list(shard, this.#swap.added);
+      return listed ? { kind: "again", afterMs: 0, why: "" } : { kind: "overtaken" };
+    }
     const slot = { server, replicaId: NO_REPLICA, countedTerm: NO_TERM };
     const call = newTerm(this.#cluster, this.#ref, { term: shard.term, slot });
     const { replicaId } = await unlessInterrupted(call, signal);

@@ -96,6 +96,7 @@ export class ServerLink {
   async run(): Promise<void> {
     const { clock } = this.#ports;
     const { signal } = this.#stop;
+    let brokeMs = Number.NEGATIVE_INFINITY;
     while (!signal.aborted) {
       const trouble = await this.#connect();
       if (trouble !== undefined) {
@@ -103,12 +104,12 @@ export class ServerLink {
         await sleep(clock, trouble.retryMs, signal);
         continue;
       }
-      const sinceMs = clock.monotonicMs();
       const why = await this.#watch();
       if (why !== undefined) this.#become("unavailable", why);
       else this.#become("greeting", "its connection broke");
       // One that ends each stream at once is not asked in a tight loop.
-      if (clock.monotonicMs() - sinceMs < SERVER_RETRY_MS) await sleep(clock, SERVER_RETRY_MS, signal);
+      if (clock.monotonicMs() - brokeMs < SERVER_RETRY_MS) await sleep(clock, SERVER_RETRY_MS, signal);
+      brokeMs = clock.monotonicMs();
     }
     this.#stream?.cancel();
   }

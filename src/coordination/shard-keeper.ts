@@ -11,6 +11,7 @@ import {
   ELECTION_RETRY_MS_MIN,
   ELECTIONS_BEFORE_TURNING_ROUND,
   SHARD_STEP_RETRY_MS_MAX,
+  SHARD_STEP_RETRY_MS_MIN,
 } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { majority } from "../protocol/election.ts";
@@ -160,12 +161,13 @@ export class ShardKeeper {
     const { internal } = shard.leader;
     this.#cluster.leaders.set(this.ref.shard, internal);
     if (this.#cluster.servers.state(internal) === "unavailable") {
-      return this.#replaceLeader(shard, `${internal}, its leader, ${this.#cluster.servers.why(internal)}`, signal);
+      const why = `its leader ${internal} is not available: ${this.#cluster.servers.why(internal)}`;
+      return this.#replaceLeader(shard, { next: nextTerm(storedShard(shard)), why }, signal);
     }
     const tended = await this.#tending.step(shard, signal);
-    if (tended.kind === "wait") return tended.ms;
-    this.#cluster.logger.info(shardFields(this.ref, { term: shard.term, why: tended.why }), "election needed");
-    return this.#elect(shard, tended.next, signal);
+    if (tended.kind === "elect") return this.#replaceLeader(shard, tended, signal);
+    this.#problem = "";
+    return tended.ms;
   }
 
   #wait(problem: string): number {
@@ -175,9 +177,19 @@ export class ShardKeeper {
 
   // --- elections ------------------------------------------------------------------------------------------------
 
-  #replaceLeader(shard: ShardMetadata, why: string, signal: AbortSignal): Promise<number> {
+  /** Of a shard that has a leader. Where the election has no hope, it goes on being looked after. */
+  async #replaceLeader(
+    shard: ShardMetadata,
+    { next, why, awaited }: { readonly next: StoredShard; readonly why: string; readonly awaited?: string },
+    signal: AbortSignal,
+  ): Promise<number> {
+    const short = this.#whyHopeless(next);
+    if (short !== "") {
+      this.#problem = `${why}; ${short}`;
+      return SHARD_STEP_RETRY_MS_MIN;
+    }
     this.#cluster.logger.info(shardFields(this.ref, { term: shard.term, why }), "election needed");
-    return this.#elect(shard, nextTerm(storedShard(shard)), signal);
+    return this.#elect(shard, next, signal, awaited);
   }
 
   #nextDocument(shard: ShardMetadata): StoredShard {
@@ -185,12 +197,12 @@ export class ShardKeeper {
     return this.#turnRound && stored.formerMembers.length > 0 ? turnedRound(stored) : nextTerm(stored);
   }
 
-  async #elect(shard: ShardMetadata, next: StoredShard, signal: AbortSignal): Promise<number> {
+  async #elect(shard: ShardMetadata, next: StoredShard, signal: AbortSignal, awaited?: string): Promise<number> {
     const short = this.#whyHopeless(next);
     if (short !== "") return this.#wait(short);
     const { ref } = this;
     const { store, leaders, logger } = this.#cluster;
-    const outcome = await elect(this.#cluster, { ref, shard, next, history: this.#history }, signal);
+    const outcome = await elect(this.#cluster, { ref, shard, next, history: this.#history, awaited }, signal);
     this.#turnRound = false;
     if (outcome.kind !== "led") leaders.set(ref.shard, store.shard(ref)?.leader?.internal);
     switch (outcome.kind) {

@@ -37,7 +37,13 @@ export type Tended =
   /** Nothing is due for so long. */
   | { readonly kind: "wait"; readonly ms: number }
   /** The shard needs an election, in this document's term. */
-  | { readonly kind: "elect"; readonly next: StoredShard; readonly why: string };
+  | {
+      readonly kind: "elect";
+      readonly next: StoredShard;
+      readonly why: string;
+      /** For whose sake it is held. */
+      readonly awaited?: string;
+    };
 
 /** A member whose listed replica does not live any more. */
 export interface EndedReplica {
@@ -189,7 +195,7 @@ export class Tending {
     return this.#now();
   }
 
-  #elect(shard: ShardMetadata, why: string): Tended {
+  #elect(shard: ShardMetadata, why: string): Tended & { readonly kind: "elect" } {
     return { kind: "elect", next: nextTerm(storedShard(shard)), why };
   }
 
@@ -227,7 +233,7 @@ export class Tending {
         this.#cluster.logger.warn(shardFields(this.#ref, { server, why: attached.why }), "replica has ended");
         break;
       case "slot can be filled":
-        return this.#elect(shard, `${server} has no part in the shard yet`);
+        return { ...this.#elect(shard, `${server} has no part in the shard yet`), awaited: server };
       case "overtaken":
         await this.#cluster.store.refresh();
         this.#verifyDueMs = Math.min(this.#verifyDueMs, this.#nowMs + SWAP_POLL_MS);

@@ -16,6 +16,7 @@ import {
 } from "../../src/model/peer-messages.ts";
 import { Refusal, Unreachable } from "../../src/model/refusal.ts";
 import type { AssignmentStream, CallLimits, Clock, DataServers } from "../../src/ports.ts";
+import { FREEZE_LAPSE_MS } from "../../src/protocol/ensemble-change.ts";
 import { takeStamp } from "../../src/protocol/fencing.ts";
 import { decide, nowServing } from "../../src/protocol/replica.ts";
 import {
@@ -44,6 +45,8 @@ export class FakeServer {
   standsStill = false;
   serving = true;
   stamp = 0;
+  /** FreezeShard calls so far: a freeze lapses unless another one has come. */
+  freezes = 0;
   instanceId = "";
   assignments: ShardAssignments[] = [];
   streams = new Set<() => void>();
@@ -210,6 +213,14 @@ export class FakeDataServers implements DataServers {
 
   freezeShard(server: string, request: Parameters<DataServers["freezeShard"]>[1], limits: CallLimits) {
     return this.#call(server, "freezeShard", request, limits, (at) => {
+      at.freezes += 1;
+      const { freezes } = at;
+      const lapse = () => {
+        const replica = at.replica(request.shard);
+        if (at.freezes !== freezes || replica.status !== "frozen") return;
+        at.replicas.set(request.shard, { ...replica, status: "leader" });
+      };
+      this.#clock.after(FREEZE_LAPSE_MS, lapse);
       return this.#decide(at, request.shard, "FreezeShard", request).answer;
     });
   }
