@@ -46,6 +46,11 @@ function receivedName(shard: ShardId): string {
   return `${keyValueName(shard)}.received`;
 }
 
+/** All that a transfer may leave behind; `replace` writes beside the file that it replaces. */
+function transferNames(shard: ShardId): string[] {
+  return [incomingName(shard), receivedName(shard), `${receivedName(shard)}.new`];
+}
+
 export class DiskKeyValues implements KeyValues {
   readonly #options: DiskKeyValuesOptions;
   readonly #places = new Map<ShardId, Place>();
@@ -68,7 +73,7 @@ export class DiskKeyValues implements KeyValues {
   receive(place: KeyValuePlace): Promise<StateReceiver> {
     return this.#inTurn(place.shard, async (at) => {
       await at.receiver?.drop();
-      await removeFiles(this.#options.disk, [incomingName(place.shard), receivedName(place.shard)]);
+      await removeFiles(this.#options.disk, transferNames(place.shard));
       at.receiver = new SteppedReceiver(new DiskWriting(this.#options.disk, place), (receiver) =>
         this.#inTurn(place.shard, () => {
           receiver.beginSwitch();
@@ -123,7 +128,7 @@ export class DiskKeyValues implements KeyValues {
     if (isDue && ((await this.#appliedOf(keyValueName(shard)))?.offset ?? NO_OFFSET) < base.offset) {
       await disk.rename(receivedName(shard), keyValueName(shard));
     }
-    await removeFiles(this.#options.disk, [incomingName(shard), receivedName(shard)]);
+    await removeFiles(this.#options.disk, transferNames(shard));
   }
 
   /** What the state in a file ends with; undefined when there is none, or it is damaged. */
@@ -188,7 +193,7 @@ class DiskWriting implements Writing {
   }
 
   drop(): Promise<void> {
-    return removeFiles(this.#disk, [incomingName(this.#shard), receivedName(this.#shard)]);
+    return removeFiles(this.#disk, transferNames(this.#shard));
   }
 
   leave(): void {}

@@ -254,8 +254,12 @@ function grown(words: Uint32Array): Uint32Array {
 
 /** The CRC that a record of this key and row has. */
 export function recordCrc(order: KeyOrder, key: Bytes, row: Bytes): number {
-  let crc = crc32c(orderKeyOf(order, key));
-  const tie = tieOf(order, key);
+  return recordCrcOf(orderKeyOf(order, key), tieOf(order, key), row);
+}
+
+/** The same for who has the order key and tie at hand. */
+export function recordCrcOf(orderKey: Bytes, tie: Bytes, row: Bytes): number {
+  let crc = crc32c(orderKey);
   if (tie.length > 0) crc = crc32c(tie, 0, tie.length, crc);
   return crc32c(row, 0, row.length, crc);
 }

@@ -6,7 +6,7 @@ import type { Database } from "bun:sqlite";
 import { NO_OFFSET } from "../../model/ids.ts";
 import { type KeyOrder, orderKeyOf, tieOf } from "../../model/keys.ts";
 import type { Damage } from "../../ports.ts";
-import { BlockView, isWhole, recordCrc, type StoredBlock } from "./block.ts";
+import { BlockView, isWhole, recordCrc, recordCrcOf, type StoredBlock } from "./block.ts";
 import { placeOf } from "./block-merge.ts";
 import { ChunkPool } from "./chunk-pool.ts";
 import { scanNotifications } from "./notification-store.ts";
@@ -63,11 +63,13 @@ export class RecordCheck {
     const order = this.#order;
     const key = view.key(index);
     const last = this.#lastKey;
-    const isAscending =
-      last === undefined || order.compareWithRaw(orderKeyOf(order, key), tieOf(order, key), last, 0, last.length) > 0;
-    if (!isAscending) return "keys are out of order";
+    const orderKey = orderKeyOf(order, key);
+    const tie = tieOf(order, key);
+    if (last !== undefined && order.compareWithRaw(orderKey, tie, last, 0, last.length) <= 0)
+      return "keys are out of order";
     const crc = view.crc(index);
-    if (crc !== recordCrc(order, key, view.row(index))) return "a record has another checksum than it was written with";
+    if (crc !== recordCrcOf(orderKey, tie, view.row(index)))
+      return "a record has another checksum than it was written with";
     addToHash(this.hash, crc, 1);
     this.#lastKey = key;
     this.count++;
