@@ -54,6 +54,9 @@ export function truncateTooLate(replica: Replica): Refused {
 /**
  * The first message of a stream. A head below what this id has acked to this leader is an older copy of the disk: its
  * id ends (§1, check (b)); so nothing is taken before the stamp has been checked, after a start (check (c)).
+ *
+ * What has been acked to this term's leader was verified by it, also where the process has forgotten that: the leader
+ * will not send it again, and without new entries nothing else would verify it.
  */
 export function openReplicate(replica: Replica, request: Requests["OpenReplicate"]): Outcome<"OpenReplicate"> {
   const { term, replicaId, ackedOffset } = request;
@@ -66,7 +69,9 @@ export function openReplicate(replica: Replica, request: Requests["OpenReplicate
     const why = `the head is ${replica.head.offset}, but ${ackedOffset} has been acked: an older copy of the disk`;
     return refuse(endReplica(replica, why), "NODE_IS_NOT_MEMBER", why);
   }
-  return accept({ ...replica, streaming: true }, { ackedOffset });
+  const streaming: Replica = { ...replica, streaming: true };
+  if (replicaId === undefined || ackedOffset <= replica.verified) return accept(streaming, { ackedOffset });
+  return accept({ ...streaming, status: "following", verified: ackedOffset }, { ackedOffset });
 }
 
 /**

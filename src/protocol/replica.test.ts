@@ -129,7 +129,7 @@ const EXPECTED: Record<ReplicaStatus, Record<RequestName, string>> = {
     BecomeLeader: "becoming-leader | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_MEMBER",
     AddFollower: "NODE_IS_NOT_LEADER | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_LEADER",
     Truncate: "follower | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_MEMBER",
-    OpenReplicate: "fenced | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_MEMBER",
+    OpenReplicate: "following | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_MEMBER",
     Append: "following | INVALID_TERM | INVALID_TERM | following",
     SendSnapshot: "follower | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_MEMBER",
     DeleteShard: "not-member | INVALID_TERM | not-member | NODE_IS_NOT_MEMBER",
@@ -142,7 +142,7 @@ const EXPECTED: Record<ReplicaStatus, Record<RequestName, string>> = {
     BecomeLeader: "INVALID_STATUS | INVALID_TERM | INVALID_TERM | INVALID_STATUS",
     AddFollower: "NODE_IS_NOT_LEADER | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_LEADER",
     Truncate: "follower | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_MEMBER",
-    OpenReplicate: "follower | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_MEMBER",
+    OpenReplicate: "following | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_MEMBER",
     Append: "following | INVALID_TERM | INVALID_TERM | following",
     SendSnapshot: "follower | INVALID_TERM | INVALID_TERM | NODE_IS_NOT_MEMBER",
     DeleteShard: "not-member | INVALID_TERM | not-member | NODE_IS_NOT_MEMBER",
@@ -394,6 +394,15 @@ test("a head below what this leader has seen acked ends the id", () => {
   const outcome = refused(replicaIn("fenced"), "OpenReplicate", { ackedOffset: 8 });
   expect(outcome).toMatchObject({ reason: "NODE_IS_NOT_MEMBER", next: { id: NO_REPLICA, status: "not-member" } });
   expect(outcome.next.ended).toContain("older copy");
+});
+
+test("what has been acked to this leader is verified, also by a process that has forgotten it; the rest of the log is not", () => {
+  const forgetful = { ...replicaIn("fenced"), verified: NO_OFFSET };
+  const { next } = accepted(forgetful, "OpenReplicate", { ackedOffset: 6 });
+  expect(next).toMatchObject({ status: "following", verified: 6, streaming: true });
+  expect(accepted(next, "Append", { entry: undefined, commitOffset: 7 }).answer.applyUpTo).toBe(6);
+  const unacked = accepted(forgetful, "OpenReplicate", { ackedOffset: NO_OFFSET }).next;
+  expect(unacked).toMatchObject({ status: "fenced", verified: NO_OFFSET });
 });
 
 test("an entry without gap and with the same entry before is written, verified, and nothing above it is applied", () => {
