@@ -40,7 +40,7 @@ import { entryCrc } from "../wire/entry-crc.ts";
 import { agree, type FollowerAddress, hasId } from "./agree.ts";
 import { CatchUpReader } from "./catch-up-reader.ts";
 import type { EntryTail, ReplicationBudget } from "./entry-tail.ts";
-import type { OwnLog } from "./own-log.ts";
+import { EntriesLost, type OwnLog } from "./own-log.ts";
 import { SnapshotSending } from "./snapshot-sending.ts";
 
 /** What all cursors of one leadership share. */
@@ -92,6 +92,8 @@ export class Cursor {
   #told: PeerHead | undefined;
   /** Where both logs agree; undefined until they do. */
   #agreed: Head | undefined;
+  /** The log has lost entries that this follower needs. */
+  #needsSnapshot = false;
   /** The last entry sent on the open stream, or agreed on. */
   #last: Head | undefined;
   #acked: Offset;
@@ -186,9 +188,10 @@ export class Cursor {
     const told = this.#told;
     this.#told = undefined;
     const context = { ...this.#context, signal: this.#abort.signal };
-    const agreed = await agree(context, address, told);
+    const agreed = this.#needsSnapshot ? "snapshot" : await agree(context, address, told);
     if (this.#cancelled) return;
     this.#agreed = agreed === "snapshot" ? await this.#sendSnapshot() : agreed;
+    this.#needsSnapshot = false;
   }
 
   async #sendSnapshot(): Promise<Head> {
@@ -238,6 +241,12 @@ export class Cursor {
     const { address } = this.target;
     const fields = { component: "cursor", namespace: address.namespace, shard, server: address.server, err: error };
     if (error instanceof Unreachable) return true;
+    if (error instanceof EntriesLost) {
+      logger.warn(fields, "entries that a follower needs are damaged: it is sent a snapshot");
+      this.#needsSnapshot = true;
+      this.#agreed = undefined;
+      return true;
+    }
     if (!(error instanceof Refusal)) {
       this.#state = "ended";
       onFault(error);
@@ -387,7 +396,7 @@ export class Cursor {
   #readFailed(error: unknown): void {
     if (this.#cancelled) return;
     const isTrimmed = error instanceof Refusal && error.reason === "FAILED_PRECONDITION";
-    if (!isTrimmed) return; // told already
+    if (!isTrimmed && !(error instanceof EntriesLost)) return; // a fault, told already
     this.#failure = error;
     this.#stream?.cancel();
   }

@@ -11,7 +11,7 @@ import { NO_REPLICA } from "../protocol/replica-state.ts";
 import { hasId } from "./agree.ts";
 import { Cursor, type CursorContext, type CursorState } from "./cursor.ts";
 import type { EntryTail, ReplicationBudget } from "./entry-tail.ts";
-import type { AddedFollower } from "./leader.ts";
+import type { AddedFollower } from "./leader-config.ts";
 import { ownLog } from "./own-log.ts";
 import type { ReadRounds } from "./read-round.ts";
 

@@ -209,6 +209,7 @@ test("the log's word that another term stands ends the leadership", () => {
 test("a log that cannot be read is a fault, told once, and ends the leadership", () => {
   const damage = new Refusal("DATA_LOSS", "a row is gone");
   const world = new LeaderWorld({
+    followers: 0,
     terms: [1, 1],
     wrapLog: (log) =>
       new Proxy(log, {

@@ -24,84 +24,27 @@ import {
   NOTIFICATION_TRIM_MS_MIN,
   SESSIONS_PER_SHARD_MAX,
 } from "../model/limits.ts";
-import type { Feature, PeerHead, PeerReplica, TermOptions } from "../model/peer-messages.ts";
 import { damageRefusal, Refusal } from "../model/refusal.ts";
-import type { Clock, Followers, KeyValue, Logger, Random } from "../ports.ts";
+import type { Clock, KeyValue } from "../ports.ts";
 import { type Leadership, mayServe, newLeadership, ownTermEntryDue } from "../protocol/commit.ts";
 import { encodeOwnTermEntry } from "../wire/log-entry.ts";
 import { decodeWrite, type Write } from "../wire/requests.ts";
-import { EntryTail, type ReplicationBudget } from "./entry-tail.ts";
+import { EntryTail } from "./entry-tail.ts";
 import { NotificationFeed, SequenceFeed } from "./feeds.ts";
 import { FollowerCursors, type FollowerProgress } from "./follower-cursors.ts";
+import {
+  type AddedFollower,
+  type LeaderConfig,
+  type LeaderHooks,
+  type LeaderPorts,
+  type NamedFollower,
+  noneCounted,
+  type ShardCounters,
+  type ShardOptions,
+} from "./leader-config.ts";
 import { ReadRounds } from "./read-round.ts";
 import { SessionCalls } from "./session-calls.ts";
-import { type Proposed, WritePath, type WritePorts } from "./write-path.ts";
-
-export interface LeaderPorts extends WritePorts {
-  readonly logger: Logger;
-  readonly followers: Followers;
-  readonly random: Random;
-  /** Shared by all leaders of the node. */
-  readonly budget: ReplicationBudget;
-}
-
-export interface LeaderConfig {
-  readonly namespace: string;
-  readonly shard: ShardId;
-  readonly options: ShardOptions;
-  readonly term: Term;
-  readonly self: PeerReplica;
-  /** The durable head, as elected on. */
-  readonly head: Head;
-  /** Where the log begins. */
-  readonly base: Head;
-  /** The stored ensemble, empty slots included: acks count over these. A server without a name is one to be named yet. */
-  readonly members: readonly PeerReplica[];
-  /** What all of the ensemble have. */
-  readonly features: readonly Feature[];
-}
-
-export interface ShardOptions extends TermOptions {
-  /** Age past which what entries told subscribers is removed; default NOTIFICATION_RETENTION_MS_DEFAULT. */
-  readonly notificationsRetentionMs?: number;
-  /** Default SESSIONS_PER_SHARD_MAX. */
-  readonly sessionsMax?: number;
-}
-
-export interface LeaderHooks {
-  /** The log or the state has failed: this leadership has stopped itself. */
-  readonly fault: (error: unknown) => void;
-  /** A follower's id has ended: its cursor is gone. */
-  readonly followerEnded: (server: string, replicaId: ReplicaId) => void;
-}
-
-/** A follower as it is named to a leader. */
-export interface NamedFollower {
-  readonly server: string;
-  /** NO_REPLICA: a reference server; undefined: the coordinator is one. */
-  readonly replicaId: ReplicaId | undefined;
-  readonly head: PeerHead;
-}
-
-export interface AddedFollower extends NamedFollower {
-  readonly observer: boolean;
-  readonly targetShard: ShardId;
-}
-
-/** Operations since the start of this leadership. */
-export interface ShardCounters {
-  puts: number;
-  deletes: number;
-  deleteRanges: number;
-  gets: number;
-  lists: number;
-  rangeScans: number;
-  writeBytes: number;
-  sessionsCreated: number;
-  /** At their client's word. */
-  sessionsClosed: number;
-  sessionsExpired: number;
-}
+import { type Proposed, WritePath } from "./write-path.ts";
 
 export class Leader {
   readonly namespace: string;
@@ -110,18 +53,7 @@ export class Leader {
   readonly replicaId: ReplicaId;
   readonly kv: KeyValue;
   readonly order: KeyOrder;
-  readonly counters: ShardCounters = {
-    puts: 0,
-    deletes: 0,
-    deleteRanges: 0,
-    gets: 0,
-    lists: 0,
-    rangeScans: 0,
-    writeBytes: 0,
-    sessionsCreated: 0,
-    sessionsClosed: 0,
-    sessionsExpired: 0,
-  };
+  readonly counters: ShardCounters = noneCounted();
   /** From proposal to response, milliseconds. */
   readonly writeLatency = new Histogram(LATENCY_BUCKETS_MS);
   readonly notifications: NotificationFeed;

@@ -6,12 +6,12 @@
  * Source: safety.md §6; semantics.md §8.4.
  */
 import { EMPTY_BYTES } from "../lib/bytes.ts";
-import type { Head } from "../model/ids.ts";
+import { type Head, NO_OFFSET } from "../model/ids.ts";
 import type { SnapshotChunk } from "../model/peer-messages.ts";
 import { Refusal } from "../model/refusal.ts";
 import type { Followers, KeyValue, SnapshotStream, StateSender } from "../ports.ts";
 import { type FollowerAddress, hasId } from "./agree.ts";
-import { type OwnLog, own } from "./own-log.ts";
+import type { OwnLog } from "./own-log.ts";
 
 export interface SnapshotContext {
   readonly log: OwnLog;
@@ -39,18 +39,18 @@ export class SnapshotSending {
 
   /** Resolves with the entry that the follower's state now ends with. Rejects as the port does; ABORTED when cancelled. */
   async run(): Promise<Head> {
-    const { log, kv, shard, onFault } = this.#context;
+    const { log, kv, shard } = this.#context;
     // the reference's snapshots are files of another engine, and it would clear its log for ours
     if (!hasId(this.#follower))
       throw new Refusal("FAILED_PRECONDITION", "a reference server takes no snapshot of ours");
     try {
-      const state = await own(kv.send(), onFault);
+      const state = await this.#own(kv.send());
       this.#state = state;
       this.#requireGoing();
       const { applied } = state;
       const last = await log.at(shard, applied.offset);
       this.#requireGoing();
-      if (last === undefined || last.term !== applied.term) {
+      if (last === undefined || last.offset === NO_OFFSET || last.term !== applied.term) {
         throw new Refusal("FAILED_PRECONDITION", `the log does not have entry ${applied.offset}`);
       }
       return await this.#send(state, last);
@@ -84,7 +84,7 @@ export class SnapshotSending {
       this.#requireGoing();
     };
     for (;;) {
-      const content = await own(state.next(), this.#context.onFault);
+      const content = await this.#own(state.next());
       this.#requireGoing();
       if (content === undefined || ended) break;
       await chunk({ content });
@@ -113,6 +113,16 @@ export class SnapshotSending {
       stateHash: undefined,
       ...fields,
     };
+  }
+
+  /** What the own state says: damage there is no refusal of the follower's. */
+  async #own<T>(asked: Promise<T>): Promise<T> {
+    try {
+      return await asked;
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.reason === "DATA_LOSS") this.#context.onFault(error);
+      throw error;
+    }
   }
 
   #requireGoing(): void {

@@ -75,6 +75,8 @@ export class ScriptedFollower {
   #acks: Answers<Ack> | undefined;
   #drains: (() => void)[] = [];
   #round = 0;
+  /** What was computed of the chain, as long as entries are only added. */
+  #chain: { readonly of: readonly LogEntry[]; readonly heads: Head[] } = { of: [], heads: [EMPTY_HEAD] };
 
   constructor(server: string, replicaId: ReplicaId, promise: number, { isReference = false } = {}) {
     this.server = server;
@@ -92,9 +94,12 @@ export class ScriptedFollower {
   }
 
   /** The base and every entry behind it, each with the chain's value. */
-  chain(): Head[] {
-    const heads = [this.base];
-    for (const entry of this.entries) {
+  chain(): readonly Head[] {
+    if (this.#chain.of !== this.entries || this.#chain.heads[0] !== this.base) {
+      this.#chain = { of: this.entries, heads: [this.base] };
+    }
+    const { heads } = this.#chain;
+    for (const entry of this.entries.slice(heads.length - 1)) {
       heads.push({ term: entry.term, offset: entry.offset, crc: entryCrc(heads.at(-1)!.crc, entry) });
     }
     return heads;
