@@ -349,10 +349,11 @@ export class Tending {
     return Math.max(Math.min(...dues), this.#nowMs);
   }
 
-  /** What concerns servers and ids that the ensemble does not name any more. */
-  #forgetOthers({ ensemble }: ShardMetadata): void {
+  /** What concerns servers and ids that the ensemble does not name any more; and no leader is missing to itself. */
+  #forgetOthers({ ensemble, leader }: ShardMetadata): void {
     for (const server of this.#missing.keys()) {
-      if (!ensemble.some(({ internal }) => internal === server)) this.#missing.delete(server);
+      const follows = server !== leader?.internal && ensemble.some(({ internal }) => internal === server);
+      if (!follows) this.#missing.delete(server);
     }
     for (const { server, replicaId } of this.#ended.values()) {
       const listed = ensemble.find(({ internal }) => internal === server);
