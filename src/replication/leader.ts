@@ -151,13 +151,7 @@ export class Leader {
       confirm: () => this.#confirm(),
       onInterrupt: (callback: (reason: Refusal) => void) => this.onInterrupt(callback),
     };
-    const sessions = new SessionCalls(this.#clock, host, this.counters);
-    this.#applier.listener = {
-      sessionStarted: (id, timeoutMs) => sessions.started(id, timeoutMs),
-      sessionEnded: (id) => sessions.ended(id),
-      sequenceAdvanced: (prefix) => this.sequences.advanced(prefix),
-    };
-    return sessions;
+    return new SessionCalls(this.#clock, host, this.counters);
   }
 
   // --- from first to last -----------------------------------------------------------------------------------------
@@ -257,6 +251,12 @@ export class Leader {
   }
 
   async #serve(): Promise<void> {
+    // what earlier leaders' entries have left behind is found in the state: only this one's are told
+    this.#applier.listener = {
+      sessionStarted: (id, timeoutMs) => this.#sessions.started(id, timeoutMs),
+      sessionEnded: (id) => this.#sessions.ended(id),
+      sequenceAdvanced: (prefix) => this.sequences.advanced(prefix),
+    };
     try {
       await this.#sessions.takeOver(this.kv, this.order.sorting, () => !this.#stopped);
     } catch (error) {

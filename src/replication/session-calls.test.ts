@@ -1,8 +1,10 @@
 import { expect, test } from "bun:test";
 import { LeaderWorld } from "../../test/harness/leader-world.ts";
+import { encodeSessionEnds, encodeSessionStart } from "../database/session-record.ts";
 import { utf8 } from "../lib/bytes.ts";
 import { LEADER_SILENCE_MS_MAX, SESSION_TICK_MS, SESSION_TIMEOUT_MS_MIN } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
+import { encodeWriteEntry } from "../wire/log-entry.ts";
 
 const TIMEOUT_MS = SESSION_TIMEOUT_MS_MIN;
 
@@ -24,6 +26,15 @@ function release(world: LeaderWorld): void {
     follower.ack();
   }
 }
+
+test("sessions of entries that are applied on the way to the lead are taken over, each once", () => {
+  const session = (offset: number) => encodeWriteEntry(encodeSessionStart(3, offset, TIMEOUT_MS, utf8("me")));
+  const end = encodeWriteEntry(encodeSessionEnds(3, [1]));
+  const world = new LeaderWorld({ followers: 0, values: [session(0), session(1), end, session(3)] }).start();
+  expect([world.started, world.leader.sessionCount]).toEqual(["served", 2]);
+  expect(world.run(() => world.leader.createSession(TIMEOUT_MS, utf8("me")))).toBe(5);
+  expect(world.leader.sessionCount).toBe(3);
+});
 
 test("a heartbeat counts once a round that was sent after it is confirmed, from then on", () => {
   const { world, id } = withSession();

@@ -2,7 +2,7 @@
 
 import { create, toBinary } from "@bufbuild/protobuf";
 import { WriteRequestSchema } from "../../src/gen/bytes/io/oxia/proto/v1/client_pb.ts";
-import { utf8 } from "../../src/lib/bytes.ts";
+import { type Bytes, utf8 } from "../../src/lib/bytes.ts";
 import { EMPTY_HEAD, type LogEntry, NO_TERM } from "../../src/model/ids.ts";
 import { FEATURES, type Feature } from "../../src/model/peer-messages.ts";
 import { Refusal } from "../../src/model/refusal.ts";
@@ -32,6 +32,8 @@ export interface LeaderWorldOptions {
   readonly isReference?: boolean;
   /** Terms of the entries that the log holds before. */
   readonly terms?: readonly number[];
+  /** Or what they are, all of term 1. */
+  readonly values?: readonly Bytes[];
   readonly options?: Partial<ShardOptions>;
   readonly features?: readonly Feature[];
   readonly wrapKeyValue?: (kv: KeyValue) => KeyValue;
@@ -55,7 +57,8 @@ export class LeaderWorld {
   started: "pending" | "served" | Refusal | Error = "pending";
 
   constructor(options: LeaderWorldOptions = {}) {
-    const { followers: count = 2, isReference = false, terms = [], features = FEATURES } = options;
+    const { followers: count = 2, isReference = false, values = [], features = FEATURES } = options;
+    const { terms = values.map(() => 1) } = options;
     this.disk = new SimDisk(this.node, this.random.split("disk"), CALM_DISK);
     this.life = this.node.start();
     const disk = this.disk.mount(this.life);
@@ -64,7 +67,10 @@ export class LeaderWorld {
       openMemoryLog({ life, disk, random: this.random.split("log"), retentionMs: 1, segmentEntriesMax: 4 }),
     );
     this.term = (terms.at(-1) ?? 0) + 1;
-    const entries = terms.map((term, offset) => entryOf(term, offset));
+    const entries = terms.map((term, offset) => {
+      const entry = entryOf(term, offset);
+      return { ...entry, value: values[offset] ?? entry.value };
+    });
     this.run(() => this.#fill(entries));
     const opened = this.run(() =>
       new DiskKeyValues({ life, disk }).open({ namespace: "ns", shard: SHARD, sorting: "hierarchical" }, EMPTY_HEAD),
