@@ -6,6 +6,7 @@
 import type { Bytes } from "./lib/bytes.ts";
 import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term, Timestamp } from "./model/ids.ts";
 import type { KeySorting } from "./model/keys.ts";
+import type { LogShape, LogStats, StampAnswer, StampRequest, Truncation } from "./model/log-calls.ts";
 import type {
   Ack,
   AddFollowerRequest,
@@ -183,47 +184,6 @@ export interface ReplicaLife {
   readonly mintedTerm: Term;
 }
 
-/** What a leader has to know of its log to find where a follower's agrees with it (protocol/catch-up.ts). */
-export interface LogShape {
-  /** See ReplicaLog.base. */
-  readonly base: Head;
-  /** The last entry of each term that the log holds behind `base`, ascending: the head is the last one. */
-  readonly termEnds: readonly EntryId[];
-}
-
-export interface StampRequest {
-  /** The one to hold from now on; 0 = only what is held is checked. */
-  readonly stamp: number;
-  /** The last one that this node is known to hold. */
-  readonly confirmedStamp: number;
-}
-
-export interface StampAnswer {
-  /** The stamp held before. */
-  readonly before: number;
-  /** Whether all ids have ended. */
-  readonly rolledBack: boolean;
-}
-
-/** What a leader asks of a follower whose log is not its own (safety.md §6). */
-export interface Truncation {
-  /** The term of the leader that asks. */
-  readonly acceptedUnder: Term;
-  readonly expectedHead: EntryId;
-  /** The last entry that stays. */
-  readonly to: Offset;
-}
-
-export interface LogStats {
-  readonly bytes: number;
-  readonly segments: number;
-  readonly entriesAppended: number;
-  readonly bytesAppended: number;
-  readonly commits: number;
-  /** The longest that commits have waited for upkeep in one go: a checkpoint, a roll, a trim, the watermark. */
-  readonly upkeepMsMax: number;
-}
-
 // --- the key-value state of a shard ---------------------------------------------------------------------------
 
 /** What one entry leaves behind, stored with its changes. */
@@ -386,7 +346,10 @@ export interface StateReceiver {
 export interface Documents {
   /** All that are stored, by name. */
   all(): Promise<ReadonlyMap<string, string>>;
-  /** Stores a text in the place of the one of that name; undefined deletes it. Durable once it resolves; calls take effect in order. */
+  /**
+   * Stores a text in the place of the one of that name; undefined deletes it. Durable once it resolves; calls take effect
+   * in order. Rejects RESOURCE_EXHAUSTED with no space on the disk: nothing was changed.
+   */
   put(name: string, text: string | undefined): Promise<void>;
 }
 
@@ -533,5 +496,3 @@ export interface Logger {
   warn(fields: LogFields, message: string): void;
   error(fields: LogFields, message: string): void;
 }
-
-export type { EntryId };

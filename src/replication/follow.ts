@@ -35,6 +35,12 @@ export async function replicate(core: ReplicaCore, { term }: ShardTerm, stream: 
   const path = await core.exclusive(() => openStream(core, { term, first, stream }));
   try {
     await path.serve(first);
+  } catch (error) {
+    // what the log refuses so it may have ended by itself
+    if (error instanceof Refusal && error.reason === "NODE_IS_NOT_MEMBER") {
+      void core.exclusiveAnyway(() => core.noticeEnd());
+    }
+    throw error;
   } finally {
     path.stop(new Refusal("RESOURCE_UNAVAILABLE", "the stream has ended"));
     void core.settle();

@@ -35,22 +35,16 @@ export async function becomeLeader(core: ReplicaCore, request: BecomeLeaderReque
   try {
     await leader.start(followers);
   } catch (error) {
-    if (core.leader === leader) giveUp(core, error);
+    // no fault, of which it would have told: it came to nothing, and the next term begins anew
+    if (core.leader === leader) {
+      core.stopActivities(new Refusal("RESOURCE_UNAVAILABLE", `term ${request.term} is over`));
+      core.rest();
+    }
     throw error;
   }
   if (core.leader !== leader) throw new Refusal("RESOURCE_UNAVAILABLE", `term ${request.term} is over`);
   core.serving = leader;
   core.become(nowServing(core.state));
-}
-
-/** A leadership that came to nothing: the next term begins anew. What is refused (no space) is no fault. */
-function giveUp(core: ReplicaCore, error: unknown): void {
-  if (!(error instanceof Refusal) || error.reason === "DATA_LOSS") {
-    core.fault(error);
-    return;
-  }
-  core.stopActivities(error);
-  core.rest();
 }
 
 async function beginLeading(core: ReplicaCore, request: BecomeLeaderRequest): Promise<Leader> {

@@ -113,7 +113,13 @@ export class ReplicaCore {
     return this.#serial.run(async () => {
       if (this.stopped !== undefined) throw this.stopped;
       await this.settle();
-      return task();
+      await this.#noticeStop();
+      try {
+        return await task();
+      } catch (error) {
+        if (mayTellOfEnd(error)) await this.noticeEnd();
+        throw error;
+      }
     });
   }
 
@@ -163,6 +169,26 @@ export class ReplicaCore {
     await this.data.close();
   }
 
+  /** A leadership that has stopped by itself, at the log's word: it is over, and the next term begins anew. */
+  async #noticeStop(): Promise<void> {
+    if (this.serving === undefined || this.serving.serving) return;
+    this.stopActivities(new Refusal("RESOURCE_UNAVAILABLE", "this leadership is over"));
+    this.rest();
+    await this.noticeEnd();
+  }
+
+  /** The log may have ended the id by itself, because of damage that a read of any shard has found. */
+  async noticeEnd(): Promise<void> {
+    const found = this.ports.log.replicas().find(({ shard }) => shard === this.shard);
+    if (this.#state.id === NO_REPLICA || found === undefined || found.ended === "") return;
+    if (found.damage !== undefined && this.config.onDamage === "keep") {
+      this.damaged(found.damage);
+      return;
+    }
+    this.stopActivities(new Refusal("NODE_IS_NOT_MEMBER", found.ended));
+    await this.endId(found.ended);
+  }
+
   /** Takes a refusal's word for the state, durable before it is answered. */
   async refuse(refused: Refused): Promise<never> {
     const endsNow = this.#state.id !== NO_REPLICA && refused.next.id === NO_REPLICA;
@@ -187,12 +213,12 @@ export class ReplicaCore {
       this.#log("error", { err: error }, "replica stopped");
       return;
     }
-    this.damaged(kvDamage ?? { file: "the log", where: "on reading", what: (error as Error).message });
+    if (kvDamage !== undefined) this.damaged(kvDamage);
+    else this.damaged({ file: "the log", where: "on reading", what: (error as Error).message }, error as Refusal);
   }
 
   /** Its files cannot be trusted: they are not served, and the id ends or is kept. */
-  damaged(damage: Damage): void {
-    const refusal = damageRefusal(this.shard, damage);
+  damaged(damage: Damage, refusal = damageRefusal(this.shard, damage)): void {
     this.damage = damage;
     this.#stop(refusal);
     const message = `shard is damaged and refuses to serve: ${damage.what}`;
@@ -224,4 +250,9 @@ export class ReplicaCore {
     const place = { component: "replica", namespace: told?.namespace, shard: this.shard, term: promise };
     this.ports.logger[level]({ ...place, replicaId: String(id), ...fields }, message);
   }
+}
+
+/** Whether the log's answer may be that of one that has ended the id. */
+function mayTellOfEnd(error: unknown): boolean {
+  return error instanceof Refusal && (error.reason === "DATA_LOSS" || error.reason === "NODE_IS_NOT_MEMBER");
 }

@@ -1,6 +1,7 @@
 /** One replica's life: ids, promises and ends, as its coordinator sees them, over restarts of its server. */
 import { expect, test } from "bun:test";
 import { NAMESPACE, OPTIONS, refusal, ScriptedLeader, SHARD, simulated } from "../../test/harness/replica-server.ts";
+import { EMPTY_BYTES } from "../lib/bytes.ts";
 
 test("NewTerm with id 0 mints a replica once; the id is answered again and outlives a power cut with its promise", () =>
   simulated(async (world) => {
@@ -130,6 +131,24 @@ test("damage to the state that is found at the start ends the id, and it says so
     expect(await server.status()).toMatchObject({ status: "NOT_MEMBER", ended: answer.ended });
     expect(server.log.replicas()[0]?.ended).toBe(answer.ended);
     expect(await server.newTerm(3, 0n)).toMatchObject({ ended: "", head: { offset: -1 } });
+  }));
+
+test("damage that the log finds while it is read ends the id: the leadership is over, and it says so", () =>
+  simulated(async (world) => {
+    for (const asked of ["status", "new term"] as const) {
+      const server = await world.server(`server asked for ${asked}`);
+      const id = await server.mint(1);
+      await server.becomeLeader(1, id);
+      expect(server.disk.flipBit((file) => file.startsWith("log/segment"))).toBeDefined();
+      expect(await refusal(server.log.read(SHARD, 0))).toBe("DATA_LOSS");
+      const leader = server.now.replicas.leader(SHARD);
+      expect(await refusal(leader.createSession(5_000, EMPTY_BYTES))).not.toBe("resolved");
+      if (asked === "new term") expect((await server.newTerm(2, id)).ended).toContain("log/segment");
+      expect(await server.status()).toMatchObject({ status: "NOT_MEMBER", replicaId: 0n });
+      expect((await server.status()).ended).toContain("log/segment");
+      expect(server.now.replicas.leaders()).toEqual([]);
+      expect(await server.newTerm(3, 0n)).toMatchObject({ ended: "", head: { offset: -1 } });
+    }
   }));
 
 test("a standalone server keeps the id of a damaged replica, which refuses", () =>

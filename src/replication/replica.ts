@@ -224,10 +224,22 @@ async function newTerm(core: ReplicaCore, request: NewTermRequest): Promise<NewT
     await core.endId(`${damage.file}: ${damage.where}: ${damage.what}`);
     return newTerm(core, request);
   }
-  const head = await core.ports.log.promise(core.shard, term);
+  const head = await promised(core, term);
+  if (head === undefined) return newTerm(core, request);
   await core.settle();
   core.become({ ...next, head, applied: core.kv.applied.offset });
   return answered(core, request, answer.ended);
+}
+
+/** The head behind the barrier; undefined when the log has ended the id meanwhile. */
+async function promised(core: ReplicaCore, term: number): Promise<Head | undefined> {
+  try {
+    return await core.ports.log.promise(core.shard, term);
+  } catch (error) {
+    await core.noticeEnd();
+    if (core.state.id !== NO_REPLICA || core.stopped !== undefined) throw error;
+    return undefined;
+  }
 }
 
 /** The key order decides where each record lies: it is never changed under a state. */

@@ -9,6 +9,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { type Bytes, text, utf8 } from "../lib/bytes.ts";
 import { crc32c } from "../lib/crc32c.ts";
+import { Refusal } from "../model/refusal.ts";
 import type { Documents } from "../ports.ts";
 import { replaceFile } from "./files.ts";
 
@@ -20,11 +21,17 @@ export interface FileDocumentsOptions {
   readonly onFault: (error: Error) => void;
 }
 
+interface Change {
+  readonly name: string;
+  readonly text: string | undefined;
+  readonly resolve: () => void;
+  readonly reject: (error: Refusal) => void;
+}
+
 export class FileDocuments implements Documents {
   readonly #options: FileDocumentsOptions;
-  readonly #texts: Map<string, string>;
-  #waiting: (() => void)[] = [];
-  #writes = false;
+  #texts: ReadonlyMap<string, string>;
+  #changes: Change[] = [];
 
   constructor(options: FileDocumentsOptions) {
     this.#options = options;
@@ -32,31 +39,41 @@ export class FileDocuments implements Documents {
   }
 
   async all(): Promise<ReadonlyMap<string, string>> {
-    return new Map(this.#texts);
+    return this.#texts;
   }
 
-  put(name: string, value: string | undefined): Promise<void> {
-    if (value === undefined) this.#texts.delete(name);
-    else this.#texts.set(name, value);
-    return new Promise((resolve) => {
-      this.#waiting.push(resolve);
-      if (this.#writes) return;
-      this.#writes = true;
-      setImmediate(() => this.#write());
+  put(name: string, text: string | undefined): Promise<void> {
+    if (this.#changes.length === 0) setImmediate(() => this.#write());
+    return new Promise((resolve, reject) => {
+      this.#changes.push({ name, text, resolve, reject });
     });
   }
 
   #write(): void {
-    this.#writes = false;
-    const waiting = this.#waiting;
-    this.#waiting = [];
+    const changes = this.#changes;
+    this.#changes = [];
+    const texts = new Map(this.#texts);
+    for (const { name, text } of changes) {
+      if (text === undefined) texts.delete(name);
+      else texts.set(name, text);
+    }
     try {
-      replaceFile(this.#options.path, encode(this.#texts));
-    } catch (error) {
-      this.#options.onFault(error as Error);
+      replaceFile(this.#options.path, encode(texts));
+    } catch (cause) {
+      this.#failed(changes, cause as Error);
       return;
     }
-    for (const resolve of waiting) resolve();
+    this.#texts = texts;
+    for (const { resolve } of changes) resolve();
+  }
+
+  #failed(changes: readonly Change[], cause: Error): void {
+    if ((cause as { code?: string }).code !== "ENOSPC") {
+      this.#options.onFault(cause);
+      return;
+    }
+    const message = `no space left for ${this.#options.path}: nothing was changed`;
+    for (const { reject } of changes) reject(new Refusal("RESOURCE_EXHAUSTED", message, { cause }));
   }
 }
 

@@ -1,6 +1,6 @@
 /** What every adapter of the Documents port owes, and what the file of the real one survives. */
 import { afterAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Documents } from "../../src/ports.ts";
@@ -94,4 +94,23 @@ test("a file that is not what was written holds nothing, says so, and is written
   await open().put("instance", "two");
   expect(existsSync(`${path}.new`)).toBe(false);
   expect(Object.fromEntries(await open().all())).toEqual({ instance: "two" });
+});
+
+test("with no space a text is refused and nothing is changed; later it is taken", async () => {
+  const path = join(folder, "full");
+  const onFault = (error: Error) => {
+    throw error;
+  };
+  const documents = new FileDocuments({ path, onDamage: () => {}, onFault });
+  await documents.put("a", "1");
+  symlinkSync("/dev/full", `${path}.new`);
+  const refused = await Promise.allSettled([documents.put("a", "2"), documents.put("b", "3")]);
+  expect(refused).toMatchObject([
+    { status: "rejected", reason: { reason: "RESOURCE_EXHAUSTED" } },
+    { status: "rejected", reason: { reason: "RESOURCE_EXHAUSTED" } },
+  ]);
+  expect(Object.fromEntries(await documents.all())).toEqual({ a: "1" });
+  rmSync(`${path}.new`);
+  await documents.put("b", "3");
+  expect(Object.fromEntries(await documents.all())).toEqual({ a: "1", b: "3" });
 });
