@@ -65,7 +65,7 @@ for (const end of ["", "the stamp is too old"]) {
       return isOld ? "old" : "new";
     });
     // before and behind the roll and before the watermark; the watermark alone is enough
-    expect(seen).toEqual([...times(4, 0).map(() => "old"), ...times(4, 0).map(() => "new")]);
+    expect(seen.join(" ")).toBe("old old old old new new new new");
     writer.close();
   });
 }

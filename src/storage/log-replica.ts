@@ -4,8 +4,9 @@
  * Invariants: record.head.offset <= head.offset; head.term <= record.promise; termEnds ascend between base and head.
  */
 import type { EntryId, Head, Offset, ShardId } from "../model/ids.ts";
+import type { LogShape } from "../model/log-calls.ts";
 import { damageRefusal, Refusal } from "../model/refusal.ts";
-import type { Damage, LogShape, ReplicaLog } from "../ports.ts";
+import type { Damage, ReplicaLog } from "../ports.ts";
 import type { ReplicaRecord } from "./replica-record.ts";
 
 export interface LogReplica {

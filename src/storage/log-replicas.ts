@@ -11,8 +11,9 @@
  * segment. What remains of a removed replica is a record without an id, which keeps the generation and the promise.
  */
 import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
+import type { LogShape, StampAnswer, StampRequest, Truncation } from "../model/log-calls.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Damage, LogShape, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { Damage, ReplicaLife, ReplicaLog } from "../ports.ts";
 import { takeStamp } from "../protocol/fencing.ts";
 import type { Ballast } from "./ballast.ts";
 import type { OpenedLog } from "./log-opening.ts";

@@ -6,8 +6,9 @@
 import { assert } from "../lib/assert.ts";
 import type { Head, LogEntry, ShardId, Term, Timestamp } from "../model/ids.ts";
 import { LOG_UPKEEP_MS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
+import type { LogShape, LogStats, StampAnswer, StampRequest, Truncation } from "../model/log-calls.ts";
 import { type Reason, Refusal } from "../model/refusal.ts";
-import type { LogShape, LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { ReplicaLife, ReplicaLog } from "../ports.ts";
 import { unpackAppends } from "./append-batch.ts";
 import type { AcceptedLoss } from "./log-opening.ts";
 import type { SegmentsOptions } from "./log-segments.ts";

@@ -12,8 +12,9 @@
 import type { Bytes } from "../lib/bytes.ts";
 import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { LOG_COMMIT_BYTES_MAX, WATERMARK_LAG_COMMITS_MAX, WATERMARK_LAG_MS_MAX } from "../model/limits.ts";
+import type { LogShape, LogStats, StampAnswer, StampRequest, Truncation } from "../model/log-calls.ts";
 import type { Reason } from "../model/refusal.ts";
-import type { LogShape, LogStats, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../ports.ts";
+import type { ReplicaLife, ReplicaLog } from "../ports.ts";
 import { entryCrc } from "../wire/entry-crc.ts";
 import { Ballast } from "./ballast.ts";
 import { type AcceptedLoss, indexRow, type OpenedLog, openLogFiles } from "./log-opening.ts";

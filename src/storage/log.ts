@@ -5,17 +5,9 @@
 import { assert } from "../lib/assert.ts";
 import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
 import { LOG_QUEUED_BYTES_MAX } from "../model/limits.ts";
+import type { LogShape, LogStats, StampAnswer, StampRequest, Truncation } from "../model/log-calls.ts";
 import { Refusal } from "../model/refusal.ts";
-import type {
-  Log,
-  LogShape,
-  LogStats,
-  ReplicaLife,
-  ReplicaLog,
-  StampAnswer,
-  StampRequest,
-  Truncation,
-} from "../ports.ts";
+import type { Log, ReplicaLife, ReplicaLog } from "../ports.ts";
 import { packAppends } from "./append-batch.ts";
 import type { AcceptedLoss } from "./log-opening.ts";
 import type { FromLogThread, LogAnswers, LogRequest, ToLogThread } from "./log-service.ts";

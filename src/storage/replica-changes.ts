@@ -13,8 +13,9 @@ import {
   type ShardId,
   type Term,
 } from "../model/ids.ts";
+import type { StampRequest, Truncation } from "../model/log-calls.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Damage, ReplicaLife, StampRequest, Truncation } from "../ports.ts";
+import type { Damage, ReplicaLife } from "../ports.ts";
 import { endedByWord, isFileDamage, type LogReplica, refusalOf } from "./log-replica.ts";
 import { type Cut, newRecord, type ReplicaRecord, withCut } from "./replica-record.ts";
 

@@ -4,8 +4,9 @@
  * these may use when the disk is full.
  */
 import type { Head, Offset, ShardId, Term } from "../../src/model/ids.ts";
+import type { StampAnswer, StampRequest, Truncation } from "../../src/model/log-calls.ts";
 import { Refusal } from "../../src/model/refusal.ts";
-import type { Damage, ReplicaLife, ReplicaLog, StampAnswer, StampRequest, Truncation } from "../../src/ports.ts";
+import type { Damage, ReplicaLife, ReplicaLog } from "../../src/ports.ts";
 import { takeStamp } from "../../src/protocol/fencing.ts";
 import {
   changeTo,
@@ -291,14 +292,25 @@ export class MemoryReplicas {
   async #writeSynced(name: string, record: unknown, replicas: number): Promise<void> {
     const { disk, life } = this.#options;
     const stored = [{ record, bytes: RECORD_BYTES * Math.max(replicas, 1) }];
-    try {
-      await disk.write(name, stored);
-    } catch (error) {
-      if (!(error instanceof DiskFull)) throw error;
-      if (!(await this.dropBallast())) life.node.end("killed");
-      await disk.write(name, stored);
+    if (!(await this.#hasRoomFor(name, stored))) {
+      await this.dropBallast();
+      if (!(await this.#hasRoomFor(name, stored))) life.node.end("killed");
     }
     await disk.sync(name);
+  }
+
+  /** Writes it, if there is space. */
+  async #hasRoomFor(
+    name: string,
+    stored: readonly { readonly record: unknown; readonly bytes: number }[],
+  ): Promise<boolean> {
+    try {
+      await this.#options.disk.write(name, stored);
+      return true;
+    } catch (error) {
+      if (!(error instanceof DiskFull)) throw error;
+      return false;
+    }
   }
 
   // --- the ballast --------------------------------------------------------------------------------------------------

@@ -17,17 +17,9 @@ import {
   WATERMARK_LAG_COMMITS_MAX,
   WATERMARK_LAG_MS_MAX,
 } from "../../src/model/limits.ts";
+import type { LogShape, LogStats, StampAnswer, StampRequest, Truncation } from "../../src/model/log-calls.ts";
 import { damageRefusal, type Reason, Refusal } from "../../src/model/refusal.ts";
-import type {
-  Log,
-  LogShape,
-  LogStats,
-  ReplicaLife,
-  ReplicaLog,
-  StampAnswer,
-  StampRequest,
-  Truncation,
-} from "../../src/ports.ts";
+import type { Log, ReplicaLife, ReplicaLog } from "../../src/ports.ts";
 import { changeTo, moveHead, shapeOf } from "../../src/storage/log-replica.ts";
 import { released } from "../../src/storage/replica-changes.ts";
 import { withoutSpentCuts } from "../../src/storage/replica-record.ts";
