@@ -213,8 +213,12 @@ export class Tending {
 
   #mayAttach({ internal }: Member, nowMs: number): boolean {
     const due = this.#missing.get(internal);
-    const refilled = this.#swapping?.move.swap.added.server === internal;
-    return due !== undefined && due.dueMs <= nowMs && !refilled && this.#cluster.servers.isAvailable(internal);
+    return due !== undefined && due.dueMs <= nowMs && this.#isAttachable(internal);
+  }
+
+  /** Whether a member may be attached as soon as that is due: one that a swap refills is not. */
+  #isAttachable(server: string): boolean {
+    return this.#swapping?.move.swap.added.server !== server && this.#cluster.servers.isAvailable(server);
   }
 
   async #attach(shard: ShardMetadata, member: Member, signal: AbortSignal): Promise<Tended> {
@@ -340,8 +344,8 @@ export class Tending {
   }
 
   #nextDueMs(shard: ShardMetadata): number {
-    const available = [...this.#missing].filter(([server]) => this.#cluster.servers.isAvailable(server));
-    const dues = [this.#verifyDueMs, ...available.map(([, { dueMs }]) => dueMs)];
+    const missing = [...this.#missing].filter(([server]) => this.#isAttachable(server));
+    const dues = [this.#verifyDueMs, ...missing.map(([, { dueMs }]) => dueMs)];
     if (this.#deletesDue(shard)) dues.push(this.#deletes.dueMs);
     if (this.#swapping !== undefined) dues.push(this.#swapping.dueMs);
     else if (this.#ended.size > 0) dues.push(this.#replaceDueMs);

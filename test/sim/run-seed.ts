@@ -97,7 +97,7 @@ function comeToRest(cluster: Cluster, workload: Workload, steps: number): void {
   becomeLevel(cluster, "without faults");
   runToStep(cluster, steps);
   workload.stop();
-  scheduler.complete("clients", () => workload.settle({ serveWithinMs: SETTLE_MS_MAX }));
+  scheduler.complete("clients", () => workload.settle({ serveWithinMs: SETTLE_MS_MAX, electionMs: SETTLE_MS_MAX }));
   becomeLevel(cluster, "without clients");
   workload.check();
 }
@@ -107,7 +107,14 @@ function becomeLevel(cluster: Cluster, when: string): void {
   const settled = new Settled(cluster);
   const untilMs = scheduler.nowMs + SETTLE_MS_MAX;
   const ended = scheduler.run({ untilMs, until: () => settled.isReached() });
-  if (ended !== "until") throw new Violation("Liveness", `after ${SETTLE_MS_MAX} ms ${when}: ${settled.why}`);
+  if (ended === "until") return;
+  const said = cluster.coordinators.map(({ coordinator }) => JSON.stringify(coordinator?.status(), withoutBigints));
+  const why = `after ${SETTLE_MS_MAX} ms ${when}: ${settled.why}`;
+  throw new Violation("Liveness", [why, ...said].join("\n  coordinator: "));
+}
+
+function withoutBigints(_: string, value: unknown): unknown {
+  return typeof value === "bigint" ? String(value) : value;
 }
 
 function tallyOf(cluster: Cluster): Record<string, number> {

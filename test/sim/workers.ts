@@ -17,6 +17,8 @@ type Answer = { readonly ready: true } | { readonly result: SeedResult; readonly
 
 /** Seeds that one process has at once: so that it never waits for the next. */
 const QUEUED_PER_WORKER = 3;
+/** A seed that takes longer than this does not get anywhere: its code never waits. */
+const SEED_MS_MAX = 120_000;
 
 /** Resolves when all that `next` gave is done, or `done` has said to stop. Rejects when a worker dies. */
 export async function runWorkers(options: WorkersOptions): Promise<void> {
@@ -40,8 +42,19 @@ interface Worker {
 
 function startWorker({ mutant, next, done }: WorkersOptions, isStopped: () => boolean, stopAll: () => void): Worker {
   const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
-  let waiting = 0;
+  /** Sent and not answered, oldest first. */
+  const waiting: WorkerRequest[] = [];
   let isIdle = false;
+  let watchdog: ReturnType<typeof setTimeout> | undefined;
+  const watch = () => {
+    clearTimeout(watchdog);
+    const [current] = waiting;
+    if (current === undefined || isStopped()) return;
+    watchdog = setTimeout(() => {
+      reject(new Error(`seed ${current.options.seed} does not end`));
+      child.kill("SIGKILL");
+    }, SEED_MS_MAX);
+  };
   const preload = mutant === undefined ? [] : ["--preload", join(import.meta.dir, "mutate.ts")];
   const child = Bun.spawn([process.execPath, ...preload, join(import.meta.dir, "seed-worker.ts")], {
     env: { ...process.env, ...(mutant === undefined ? {} : { [MUTANT_VARIABLE]: mutant }) },
@@ -50,24 +63,26 @@ function startWorker({ mutant, next, done }: WorkersOptions, isStopped: () => bo
     serialization: "json",
     ipc(message: Answer) {
       if ("result" in message) {
-        waiting--;
+        waiting.shift();
         if (!isStopped() && !done(message.result, message.again)) stopAll();
       }
       feed();
     },
     onExit(_, code) {
+      clearTimeout(watchdog);
       if (isIdle || isStopped()) resolve();
       else reject(new Error(`a worker has ended with ${code}`));
     },
   });
   function feed(): void {
-    while (!isStopped() && waiting < QUEUED_PER_WORKER) {
+    while (!isStopped() && waiting.length < QUEUED_PER_WORKER) {
       const request = next();
       if (request === undefined) break;
-      waiting++;
+      waiting.push(request);
       child.send(request);
     }
-    if (waiting > 0 && !isStopped()) return;
+    watch();
+    if (waiting.length > 0 && !isStopped()) return;
     isIdle = true;
     child.kill();
   }
