@@ -126,16 +126,18 @@ export class Operations {
 
   get(key: string): Promise<void> {
     const { client } = this.#context;
-    return this.#read(this.shardOf(key), { kind: "get", key }, async () =>
-      this.#found(await client.get(key, { partitionKey: partitionKeyOf(key) })),
-    );
+    return this.#read(this.shardOf(key), { kind: "get", key }, async () => {
+      const readMs = this.#context.nowMs();
+      return this.#found(await client.get(key, { partitionKey: partitionKeyOf(key) }), readMs);
+    });
   }
 
   compare(key: string, comparison: Comparison): Promise<void> {
     const { client } = this.#context;
     return this.#read(this.shardOf(key), { kind: "compare", key, comparison }, async () => {
+      const readMs = this.#context.nowMs();
       const record = await client.get(key, { comparison, partitionKey: partitionKeyOf(key) });
-      return this.#found(record !== undefined && record.key >= RANGE_END ? undefined : record);
+      return this.#found(record !== undefined && record.key >= RANGE_END ? undefined : record, readMs);
     });
   }
 
@@ -209,7 +211,11 @@ export class Operations {
 
   async #records(options: { startInclusive: string; endExclusive: string; useIndex?: string }): Promise<FoundRecord[]> {
     const records: FoundRecord[] = [];
-    for await (const found of this.#context.client.rangeScan(options)) records.push(foundRecord(found));
+    const readMs = this.#context.nowMs();
+    for await (const found of this.#context.client.rangeScan(options)) {
+      this.#seen(found, readMs);
+      records.push(foundRecord(found));
+    }
     return records;
   }
 
@@ -223,8 +229,16 @@ export class Operations {
     return [...new Set([...KEYS, ...EPHEMERAL_KEYS].map((key) => this.shardOf(key)))];
   }
 
-  #found(result: GetResult | undefined): Outcome {
+  /** A record was read: if it is one of a session, that has not ended. */
+  #seen({ key, version: { sessionId } }: GetResult, readMs: number): void {
+    if (sessionId === undefined) return;
+    // how long a session without heartbeats lives depends on who led meanwhile: that is looked at in the end
+    this.#context.sessions.seen(this.shardOf(key), Number(sessionId), { readMs, lateMs: Number.POSITIVE_INFINITY });
+  }
+
+  #found(result: GetResult | undefined, readMs: number): Outcome {
     if (result === undefined) return { status: "KEY_NOT_FOUND" };
+    this.#seen(result, readMs);
     const record = foundRecord(result);
     this.versions.set(record.key, record.version);
     return { status: "OK", record };

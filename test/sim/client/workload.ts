@@ -46,6 +46,8 @@ const POLL_MS = 50;
 /** How late a session may end: the larger of the two. */
 const SESSION_LATE_MS = 1_000;
 const SESSION_LATE_SHARE = 0.1;
+/** A client that has lost its connection has another one, and what it missed, after this long. */
+const RECONNECT_MS_MAX = 3_000;
 const AUDIT_TIMEOUT_MS = 30_000;
 
 export function startWorkload(cluster: WorkloadCluster, options: WorkloadOptions, random: SimRandom): Workload {
@@ -60,6 +62,8 @@ export class Workload {
   readonly #cluster: WorkloadCluster;
   readonly #options: WorkloadOptions;
   readonly #random: SimRandom;
+  /** So long after faults stop, at most, a connection that is broken is known to be. */
+  readonly #keepaliveMs: number;
   #atEnd: Audit | undefined;
 
   constructor(cluster: WorkloadCluster, options: WorkloadOptions, random: SimRandom) {
@@ -67,6 +71,7 @@ export class Workload {
     this.#cluster = cluster;
     this.#options = options;
     this.#random = random;
+    this.#keepaliveMs = network.rates.keepaliveMs;
     const history = (shard: number) => this.record.history(shard);
     this.sessions = new SessionWatch({ scheduler, history, clockRateMax: CLOCK_RATE_MAX });
     const { record, sessions, feeds } = this;
@@ -101,6 +106,9 @@ export class Workload {
   async settle({ serveWithinMs, electionMs }: SettleOptions): Promise<void> {
     const { scheduler } = this.#cluster;
     const beganMs = scheduler.nowMs;
+    // else what hangs on them is given the time to find out
+    const resets = this.#random.chance(0.5);
+    if (resets) this.#resetConnections();
     while (!this.done) {
       if (scheduler.nowMs > beganMs + serveWithinMs) throw new BrokenPromise("operations are not through in time");
       await scheduler.sleep(POLL_MS);
@@ -109,7 +117,8 @@ export class Workload {
     await Promise.all(others.map((client) => client.end(this.#random.pick(["closed", "killed"] as const))));
     const { sessionTimeoutMs } = this.#options;
     const lateMs = Math.max(SESSION_LATE_MS, SESSION_LATE_SHARE * sessionTimeoutMs) + electionMs;
-    await scheduler.sleep(sessionTimeoutMs * CLOCK_RATE_MAX + lateMs);
+    const knownMs = resets ? 0 : beganMs + this.#keepaliveMs + RECONNECT_MS_MAX - scheduler.nowMs;
+    await scheduler.sleep(Math.max(sessionTimeoutMs * CLOCK_RATE_MAX + lateMs, knownMs));
     this.#atEnd = await this.#audit();
     const { found, readMs, shards } = this.#atEnd;
     for (const stream of this.feeds.streams) {
@@ -141,6 +150,14 @@ export class Workload {
       const stored = { prefix, records: found.filter(({ key }) => key.startsWith(`${prefix}-`)) };
       checkSequence(stored, record.puts);
       for (const followed of feeds.sequences) if (followed.prefix === prefix) checkFollowed(followed, stored);
+    }
+  }
+
+  #resetConnections(): void {
+    const { network, addresses } = this.#cluster;
+    for (const address of addresses) {
+      const server = network.hostOf(address);
+      if (server !== undefined) for (const node of this.nodes) network.reset(node, server);
     }
   }
 
