@@ -1,12 +1,14 @@
 /**
  * The serving side of rpc/ on the simulated network: calls of a table of methods, as rpc/call.ts serves them on HTTP/2.
- * What a handler says in one run of the program goes out as one chunk; status and trailers are made by rpc/status.ts.
+ * What a handler says in one run of the program goes out as one chunk, or several if it is long; status and trailers
+ * are made by rpc/status.ts.
  *
  * Every call is a stream of the network, the unary ones too: the first message is the request.
  *
  * A fault (anything but a Refusal or a StatusError) fails the run: a server that answers INTERNAL has a bug.
  */
 import type { Bytes } from "../../../src/lib/bytes.ts";
+import { STREAM_WRITE_BYTES } from "../../../src/model/limits.ts";
 import { Refusal } from "../../../src/model/refusal.ts";
 import type { Logger } from "../../../src/ports.ts";
 import { Code, StatusError } from "../../../src/rpc/code.ts";
@@ -43,6 +45,7 @@ class ServerCall implements Call, BidiControls {
   #responded = false;
   /** Frames that this run of the program has made. */
   #frames: Bytes[] = [];
+  #frameBytes = 0;
   #choked = false;
   #ended = false;
   #onCancel: (() => void)[] = [];
@@ -98,6 +101,8 @@ class ServerCall implements Call, BidiControls {
     }
     if (this.#frames.length === 0) queueMicrotask(() => this.#flush());
     this.#frames.push(messageFrame(message));
+    this.#frameBytes += message.length;
+    if (this.#frameBytes >= STREAM_WRITE_BYTES) this.#flush();
     return !this.#choked;
   }
 
@@ -171,6 +176,7 @@ class ServerCall implements Call, BidiControls {
     if (this.#frames.length === 0) return;
     const chunk = chunkOf(this.#frames);
     this.#frames = [];
+    this.#frameBytes = 0;
     if (this.#stream.send(chunk) || this.#choked) return;
     this.#choked = true;
     void this.#stream.drained().then(() => {
