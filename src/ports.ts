@@ -289,7 +289,7 @@ export interface KeyValue {
   trimNotifications(before: Timestamp): Promise<void>;
   /** Resolves once everything applied when it was called is in a synced checkpoint. */
   flush(): Promise<void>;
-  /** The whole state as of now, notifications in their retention included, to be sent to another server. */
+  /** The whole state as of now or later (as of the last flush while the disk is full), notifications in their retention included. */
   send(): Promise<StateSender>;
   /** Flushes, then closes. */
   close(): Promise<void>;
@@ -309,29 +309,29 @@ export interface KeyValues {
    * whole and not switched to before the process ended is taken up here if it ends there, and dropped otherwise.
    */
   open(place: KeyValuePlace, base: EntryId): Promise<{ readonly keyValue: KeyValue } | { readonly damage: Damage }>;
-  /** Begins to receive another server's state, beside the one that stands; one that was begun before is dropped. */
+  /** Begins to receive a state beside the one that stands; one begun before is dropped. Rejects RESOURCE_EXHAUSTED with no space, or past STATES_RECEIVED_MAX. */
   receive(place: KeyValuePlace): Promise<StateReceiver>;
   /** Removes the state and all that belongs to it, open or not. Nothing there is success. Durable once it resolves. */
   remove(place: Pick<KeyValuePlace, "namespace" | "shard">): Promise<void>;
 }
 
-/** A state as it is sent to another server: one applied offset, in pieces. Release it in the end. */
+/** A state as it is sent: one applied offset, in pieces. Release it in the end. Cut when the receiver is too slow, and when the state is closed or replaced. */
 export interface StateSender {
   readonly applied: AppliedState;
   readonly rowCount: number;
   readonly stateHash: bigint;
-  /** The next piece, at most SNAPSHOT_CHUNK_BYTES_MAX with a CRC of its own; undefined at the end. Throws DATA_LOSS on damage, ABORTED when it was cut. */
+  /** The next piece, one call at a time, at most SNAPSHOT_CHUNK_BYTES_MAX with a CRC of its own; undefined at the end. Throws DATA_LOSS on damage, ABORTED when it was cut. */
   next(): Promise<Bytes | undefined>;
   release(): void;
 }
 
-/** Another server's state on its way in. Nothing of what stands changes before `switchTo`. */
+/** Another server's state on its way in. Nothing of what stands changes before `switchTo`. One step at a time; a step that rejects drops it all: then, and once a later one was begun, steps reject ABORTED. */
 export interface StateReceiver {
   /** Takes the next piece. Rejects INVALID_ARGUMENT when it is not one, or out of order, RESOURCE_EXHAUSTED with no space. */
   add(piece: Bytes): Promise<void>;
   /** All pieces have come: durable beside the state that stands once it resolves. Rejects INVALID_ARGUMENT when it does not come to this. */
   complete(applied: EntryId, rowCount: number, stateHash: bigint): Promise<void>;
-  /** After `complete`, and after the log has been installed to begin there: the state that stood is gone, this one stands. */
+  /** After `complete`, and after the log has been installed to begin there: the state that stood is gone (who reads it is told ABORTED), this one stands. */
   switchTo(): Promise<KeyValue>;
   /** Gives up; also after `complete`. */
   drop(): Promise<void>;
