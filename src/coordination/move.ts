@@ -11,6 +11,7 @@ import { FENCE_CALL_MS_MAX, STATUS_CALL_MS_MAX, SWAP_POLL_MS, SWAP_SETTLE_POLL_M
 import {
   type Freeze,
   freezeLapsed,
+  isGone,
   nextStep,
   type Observed,
   type StoredShard,
@@ -105,9 +106,10 @@ export class Move {
   /** Writes are not held back while a member that has to settle does not follow at all. */
   #settleable({ ensemble, leader, term }: ShardMetadata, { replicas }: Observed): MoveStep | undefined {
     const { removed } = this.#swap;
-    const apart = ensemble.find(({ internal, replicaId }) => {
+    const apart = ensemble.find(({ internal, replicaId = NO_REPLICA }) => {
       if (internal === leader?.internal || (internal === removed.server && replicaId === removed.replicaId))
         return false;
+      if (isGone({ server: internal, replicaId }, replicas)) return false;
       const replica = replicas.get(internal);
       return replica?.replicaId !== replicaId || replica?.promise !== term || replica.status !== "following";
     });

@@ -2,12 +2,13 @@
  * What the coordinator asks of one replica, with the answers in the words of the decisions. A server that is not there
  * is not asked: the process that comes next must be greeted before anything reaches it.
  */
-import { EMPTY_HEAD, NO_TERM, type ReplicaId, type Term } from "../model/ids.ts";
+import { EMPTY_HEAD, NO_OFFSET, NO_TERM, type ReplicaId, type Term } from "../model/ids.ts";
 import { FENCE_CALL_MS_MAX, STATUS_CALL_MS_MAX } from "../model/limits.ts";
 import type { GetStatusResponse, NewTermResponse } from "../model/peer-messages.ts";
 import { Refusal, Unreachable } from "../model/refusal.ts";
 import type { Answer, Slot } from "../protocol/election.ts";
 import type { ObservedReplica } from "../protocol/ensemble-change.ts";
+import { NO_REPLICA } from "../protocol/replica-state.ts";
 import type { Cluster } from "./cluster.ts";
 import { optionsOf } from "./cluster-config.ts";
 import { wordsOf } from "./server-link.ts";
@@ -82,11 +83,21 @@ export async function askStatuses(
   return new Map(await unlessInterrupted(Promise.all(asked), signal));
 }
 
+const NOTHING_THERE: ObservedReplica = {
+  replicaId: NO_REPLICA,
+  status: "not-member",
+  promise: NO_TERM,
+  head: EMPTY_HEAD,
+  commitOffset: NO_OFFSET,
+  verifiedOffset: NO_OFFSET,
+};
+
 /** Those that answered, as decisions see them. */
 export function observedOf(answers: ReadonlyMap<string, StatusAnswer>): Map<string, ObservedReplica> {
   const observed = new Map<string, ObservedReplica>();
   for (const [server, answer] of answers) {
     if (answer.kind === "status") observed.set(server, observedReplica(answer.response));
+    if (answer.kind === "none") observed.set(server, NOTHING_THERE);
   }
   return observed;
 }

@@ -106,6 +106,22 @@ test("every new member must hold the frozen head by term, offset and chain, the 
   expect(due(observed({ a: leader(9, "frozen"), b, d }, held)).due).toBe("store-joint");
 });
 
+test("a member whose replica is gone for good is not waited for, as long as most of the new ensemble is there", () => {
+  const slot = (server: string, replicaId: bigint) => ({ ...member(server, replicaId), countedTerm: 7 });
+  const five = { ...STEADY, members: [...STEADY.members, slot("d", 4n), slot("e", 5n)] };
+  const swap = { removed: member("c", 3n), added: member("c", 33n) };
+  const held = { freeze: freeze(0, 0) };
+  const here = { a: leader(9, "frozen"), b: follower(2n, 9), c: follower(33n, 9), d: follower(4n, 9) };
+  expect(due(observed(here, held), 0, five, swap).due).toBe("settle");
+  const gone = { ...follower(NO_REPLICA, -1), status: "not-member" } as const;
+  expect(due(observed({ ...here, e: gone }, held), 0, five, swap).due).toBe("store-joint");
+  const fewer = { ...here, b: gone, d: gone, e: gone };
+  expect(due(observed(fewer, held), 0, five, swap)).toEqual({
+    due: "settle",
+    why: "most of the new ensemble is gone",
+  });
+});
+
 test("the removed leader itself may be frozen out; the members that stay must hold its head", () => {
   const swap = { removed: member("a", 1n), added: member("d", 4n) };
   const all = { a: leader(9, "frozen"), b: follower(2n, 9), c: follower(3n, 8), d: follower(4n, 9) };

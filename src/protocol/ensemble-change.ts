@@ -13,7 +13,7 @@
  */
 import { assert } from "../lib/assert.ts";
 import { type Head, NO_TERM, type Offset, type ReplicaId, type Term } from "../model/ids.ts";
-import type { Slot, StoredEnsembles } from "./election.ts";
+import { majority, type Slot, type StoredEnsembles } from "./election.ts";
 import { type Member, NO_REPLICA, type ReplicaStatus, sameHead } from "./replica-state.ts";
 
 /** A freeze ends by itself this long after it was last asked for, so that no dead coordinator leaves a shard read-only. */
@@ -179,19 +179,30 @@ function behind(stored: StoredShard, { added }: Swap, { replicas }: Observed): s
   return caughtUp ? "" : `${added.server} is at ${replica.verifiedOffset} of ${leader.commitOffset}`;
 }
 
-/** Why the joint CAS must wait while frozen; empty: every new member holds the frozen head, verified and durable. */
+/**
+ * Why the joint CAS must wait while frozen; empty: every new member holds the frozen head, verified and durable. One
+ * whose replica is gone for good is not waited for: it would hold up the change that is to replace it, or another one.
+ */
 function unsettled(stored: StoredShard, { removed, added }: Swap, { replicas }: Observed, freeze: Freeze): string {
   const leader = stored.leader && replicas.get(stored.leader.server);
   const frozen = leader?.status === "frozen" && isLeaderOf(leader, stored.leader, stored.term);
   if (leader === undefined || !frozen) return "the leader does not answer that it is frozen";
   if (leader.head.offset !== freeze.headOffset) return "the leader's head is not the frozen one";
-  const coming = [added, ...stored.members.filter((slot) => !isSame(slot, removed))];
+  const staying = stored.members.filter((slot) => !isSame(slot, removed) && !isGone(slot, replicas));
+  const coming = [added, ...staying];
+  if (coming.length < majority(stored.members.length)) return "most of the new ensemble is gone";
   const late = coming.find((member) => {
     if (isSame(member, stored.leader)) return false;
     const replica = replicas.get(member.server);
     return !holds(replica, member, stored.term, freeze.headOffset) || !sameHead(replica!.head, leader.head);
   });
   return late === undefined ? "" : `${late.server} does not hold the frozen head ${freeze.headOffset} yet`;
+}
+
+/** Whether the server has answered that another replica lives there than the listed one, or none. */
+export function isGone({ server, replicaId }: Member, replicas: Observed["replicas"]): boolean {
+  const replica = replicas.get(server);
+  return replicaId !== NO_REPLICA && replica !== undefined && replica.replicaId !== replicaId;
 }
 
 function holds(replica: ObservedReplica | undefined, { replicaId }: Member, term: Term, offset: Offset): boolean {

@@ -75,6 +75,8 @@ interface Leadership {
   readonly life: number;
   readonly trace: ReplicaTrace;
   readonly members: readonly StoredSlot[] | undefined;
+  /** What it has made: followers may hold what its own log has refused for now. */
+  readonly made: Map<Offset, Made>;
 }
 
 /** What the state is behind one entry. */
@@ -207,6 +209,8 @@ export class ShardInvariants {
     const made = this.#history.made(line.last, entry);
     this.#checkDivergence();
     line.push(made);
+    const leadership = this.#leadershipOf(entry.term);
+    if (leadership?.server === server) leadership.made.set(made.offset, made);
     return made;
   }
 
@@ -296,7 +300,7 @@ export class ShardInvariants {
     const leadership = this.#leadershipOf(term);
     const leader = leadership && this.#place(leadership.server);
     if (leadership === undefined || leader?.promise !== term || leader.life !== leadership.life) return;
-    const own = leadership.trace.line.at(offset);
+    const own = leadership.made.get(offset) ?? leadership.trace.line.at(offset);
     if (leader.living === leadership.trace && own !== made) {
       const what = `${server} acks ${describeEntry(made)}, the leader of ${term} has ${describeEntry(own)}`;
       this.#violated("AckIsVerified", what);
@@ -331,7 +335,7 @@ export class ShardInvariants {
     const members = place.asked.get(term)?.members;
     this.#checkLegal(place, term, members);
     this.#checkComplete(trace, term);
-    this.#leaderships.push({ term, server, life: place.life, trace, members });
+    this.#leaderships.push({ term, server, life: place.life, trace, members, made: new Map() });
     this.#leaderships.sort((a, b) => a.term - b.term);
   }
 
