@@ -479,7 +479,7 @@ export function keyValuesContract(
     },
   );
 
-  contract("a receiver that does not ask for pieces is cut off, one that is slow on the whole too", async (at) => {
+  contract("a receiver that does not ask for pieces is cut off", async (at) => {
     const keyValues = await at.start();
     const kv = await open(keyValues, OTHER);
     fill(kv);

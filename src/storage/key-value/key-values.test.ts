@@ -153,6 +153,15 @@ test("a damaged state gives way to a received one; a damaged received one is no 
   expect((await open(start(copy), PLACE, state.applied)).applied.offset).toBe(4);
 });
 
+test("a received state that cannot be read when it is switched to is damage, not an empty state", async () => {
+  const keyValues = start();
+  const { state } = await prepare(keyValues);
+  const receiver = await received(keyValues, state);
+  garble(join(directory, "default", "shard-3.received.sqlite"), 0);
+  expect(await refusal(receiver.switchTo())).toBe("DATA_LOSS");
+  expect(await keyValues.open(PLACE, state.applied)).toMatchObject({ damage: { file: main() } });
+});
+
 /** Overwrites some bytes of a file. */
 function garble(path: string, at: number): void {
   const file = openSync(path, "r+");

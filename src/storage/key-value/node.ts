@@ -382,10 +382,12 @@ export class KeyValueNode implements StateHost {
     return this.#transfers.write(path, sorting);
   }
 
-  /** What was received takes the place of what stands, which is abandoned if it is open. */
+  /** What was received takes the place of what stands, which is abandoned if it is open. Rejects DATA_LOSS when it is damaged by now. */
   async replace(path: string, order: KeyOrder): Promise<SqliteKeyValue> {
     await this.#shards.get(path)?.abandon();
     const opened = await this.#changing({ kind: "replace", path, sorting: order.sorting });
+    const { damage } = opened;
+    if (damage !== undefined) throw new Refusal("DATA_LOSS", `${path}: ${damage.where}: ${damage.what}`);
     const keyValue = this.#opened(path, order, opened);
     this.#durable(keyValue, keyValue.applied.offset);
     return keyValue;
