@@ -301,3 +301,12 @@ test("a coordinator that dies at any step of a swap leaves nothing that the next
   }
   expect(steps).toBeGreaterThan(30);
 });
+
+test("a leader whose replica lives is not refilled: the swap is given up, and holds up no other", () => {
+  const world = started();
+  const { leader } = world.report();
+  const asked = swap(world, leader!, leader!);
+  world.until("given up", () => asked.result !== undefined, 5_000);
+  expect(asked.result).toEqual({ done: false, why: `${leader} leads the shard: its replica lives` });
+  expect(world.report().swap).toBeUndefined();
+});
