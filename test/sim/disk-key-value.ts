@@ -215,7 +215,7 @@ export class DiskKeyValue implements KeyValue {
   async close(): Promise<void> {
     const isDone = () => this.#closed || this.full || this.damage !== undefined;
     while (this.#flushed < this.applied.offset && !isDone()) await this.#flushOnce();
-    this.#end();
+    await this.abandon();
   }
 
   /** Whether it serves no more: it was closed, or another state stands in its place. */
@@ -238,10 +238,11 @@ export class DiskKeyValue implements KeyValue {
     if (this.#closed) throw new Refusal("ABORTED", "the shard's state was closed or replaced");
   }
 
-  /** One flush at a time: of what is committed when it starts. */
+  /** One flush at a time: of what is committed when it starts. One that found the disk full is tried again, whoever asks. */
   #flushOnce(): Promise<void> {
     this.#flushing ??= this.#write().finally(() => {
       this.#flushing = undefined;
+      if (this.full && !this.#closed) void this.#flushOnce();
     });
     return this.#flushing;
   }
@@ -250,7 +251,10 @@ export class DiskKeyValue implements KeyValue {
     if (this.#closed) return;
     const { disk, shard } = this.#options;
     const captured = this.#state.capture();
-    if (captured.applied.offset === this.#flushed || this.damage !== undefined) return;
+    if (captured.applied.offset === this.#flushed || this.damage !== undefined) {
+      this.full = false;
+      return;
+    }
     const commits = this.#unflushedCommits;
     try {
       await disk.replace(keyValueName(shard), [{ record: captured, bytes: bytesOf(captured) }]);
