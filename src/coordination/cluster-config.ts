@@ -18,6 +18,13 @@ export interface NamespaceConfig {
   readonly notificationsEnabled: boolean;
   readonly keySorting: KeySorting;
   readonly readConsistency: ReadConsistency;
+  /** Default: none. */
+  readonly antiAffinities?: readonly AntiAffinity[];
+}
+
+/** No two replicas of a shard are placed on servers that have one value of a label named here, or lack it. */
+export interface AntiAffinity {
+  readonly labels: readonly string[];
 }
 
 export interface ServerConfig {
@@ -27,6 +34,8 @@ export interface ServerConfig {
   readonly public: string;
   /** Address for coordinators and other data servers: it identifies the server. */
   readonly internal: string;
+  /** Default: none. */
+  readonly labels?: ReadonlyMap<string, string>;
 }
 
 const DEFAULT_OPTIONS: TermOptions = {

@@ -120,7 +120,8 @@ export class Move {
   /** Lists the new copy with the shard before it is made, and again with the id that it answers. */
   async #prepare(shard: ShardMetadata, signal: AbortSignal): Promise<MoveStep> {
     const { server } = this.#swap.added;
-    if (server === shard.leader?.internal) return { kind: "forget", why: `${server} leads the shard: its replica lives` };
+    if (server === shard.leader?.internal)
+      return { kind: "forget", why: `${server} leads the shard: its replica lives` };
     if (!shard.observers.some(({ internal }) => internal === server)) {
       const listed = await this.#list(shard, this.#swap.added);
       return listed ? { kind: "again", afterMs: 0, why: "" } : { kind: "overtaken" };

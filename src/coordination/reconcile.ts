@@ -7,7 +7,7 @@
 import { NO_TERM, type ShardId } from "../model/ids.ts";
 import { SHARDS_PER_NAMESPACE_MAX } from "../model/limits.ts";
 import { initialRanges } from "../protocol/assignment.ts";
-import { placeShard } from "../protocol/placement.ts";
+import { type Apart, placeShard } from "../protocol/placement.ts";
 import type { ClusterConfig, NamespaceConfig } from "./cluster-config.ts";
 import type { ClusterStatus, NamespaceStatus, ShardMetadata } from "./status-document.ts";
 import { emptySlot } from "./stored-shard.ts";
@@ -25,8 +25,12 @@ export function reconcile(before: ClusterStatus, config: ClusterConfig): Reconci
   for (const namespace of config.namespaces) {
     if (status.namespaces.has(namespace.name)) continue;
     const why = whyNotCreatable(namespace, config);
-    if (why === undefined) status = withNamespace(status, namespace, config);
-    else problems.push(`namespace ${namespace.name}: ${why}`);
+    const created = why === undefined ? withNamespace(status, namespace, config) : undefined;
+    status = created ?? status;
+    if (created === undefined) {
+      const text = why ?? "its anti-affinity rules leave too few data servers that may hold one shard together";
+      problems.push(`namespace ${namespace.name}: ${text}`);
+    }
   }
   return { status, problems };
 }
@@ -68,16 +72,23 @@ function whyNotCreatable(
   return undefined;
 }
 
-function withNamespace(status: ClusterStatus, namespace: NamespaceConfig, { servers }: ClusterConfig): ClusterStatus {
+/** Undefined when its shards cannot be placed by its rules. */
+function withNamespace(
+  status: ClusterStatus,
+  namespace: NamespaceConfig,
+  { servers }: ClusterConfig,
+): ClusterStatus | undefined {
   const { name, replicationFactor } = namespace;
   const replicas = replicaCounts(
     status,
     servers.map(({ internal }) => internal),
   );
+  const apart = apartBy(namespace, servers);
   const shards = new Map<ShardId, ShardMetadata>();
   let id = status.shardIdGenerator;
   for (const int32HashRange of initialRanges(namespace.shards)) {
-    const ensemble = placeShard(replicas, { namespace: name, shard: id }, replicationFactor)!;
+    const ensemble = placeShard(replicas, { namespace: name, shard: id }, replicationFactor, apart);
+    if (ensemble === undefined) return undefined;
     const members = ensemble.map((address) => emptySlot(servers.find(({ internal }) => internal === address)!));
     shards.set(id, { ...NEW_SHARD, ensemble: members, int32HashRange });
     id += 1;
@@ -85,6 +96,17 @@ function withNamespace(status: ClusterStatus, namespace: NamespaceConfig, { serv
   const serverIdx = (status.serverIdx + namespace.shards * replicationFactor) % servers.length;
   const namespaces = new Map(status.namespaces).set(name, { replicationFactor, shards, unknown: {} });
   return { ...status, namespaces, shardIdGenerator: id, serverIdx };
+}
+
+/** Strict rules: two servers go together when their values of each label named differ, and both have one. */
+function apartBy({ antiAffinities = [] }: NamespaceConfig, servers: ClusterConfig["servers"]): Apart {
+  const names = antiAffinities.flatMap(({ labels }) => labels);
+  const labels = new Map(servers.map((server) => [server.internal, server.labels]));
+  return (server, other) =>
+    names.every((name) => {
+      const [one, two] = [labels.get(server)?.get(name), labels.get(other)?.get(name)];
+      return one !== undefined && two !== undefined && one !== two;
+    });
 }
 
 function replicaCounts(status: ClusterStatus, servers: readonly string[]): Map<string, number> {

@@ -86,7 +86,7 @@ export class Tending {
   #replaceDueMs = 0;
   readonly #replaced: Backoff;
   #deletes: Due;
-  #orphans: { readonly term: Term; readonly sinceMs: number } | undefined;
+  #orphans: { readonly term: Term; readonly dueMs: number } | undefined;
 
   constructor(cluster: Cluster, ref: ShardRef) {
     this.#cluster = cluster;
@@ -324,8 +324,8 @@ export class Tending {
       this.#orphans = undefined;
       return false;
     }
-    if (this.#orphans?.term !== term) this.#orphans = { term, sinceMs: nowMs };
-    return nowMs - this.#orphans.sinceMs >= OBSERVER_ORPHANED_MS;
+    if (this.#orphans?.term !== term) this.#orphans = { term, dueMs: nowMs + OBSERVER_ORPHANED_MS };
+    return this.#orphans.dueMs <= nowMs;
   }
 
   async #dropObservers(shard: ShardMetadata): Promise<Tended> {
@@ -349,7 +349,7 @@ export class Tending {
     if (this.#deletesDue(shard)) dues.push(this.#deletes.dueMs);
     if (this.#swapping !== undefined) dues.push(this.#swapping.dueMs);
     else if (this.#ended.size > 0) dues.push(this.#replaceDueMs);
-    if (this.#orphans !== undefined) dues.push(this.#orphans.sinceMs + OBSERVER_ORPHANED_MS);
+    if (this.#orphans !== undefined) dues.push(this.#orphans.dueMs);
     return Math.max(Math.min(...dues), this.#nowMs);
   }
 
