@@ -5,8 +5,9 @@ export interface ShardOverview {
   readonly shard: number;
   /** Inclusive at both ends. */
   readonly hashRange: readonly [number, number];
-  readonly status: "leader" | "damaged";
-  /** Why, when it is damaged. */
+  /** The replica's status, or "damaged". */
+  readonly status: string;
+  /** Why, when it is damaged or its id has ended. */
   readonly reason: string;
   readonly term: number;
   /** Offsets; -1 = none. */
@@ -18,9 +19,10 @@ export interface ShardOverview {
 
 export interface Overview {
   readonly version: string;
-  readonly mode: "standalone";
+  readonly mode: "standalone" | "storage" | "coordinator";
   readonly publicAddress: string;
-  readonly keySorting: string;
+  /** Where one order holds for all that is here. */
+  readonly keySorting?: string;
   readonly startedAt: Date;
   readonly shards: readonly ShardOverview[];
 }

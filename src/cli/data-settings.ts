@@ -16,6 +16,7 @@ import {
   path,
   type Setting,
   SettingError,
+  type Settings,
 } from "../ops/settings.ts";
 
 const MiB = 1024 * 1024;
@@ -137,3 +138,5 @@ export const DATA_SETTINGS = {
     parse: boolean,
   }),
 };
+
+export type DataSettings = Settings<typeof DATA_SETTINGS>;

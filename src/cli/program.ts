@@ -8,6 +8,7 @@ import { addLockCommands } from "./lock.ts";
 import { addPerfCommand } from "./perf.ts";
 import { addShellCommand } from "./shell.ts";
 import { addStandaloneCommand } from "./standalone.ts";
+import { addStorageCommand } from "./storage.ts";
 import { VERSION } from "./version.ts";
 
 const EXAMPLES = `
@@ -33,6 +34,7 @@ export function buildProgram(): Command {
     .showSuggestionAfterError()
     .option("--debug", "print stack traces with errors");
   addStandaloneCommand(program.commandsGroup("Run:"));
+  addStorageCommand(program.commandsGroup("Run:"));
   addClientCommands(program.commandsGroup("Data:"));
   addShellCommand(program.commandsGroup("Data:"));
   addLockCommands(program.commandsGroup("Coordinate:"));

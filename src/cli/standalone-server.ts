@@ -9,10 +9,7 @@
 import { webApp } from "../../web/app.tsx";
 import styleSheet from "../../web/assets/style.css" with { type: "text" };
 import type { Inspect, Overview } from "../../web/inspect.ts";
-import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
-import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
-import { OxiaClient as LegacyOxiaClient } from "../gen/io/streamnative/oxia/proto/client_pb.ts";
-import { FLUSH_INTERVAL_MS, REQUEST_BYTES_IN_FLIGHT_DEFAULT, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
+import { FLUSH_INTERVAL_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Damage } from "../ports.ts";
@@ -20,15 +17,11 @@ import { initialRanges } from "../protocol/assignment.ts";
 import { DataServer } from "../replication/data-server.ts";
 import { leadAlone, NO_FOLLOWERS } from "../replication/lead-alone.ts";
 import type { Replica } from "../replication/replica.ts";
-import { Assignments } from "../rpc/assignments-api.ts";
-import { ClientApi } from "../rpc/client-api.ts";
-import { clientMethods } from "../rpc/client-methods.ts";
-import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
-import { type Listener, requestBudget, startListener } from "../rpc/listener.ts";
-import { reflectionMethods } from "../rpc/reflection-api.ts";
-import { standaloneMetrics } from "./standalone-metrics.ts";
+import { HEALTH_PROCESS, HEALTH_READINESS } from "../rpc/health-api.ts";
+import { dataMetrics } from "./data-metrics.ts";
+import { type DataStorage, type DataStorageOptions, openDataStorage } from "./data-storage.ts";
+import { PublicSide } from "./public-side.ts";
 import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
-import { openStandaloneStorage, type StandaloneStorage, scaled } from "./standalone-storage.ts";
 
 /** Its address among servers of its kind, of which there are none. */
 const SELF = "standalone";
@@ -36,11 +29,9 @@ const SELF = "standalone";
 /** A running server. */
 export class StandaloneServer {
   readonly #options: StandaloneOptions;
-  readonly #storage: StandaloneStorage;
+  readonly #storage: DataStorage;
   readonly #server: DataServer;
-  readonly #api: ClientApi;
-  readonly #health: Health;
-  readonly #listener: Listener;
+  readonly #side: PublicSide;
   readonly #http: Bun.Server<undefined>;
   readonly #startedAt = new Date();
   #cancelFlush: () => void;
@@ -48,7 +39,7 @@ export class StandaloneServer {
 
   /** Opens everything and serves. Rejects with an ExitError or SettingError in words for the operator. */
   static async start(options: StandaloneOptions): Promise<StandaloneServer> {
-    const storage = await openStandaloneStorage(options);
+    const storage = await openDataStorage(storageOptions(options));
     try {
       return await StandaloneServer.#startOn(storage, options);
     } catch (error) {
@@ -57,56 +48,36 @@ export class StandaloneServer {
     }
   }
 
-  static async #startOn(storage: StandaloneStorage, options: StandaloneOptions): Promise<StandaloneServer> {
+  static async #startOn(storage: DataStorage, options: StandaloneOptions): Promise<StandaloneServer> {
     const { settings, clock, logger } = options;
     const server = await leadShards(options, storage);
     // no leader is ever named, so there is none to wait for
-    const assignments = new Assignments(server.replicas, { clock, heldMsMax: 0 });
-    const api = new ClientApi(server.replicas, assignments);
-    const health = new Health();
-    const services = [OxiaClient, LegacyOxiaClient, HealthService];
-    const listener = await startListener({
-      host: settings.publicAddr.host,
-      port: settings.publicAddr.port,
-      methods: [...clientMethods(api), ...health.methods(), ...reflectionMethods(services)],
-      limits: { messageBytesMax: settings.maxMessageSize },
-      budget: requestBudget(scaled(settings, REQUEST_BYTES_IN_FLIGHT_DEFAULT), settings.maxMessageSize),
-      clock,
-      logger,
-    });
+    const side = await PublicSide.start({ settings, shards: server.replicas, heldMsMax: 0, clock, logger });
     try {
-      return new StandaloneServer(options, { storage, server, api, health, listener });
+      return new StandaloneServer(options, { storage, server, side });
     } catch (error) {
-      await listener.close({ graceMs: 0 });
+      await side.listener.close({ graceMs: 0 });
       throw error;
     }
   }
 
   private constructor(
     options: StandaloneOptions,
-    parts: {
-      readonly storage: StandaloneStorage;
-      readonly server: DataServer;
-      readonly api: ClientApi;
-      readonly health: Health;
-      readonly listener: Listener;
-    },
+    parts: { readonly storage: DataStorage; readonly server: DataServer; readonly side: PublicSide },
   ) {
     this.#options = options;
     this.#storage = parts.storage;
     this.#server = parts.server;
-    this.#api = parts.api;
-    this.#health = parts.health;
-    this.#listener = parts.listener;
+    this.#side = parts.side;
     const { host, port } = options.settings.metricsAddr;
     this.#http = Bun.serve({ hostname: host, port, fetch: webApp(this.#inspect()).fetch });
-    this.#health.set(HEALTH_PROCESS, true);
-    this.#health.set(HEALTH_READINESS, true);
+    this.#side.health.set(HEALTH_PROCESS, true);
+    this.#side.health.set(HEALTH_READINESS, true);
     this.#cancelFlush = options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
   }
 
   get publicPort(): number {
-    return this.#listener.port;
+    return this.#side.listener.port;
   }
 
   get httpPort(): number {
@@ -124,10 +95,8 @@ export class StandaloneServer {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#cancelFlush();
-    this.#health.shutDown();
     const reason = new Refusal("RESOURCE_UNAVAILABLE", "oxia: resource unavailable: the server is shutting down");
-    this.#api.close(reason);
-    await this.#listener.close({ graceMs: SHUTDOWN_GRACE_MS });
+    await this.#side.close(reason);
     await Promise.all(this.#server.replicas.leaders().map((leader) => leader.drain(reason)));
     await this.#server.close();
     await this.#storage.close();
@@ -141,8 +110,9 @@ export class StandaloneServer {
   }
 
   #inspect(): Inspect {
-    const sources = { shards: this.#server.replicas, assignments: this.#api.assignments, listener: this.#listener };
-    const metrics = standaloneMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node });
+    const { api, listener } = this.#side;
+    const sources = { shards: this.#server.replicas, assignments: api.assignments, listener };
+    const metrics = dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node });
     return {
       styleSheet,
       metricsContentType: metrics.contentType,
@@ -170,7 +140,13 @@ export class StandaloneServer {
   }
 }
 
-async function leadShards(options: StandaloneOptions, storage: StandaloneStorage): Promise<DataServer> {
+function storageOptions(options: StandaloneOptions): DataStorageOptions {
+  const { keySorting, shards } = options.settings;
+  const acceptLoss = [...options.acceptLoss].map((shard) => ({ namespace: NAMESPACE, shard, sorting: keySorting }));
+  return { ...options, fixed: { mode: "standalone", shards, keySorting }, acceptLoss };
+}
+
+async function leadShards(options: StandaloneOptions, storage: DataStorage): Promise<DataServer> {
   const { settings, clock, logger } = options;
   const { log, keyValues, documents, instance } = storage;
   const server = await DataServer.open(

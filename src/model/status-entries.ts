@@ -37,10 +37,12 @@ export function parseShardKey(key: string): { readonly namespace: string; readon
 export class StatusInvalid extends Error {
   override readonly name = "StatusInvalid";
   readonly path: string;
+  readonly what: string;
 
   constructor(path: string, what: string) {
     super(`cluster status: ${path === "" ? "the document" : path} ${what}`);
     this.path = path;
+    this.what = what;
   }
 }
 

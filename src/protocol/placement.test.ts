@@ -49,3 +49,17 @@ test("among equals not the same one always comes first", () => {
   expect(counts).toHaveLength(3);
   expect(Math.min(...counts)).toBeGreaterThan(8);
 });
+
+test("what must be apart is never placed together, and nothing is given out where it cannot be", () => {
+  const rack = (server: string) => server[0];
+  const apart = (server: string, other: string) => rack(server) !== rack(other);
+  const servers = ["a1", "a2", "b1", "b2", "c1"];
+  const replicas = new Map(servers.map((server) => [server, 0]));
+  for (let shard = 0; shard < 20; shard++) {
+    const chosen = placeShard(replicas, { namespace: "default", shard }, 3, apart)!;
+    expect(new Set(chosen.map(rack)).size).toBe(3);
+  }
+  const before = new Map(replicas);
+  expect(placeShard(replicas, { namespace: "default", shard: 20 }, 4, apart)).toBeUndefined();
+  expect(replicas).toEqual(before);
+});

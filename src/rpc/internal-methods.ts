@@ -69,7 +69,7 @@ import { typedUnary } from "./typed.ts";
 /** A data server as coordinators and leaders see it. */
 export interface InternalServer {
   /** The cluster that this server belongs to; undefined while it belongs to none. */
-  readonly instanceId: string | undefined;
+  readonly instance: string | undefined;
   handshake(request: HandshakeRequest): Promise<HandshakeResponse>;
   newTerm(request: NewTermRequest): Promise<NewTermResponse>;
   becomeLeader(request: BecomeLeaderRequest): Promise<void>;
@@ -84,8 +84,14 @@ export interface InternalServer {
   takeAssignments(assignments: ShardAssignments): void;
 }
 
+export interface InternalOptions {
+  /** Whether clients may call this server only by the authorities that the coordinator names; default true. */
+  readonly authorityValidation?: boolean;
+}
+
 /** The methods of both services. */
-export function internalMethods(server: InternalServer): ServedMethod[] {
+export function internalMethods(server: InternalServer, options: InternalOptions = {}): ServedMethod[] {
+  const { authorityValidation = true } = options;
   const c = OxiaCoordination.method;
   const r = OxiaLogReplication.method;
   const unary = <I extends DescMessage, O extends DescMessage>(
@@ -132,7 +138,7 @@ export function internalMethods(server: InternalServer): ServedMethod[] {
       return create(DeleteShardResponseSchema);
     }),
     unary(r.truncate, async (request) => protoTruncateResponse(await server.truncate(truncateRequest(request)))),
-    served(c.pushShardAssignments, upload(server, takeAssignments)),
+    served(c.pushShardAssignments, upload(server, takeAssignments(authorityValidation))),
     served(r.replicate, upload(server, replicate)),
     served(r.sendSnapshot, upload(server, sendSnapshot)),
   ];
@@ -143,8 +149,8 @@ function served(method: DescMethod, handler: Method): ServedMethod {
 }
 
 /** Throws when the call is of another cluster, or says none. */
-function requireInstance({ instanceId }: InternalServer, call: Call): void {
-  if (instanceId === undefined) throw new Refusal("NOT_INITIALIZED", "this server belongs to no cluster yet");
+function requireInstance({ instance }: InternalServer, call: Call): void {
+  if (instance === undefined) throw new Refusal("NOT_INITIALIZED", "this server belongs to no cluster yet");
   const given = call.header("instance-id");
   if (given.length === 0) throw new StatusError(Code.UNAUTHENTICATED, "oxia: instance id not identified");
   if (given.length > 1) {
@@ -152,7 +158,7 @@ function requireInstance({ instanceId }: InternalServer, call: Call): void {
     throw new Refusal("INVALID_ARGUMENT", text);
   }
   if (given[0] === "") throw new Refusal("INVALID_ARGUMENT", "oxia: instance id must not be empty");
-  if (given[0] !== instanceId) {
+  if (given[0] !== instance) {
     throw new Refusal("PERMISSION_DENIED", `oxia: unexpected instance id ${JSON.stringify(given[0])}`);
   }
 }
@@ -222,12 +228,18 @@ const sendSnapshot: UploadFlow = async (server, { call, next, send }) => {
   send(toBinary(SnapshotResponseSchema, create(SnapshotResponseSchema, { ackOffset: BigInt(ackOffset) })));
 };
 
-const takeAssignments: UploadFlow = async (server, { next, send }) => {
-  for (let bytes = await next(); bytes !== undefined; bytes = await next()) {
-    server.takeAssignments(assignments(decode(ShardAssignmentsSchema, bytes)));
-  }
-  send(toBinary(CoordinationShardAssignmentsResponseSchema, create(CoordinationShardAssignmentsResponseSchema)));
-};
+function takeAssignments(authorityValidation: boolean): UploadFlow {
+  return async (server, { next, send }) => {
+    for (let bytes = await next(); bytes !== undefined; bytes = await next()) {
+      const set = assignments(decode(ShardAssignmentsSchema, bytes));
+      // a set with neither namespaces nor authorities counts for none, so it is left as it is
+      server.takeAssignments(
+        authorityValidation || set.namespaces.size === 0 ? set : { ...set, allowedAuthorities: [] },
+      );
+    }
+    send(toBinary(CoordinationShardAssignmentsResponseSchema, create(CoordinationShardAssignmentsResponseSchema)));
+  };
+}
 
 /** What the headers of a stream say it is about. Throws MISSING_METADATA, INVALID_ARGUMENT, UNIMPLEMENTED for a split. */
 function shardOf(call: Call): ShardTerm {

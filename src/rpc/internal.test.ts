@@ -49,7 +49,7 @@ const STATUS: GetStatusResponse = {
 
 /** A data server that notes what it is asked. */
 class Scripted implements InternalServer {
-  instanceId: string | undefined = "cluster-1";
+  instance: string | undefined = "cluster-1";
   readonly asked: unknown[] = [];
   assignments: ShardAssignments[] = [];
   refuse: Error | undefined;
@@ -201,7 +201,7 @@ test("another cluster's calls, and calls that name none, are refused; the handsh
   expect(await none.dataServers.checkHealth(none.address, LIMITS)).toBe(true);
 
   const unbound = await start();
-  unbound.server.instanceId = undefined;
+  unbound.server.instance = undefined;
   await expect(status(unbound)).rejects.toMatchObject({ reason: "NOT_INITIALIZED" });
   const handshake = { instanceId: "cluster-1", stamp: undefined, confirmedStamp: undefined };
   expect((await unbound.dataServers.handshake(unbound.address, handshake, LIMITS)).status).toBe("BOUND");

@@ -30,16 +30,16 @@ const MANIFEST = "varia.json";
 const LOCK = "varia.lock";
 
 /** What was fixed when the directories were created. */
-export interface FixedSettings {
-  readonly shards: number;
-  readonly keySorting: string;
-}
+export type FixedSettings =
+  | { readonly mode: "standalone"; readonly shards: number; readonly keySorting: string }
+  /** A data server of a cluster: its coordinator says what it holds. */
+  | { readonly mode: "storage" };
 
-interface Manifest extends FixedSettings {
+type Manifest = FixedSettings & {
   readonly format: number;
   readonly kind: "data" | "log";
   readonly instance: string;
-}
+};
 
 /** Why a directory is not used, in words for the operator. */
 export class DirectoryRefused extends Error {
@@ -106,7 +106,11 @@ function readManifest(directory: string, kind: Manifest["kind"]): Manifest | und
   } catch (cause) {
     throw new DirectoryRefused(`${path} cannot be read: ${(cause as Error).message}`, { cause });
   }
-  if (typeof manifest?.format !== "number" || typeof manifest.instance !== "string") {
+  if (
+    typeof manifest?.format !== "number" ||
+    typeof manifest.instance !== "string" ||
+    !["standalone", "storage"].includes(manifest.mode)
+  ) {
     throw new DirectoryRefused(`${path} is not what Varia writes`);
   }
   if (manifest.format > DATA_FORMAT) {
@@ -157,6 +161,12 @@ function compare(
   }
   const stored = data ?? log;
   if (stored === undefined) return;
+  if (stored.mode !== fixed.mode) {
+    throw new DirectoryRefused(
+      `${dataDir} was created by \`varia ${stored.mode}\`: \`varia ${fixed.mode}\` cannot use it, move the data through a client`,
+    );
+  }
+  if (stored.mode === "storage" || fixed.mode === "storage") return;
   if (stored.shards !== fixed.shards) {
     throw new DirectoryRefused(
       `${dataDir} was created with ${stored.shards} shards: start with -s ${stored.shards}, the number cannot be changed to ${fixed.shards}`,

@@ -12,7 +12,7 @@ export function HomePage({ overview }: { overview: Overview }) {
       <head>
         <meta charset="utf-8" />
         <meta name="viewport" content="width=device-width, initial-scale=1" />
-        <title>Varia standalone</title>
+        <title>Varia {overview.mode}</title>
         <link rel="stylesheet" href="/style.css" />
       </head>
       <body>
@@ -39,9 +39,11 @@ export function HomePage({ overview }: { overview: Overview }) {
           </section>
           <section>
             <h2>Shards</h2>
-            <p>
-              Keys are in <strong>{overview.keySorting}</strong> order.
-            </p>
+            {overview.keySorting === undefined ? null : (
+              <p>
+                Keys are in <strong>{overview.keySorting}</strong> order.
+              </p>
+            )}
             <ShardTable shards={overview.shards} />
           </section>
           <section>
@@ -86,7 +88,7 @@ function ShardTable({ shards }: { shards: readonly ShardOverview[] }) {
             <tr>
               <td>{shard.namespace}</td>
               <td class="number">{shard.shard}</td>
-              <td>{shard.status === "damaged" ? `damaged: ${shard.reason}` : shard.status}</td>
+              <td>{shard.reason === "" ? shard.status : `${shard.status}: ${shard.reason}`}</td>
               <td class="number">{shard.hashRange.map((bound) => bound.toString(16).padStart(8, "0")).join("–")}</td>
               <td class="number">{shard.term}</td>
               <td class="number">{shard.head}</td>

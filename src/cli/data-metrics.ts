@@ -1,4 +1,4 @@
-/** What `/metrics` of a standalone server shows: Oxia's names where there are any, `varia_` for the rest. */
+/** What `/metrics` of a server that stores data shows: Oxia's names where there are any, `varia_` for the rest. */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { type Labels, Metrics, type Sample } from "../ops/metrics.ts";
 import type { Log } from "../ports.ts";
@@ -22,7 +22,7 @@ const EVENT_LOOP_RESOLUTION_MS = 10;
 const NS_PER_S = 1e9;
 
 /** Registers everything; values are read at each scrape. */
-export function standaloneMetrics(sources: MetricsSources): Metrics {
+export function dataMetrics(sources: MetricsSources): Metrics {
   const metrics = new Metrics();
   shardMetrics(metrics, sources);
   logMetrics(metrics, sources.log);

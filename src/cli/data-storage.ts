@@ -1,4 +1,4 @@
-/** What a standalone server stores and where: its directories, its log, a key-value file a shard. */
+/** What a server stores and where: its directories, its log, a key-value file a shard. */
 import { join } from "node:path";
 import { EMPTY_HEAD, type EntryId, NO_OFFSET, NO_TERM, type ShardId } from "../model/ids.ts";
 import {
@@ -8,17 +8,27 @@ import {
   TABLE_BYTES_DEFAULT,
 } from "../model/limits.ts";
 import { systemRandom } from "../ops/random.ts";
-import type { Documents, KeyValues, Log } from "../ports.ts";
-import { DataDirectories, DirectoryRefused } from "../storage/data-directory.ts";
+import type { Clock, Documents, KeyValuePlace, KeyValues, Log, Logger } from "../ports.ts";
+import { DataDirectories, DirectoryRefused, type FixedSettings } from "../storage/data-directory.ts";
 import { FileDocuments } from "../storage/documents.ts";
 import { SqliteKeyValues } from "../storage/key-value/key-values.ts";
 import type { KeyValueNode } from "../storage/key-value/node.ts";
 import { openSqliteLog } from "../storage/log.ts";
+import type { DataSettings } from "./data-settings.ts";
 import { EXIT, ExitError } from "./exit.ts";
-import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
-import type { StandaloneSettings } from "./standalone-settings.ts";
 
-export interface StandaloneStorage {
+export interface DataStorageOptions {
+  readonly settings: DataSettings;
+  readonly fixed: FixedSettings;
+  /** Shards whose damage is accepted: what is readable is kept, the rest is lost. */
+  readonly acceptLoss: readonly KeyValuePlace[];
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told once when a device failed: the process must end at once, without a further answer. */
+  readonly onFault: (error: Error) => void;
+}
+
+export interface DataStorage {
   /** The one that both directories belong to. */
   readonly instance: string;
   readonly log: Log;
@@ -31,7 +41,7 @@ export interface StandaloneStorage {
 }
 
 /** A budget's share of `--memory`: defaults are those of the default memory. */
-export function scaled(settings: StandaloneSettings, bytesByDefault: number): number {
+export function scaled(settings: DataSettings, bytesByDefault: number): number {
   return Math.floor((bytesByDefault * settings.memory) / MEMORY_BYTES_DEFAULT);
 }
 
@@ -39,9 +49,9 @@ export function scaled(settings: StandaloneSettings, bytesByDefault: number): nu
 const DOCUMENTS = "documents";
 
 /** Opens directories, log and key-value files. Rejects with an ExitError when a directory is refused. */
-export async function openStandaloneStorage(options: StandaloneOptions): Promise<StandaloneStorage> {
+export async function openDataStorage(options: DataStorageOptions): Promise<DataStorage> {
   const { settings, logger, onFault } = options;
-  const directories = takeDirectories(settings);
+  const directories = takeDirectories(options);
   const documents = new FileDocuments({
     path: join(settings.dataDir, DOCUMENTS),
     onDamage: (what) => logger.warn({ component: "storage" }, `${what}: it is written anew`),
@@ -73,13 +83,13 @@ export async function openStandaloneStorage(options: StandaloneOptions): Promise
 }
 
 function openKeyValues(
-  { settings, acceptLoss, clock, logger, onFault }: StandaloneOptions,
+  { settings, acceptLoss, clock, logger, onFault }: DataStorageOptions,
   released: (shard: ShardId, upToInclusive: number) => void,
 ): SqliteKeyValues {
   return new SqliteKeyValues({
     directory: settings.dataDir,
     verify: settings.verifyOnOpen,
-    onDamage: ({ shard }) => (acceptLoss.has(shard) ? "salvage" : "refuse"),
+    onDamage: ({ shard }) => (acceptLoss.some((accepted) => accepted.shard === shard) ? "salvage" : "refuse"),
     released,
     tableBytesMax: scaled(settings, TABLE_BYTES_DEFAULT),
     cacheBytesMax: cacheBytes(settings),
@@ -98,14 +108,13 @@ interface Accepted {
 }
 
 /** States whose loss is accepted are opened before the log: it is cut to what they have applied. */
-async function openAccepted({ settings, acceptLoss }: StandaloneOptions, keyValues: KeyValues) {
-  const open = async (shard: ShardId): Promise<[ShardId, Accepted]> => {
-    const place = { namespace: NAMESPACE, shard, sorting: settings.keySorting };
+async function openAccepted({ acceptLoss }: DataStorageOptions, keyValues: KeyValues) {
+  const open = async (place: KeyValuePlace): Promise<[ShardId, Accepted]> => {
     const opened = await keyValues.open(place, EMPTY_HEAD);
     const applied = "keyValue" in opened ? opened.keyValue.applied : { term: NO_TERM, offset: NO_OFFSET };
-    return [shard, { opened, applied }];
+    return [place.shard, { opened, applied }];
   };
-  return new Map(await Promise.all([...acceptLoss].map(open)));
+  return new Map(await Promise.all(acceptLoss.map(open)));
 }
 
 function acceptedLoss(applied: EntryId) {
@@ -125,16 +134,16 @@ function openedBefore(keyValues: KeyValues, accepted: Map<ShardId, Accepted>): K
   };
 }
 
-function takeDirectories(settings: StandaloneSettings): DataDirectories {
+function takeDirectories({ settings, fixed }: DataStorageOptions): DataDirectories {
   try {
-    return new DataDirectories(settings, { shards: settings.shards, keySorting: settings.keySorting });
+    return new DataDirectories(settings, fixed);
   } catch (error) {
     if (error instanceof DirectoryRefused) throw new ExitError(EXIT.failure, error.message, { cause: error });
     throw error;
   }
 }
 
-function cacheBytes(settings: StandaloneSettings): number {
+function cacheBytes(settings: DataSettings): number {
   if (settings.dbCacheSizeMb !== undefined) return settings.dbCacheSizeMb * 1024 * 1024;
   return scaled(settings, CACHE_BYTES_DEFAULT);
 }

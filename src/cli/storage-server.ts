@@ -1,0 +1,211 @@
+/**
+ * A data server of a cluster: it holds the replicas that a coordinator gives it. Clients connect to the public port,
+ * coordinators and other data servers to the internal one.
+ *
+ *     start    directories → log → replicas found → internal port → public port → HTTP port
+ *     stop     not ready → client streams end → calls drain → replicas stop, states flushed → internal port → log
+ *
+ * It is ready once a coordinator has told it who leads what. The internal port has connections of its own, one for calls
+ * and one for entries, so that a heartbeat never waits behind data.
+ */
+
+import { webApp } from "../../web/app.tsx";
+import styleSheet from "../../web/assets/style.css" with { type: "text" };
+import type { Inspect, Overview, ReadinessCheck } from "../../web/inspect.ts";
+import { Http2Transport } from "../client/http2-transport.ts";
+import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
+import { OxiaCoordination, OxiaLogReplication } from "../gen/replication/replication_pb.ts";
+import { FLUSH_INTERVAL_MS, INTERNAL_MESSAGE_EXTRA_BYTES, PEER_CONNECTION_TIMES } from "../model/limits.ts";
+import { Refusal } from "../model/refusal.ts";
+import { systemRandom } from "../ops/random.ts";
+import type { Clock, Logger } from "../ports.ts";
+import { DataServer } from "../replication/data-server.ts";
+import type { Replica } from "../replication/replica.ts";
+import { GrpcFollowers } from "../rpc/followers.ts";
+import { HEALTH_PROCESS, HEALTH_READINESS } from "../rpc/health-api.ts";
+import { internalMethods } from "../rpc/internal-methods.ts";
+import { type Listener, startListener } from "../rpc/listener.ts";
+import { reflectionMethods } from "../rpc/reflection-api.ts";
+import { dataMetrics } from "./data-metrics.ts";
+import { type DataStorage, openDataStorage } from "./data-storage.ts";
+import { PublicSide } from "./public-side.ts";
+import type { StorageSettings } from "./storage-settings.ts";
+
+export interface StorageOptions {
+  readonly settings: StorageSettings;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Told once when a device failed: the process must end at once, without a further answer. */
+  readonly onFault: (error: Error) => void;
+}
+
+interface Parts {
+  readonly storage: DataStorage;
+  readonly server: DataServer;
+  readonly internal: Listener;
+  readonly side: PublicSide;
+  readonly transport: Http2Transport;
+}
+
+/** A running server. */
+export class StorageServer {
+  readonly #options: StorageOptions;
+  readonly #parts: Parts;
+  readonly #http: Bun.Server<undefined>;
+  readonly #startedAt = new Date();
+  #cancelFlush: () => void;
+  #stopping = false;
+
+  /** Opens everything and serves. Rejects with an ExitError or SettingError in words for the operator. */
+  static async start(options: StorageOptions): Promise<StorageServer> {
+    const closing: (() => Promise<unknown>)[] = [];
+    try {
+      return await StorageServer.#open(options, closing);
+    } catch (error) {
+      for (const close of closing.reverse()) await close();
+      throw error;
+    }
+  }
+
+  static async #open(options: StorageOptions, closing: (() => Promise<unknown>)[]): Promise<StorageServer> {
+    const { settings, clock, logger } = options;
+    const storage = await openDataStorage({ ...options, fixed: { mode: "storage" }, acceptLoss: [] });
+    closing.push(() => storage.close());
+    const { log, keyValues, documents } = storage;
+    const transport = new Http2Transport({ times: PEER_CONNECTION_TIMES });
+    const { host, port } = settings.internalAddr;
+    const server: DataServer = await DataServer.open(
+      {
+        ...{ log, keyValues, documents, clock, logger, random: systemRandom },
+        followers: new GrpcFollowers({ transport, clock, instanceId: () => server.instance }),
+      },
+      { self: `${host}:${port}`, notificationsRetentionMs: settings.notificationsRetentionTime },
+    );
+    closing.push(() => server.close());
+    const side = await PublicSide.start({ settings, shards: server.replicas, clock, logger });
+    closing.push(() => side.listener.close({ graceMs: 0 }));
+    const internal = await startListener({
+      host,
+      port,
+      methods: [
+        ...internalMethods(server, settings),
+        ...side.health.methods(),
+        ...reflectionMethods([OxiaCoordination, OxiaLogReplication, HealthService]),
+      ],
+      limits: { messageBytesMax: settings.maxMessageSize + INTERNAL_MESSAGE_EXTRA_BYTES },
+      clock,
+      logger,
+    });
+    closing.push(() => internal.close({ graceMs: 0 }));
+    return new StorageServer(options, { storage, server, internal, side, transport });
+  }
+
+  private constructor(options: StorageOptions, parts: Parts) {
+    this.#options = options;
+    this.#parts = parts;
+    const { host, port } = options.settings.metricsAddr;
+    this.#http = Bun.serve({ hostname: host, port, fetch: webApp(this.#inspect()).fetch });
+    const { health } = parts.side;
+    health.set(HEALTH_PROCESS, true);
+    const stopWatching = parts.server.replicas.onAssignments(() => {
+      stopWatching();
+      health.set(HEALTH_READINESS, true);
+    });
+    this.#cancelFlush = options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
+  }
+
+  get publicPort(): number {
+    return this.#parts.side.listener.port;
+  }
+
+  get internalPort(): number {
+    return this.#parts.internal.port;
+  }
+
+  get httpPort(): number {
+    return this.#http.port ?? 0;
+  }
+
+  /** Drains and closes everything; resolves when all that was acknowledged is stored and nothing runs any more. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#cancelFlush();
+    const { storage, server, internal, side, transport } = this.#parts;
+    const reason = new Refusal("RESOURCE_UNAVAILABLE", "oxia: resource unavailable: the server is shutting down");
+    await side.close(reason);
+    await Promise.all(server.replicas.leaders().map((leader) => leader.drain(reason)));
+    await server.close();
+    await internal.close({ graceMs: 0 });
+    transport.close();
+    await storage.close();
+    await this.#http.stop(true);
+  }
+
+  /** Pushes the states along, so that no log segment is kept for one alone. */
+  #flushAll(): void {
+    for (const replica of this.#parts.server.replicas.all()) void replica.kv?.flush();
+    this.#cancelFlush = this.#options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
+  }
+
+  #inspect(): Inspect {
+    const { storage, server, side } = this.#parts;
+    const sources = { shards: server.replicas, assignments: side.api.assignments, listener: side.listener };
+    const metrics = dataMetrics({ ...sources, log: storage.log, keyValues: storage.node });
+    return {
+      styleSheet,
+      metricsContentType: metrics.contentType,
+      metricsText: () => metrics.text(),
+      overview: () => this.#overview(),
+      readiness: () => this.#readiness(),
+    };
+  }
+
+  #readiness(): ReadinessCheck[] {
+    const isInitialized = this.#parts.server.assignments !== undefined;
+    return [
+      { name: "serving", ok: !this.#stopping, detail: this.#stopping ? "shutting down" : "" },
+      {
+        name: "assignments",
+        ok: isInitialized,
+        detail: isInitialized ? "" : "no coordinator has said yet who leads what",
+      },
+    ];
+  }
+
+  #overview(): Overview {
+    const { settings, version } = this.#options;
+    return {
+      version,
+      mode: "storage",
+      publicAddress: `${settings.publicAddr.host}:${this.publicPort}`,
+      startedAt: this.#startedAt,
+      shards: this.#parts.server.replicas.all().map((replica) => this.#shardOverview(replica)),
+    };
+  }
+
+  #shardOverview(replica: Replica): Overview["shards"][number] {
+    const { shard, state, damage, kv } = replica;
+    const [namespace, range] = this.#assigned(shard);
+    return {
+      namespace,
+      shard,
+      hashRange: range,
+      status: damage === undefined ? state.status : "damaged",
+      reason: damage === undefined ? state.ended : `${damage.file}: ${damage.where}: ${damage.what}`,
+      term: state.promise,
+      head: replica.serving?.head.offset ?? state.head.offset,
+      committed: replica.serving?.committed ?? state.applied,
+      applied: kv?.applied.offset ?? state.applied,
+      records: kv?.rowCount ?? 0,
+    };
+  }
+
+  #assigned(shard: number): [namespace: string, range: readonly [number, number]] {
+    for (const [namespace, shards] of this.#parts.server.assignments?.namespaces ?? []) {
+      const found = shards.find((assignment) => assignment.shard === shard);
+      if (found !== undefined) return [namespace, [found.minHashInclusive, found.maxHashInclusive]];
+    }
+    return ["", [0, 0]];
+  }
+}
