@@ -12,6 +12,8 @@ import { entryCrc } from "../../src/wire/entry-crc.ts";
 export interface Made extends Head {
   /** Undefined for the first entry of a shard. */
   readonly before: Made | undefined;
+  /** A log has refused it, and none has it: another one may take its place. */
+  refused: boolean;
 }
 
 export class EntryHistory {
@@ -24,12 +26,20 @@ export class EntryHistory {
     const crc = entryCrc(before?.crc ?? EMPTY_HEAD.crc, entry);
     const { offset, term } = entry;
     const others = this.#at(offset);
-    for (const other of others) if (other.term === term && other.crc === crc) return other;
-    const made: Made = { term, offset, crc, before };
-    const same = others.find((other) => other.term === term);
-    if (same !== undefined) this.divergence ??= [same, made];
-    others.push(made);
+    let made = others.find((other) => other.term === term && other.crc === crc);
+    if (made === undefined) {
+      made = { term, offset, crc, before, refused: false };
+      others.push(made);
+    }
+    this.stands(made);
     return made;
+  }
+
+  /** Somebody has it after all, or is about to. */
+  stands(made: Made): void {
+    made.refused = false;
+    const other = this.#at(made.offset).find((one) => one.term === made.term && one !== made && !one.refused);
+    if (other !== undefined) this.divergence ??= [other, made];
   }
 
   /** The entry that a head names; undefined when nobody has ever appended it. */

@@ -149,6 +149,24 @@ test("an entry of an earlier term is not committed by counting copies: one of th
   expect(story.found).toEqual(["DurableOnMajority"]);
 });
 
+test("what a log has refused may be made anew, unless another has it", () => {
+  const alone = new Story();
+  alone.shard.dropped("a", alone.shard.appending("a", entry(0, 1, "x"))!);
+  alone.append("a", entry(0, 1, "y"));
+  expect(alone.found).toEqual([]);
+  const pushed = new Story();
+  const made = pushed.shard.appending("a", entry(0, 1, "x"))!;
+  pushed.append("b", entry(0, 1, "x"));
+  pushed.shard.dropped("a", made);
+  pushed.append("a", entry(0, 1, "y"));
+  expect(pushed.found[0]).toBe("NoLogDivergence");
+  const late = new Story();
+  late.shard.dropped("a", late.shard.appending("a", entry(0, 1, "x"))!);
+  late.append("a", entry(0, 1, "y"));
+  late.append("b", entry(0, 1, "x"));
+  expect(late.found[0]).toBe("NoLogDivergence");
+});
+
 test("what a damaged disk has lost is no violation, and what it had acked before still counts", () => {
   const story = new Story();
   story.lead("a", 1);

@@ -223,10 +223,15 @@ export class ShardInvariants {
       return;
     }
     line.durable = Math.max(line.durable, made.offset + 1);
+    if (!made.refused) return;
+    this.#history.stands(made);
+    this.#checkDivergence();
   }
 
   dropped(server: string, made: Made): void {
     const line = this.#place(server).living?.line;
+    if (![...this.#replicas.values()].some((replica) => replica.line.at(made.offset) === made && replica.line !== line))
+      made.refused = true;
     if (line?.at(made.offset) === made && line.durable <= made.offset) line.cut(made.offset);
   }
 
