@@ -366,3 +366,17 @@ test("a follower whose log was cut by trimming while it was away is compared ane
   expect(away!.calls).toContain("SendSnapshot");
   expectSame(world, away!);
 });
+
+test("a stream opens with what the follower holds of this term's entries, also if its ack was lost: nothing else would verify it", () => {
+  const world = new LeaderWorld({ followers: 2, terms: [1, 1] });
+  const [unheard] = world.members;
+  unheard!.syncsUpTo = NO_OFFSET;
+  world.start();
+  world.pass(100);
+  expect(unheard!.head).toEqual(world.leader.head);
+  unheard!.syncsUpTo = undefined;
+  unheard!.verified = NO_OFFSET;
+  unheard!.breakStream(new Refusal("RESOURCE_CONFLICT", "it has forgotten what was compared"));
+  world.pass(60_000);
+  expect(world.leader.followers()[0]).toMatchObject({ server: "f1", acked: world.leader.head.offset });
+});

@@ -215,7 +215,7 @@ export class Cursor {
     this.#state = "streaming";
     this.#last = from;
     this.#context.beginRound();
-    this.#sendBare({ first: true });
+    this.#send(undefined, this.#opensWith(agreed));
     this.#context.onProgress();
     for (;;) {
       const ack = await stream.next();
@@ -233,6 +233,16 @@ export class Cursor {
     if (held !== undefined) return { term: held.entry.term, offset: this.#acked, crc: held.crc };
     // not durable here yet, or trimmed: what lies before will do
     return (await log.at(shard, this.#acked)) ?? agreed;
+  }
+
+  /**
+   * What the follower is known to hold durably of this leader's log. A head of this term that it has told, and that was
+   * found here by term and chain, is as good as an ack: one that was lost on its way would not come again, and without new
+   * entries nothing else would verify it there.
+   */
+  #opensWith(agreed: Head): Offset {
+    const isOwn = hasId(this.target.address) && agreed.term === this.target.address.term;
+    return isOwn ? Math.max(this.#acked, agreed.offset) : this.#acked;
   }
 
   /** Whether the follower is tried again after this. */
@@ -312,7 +322,7 @@ export class Cursor {
     if (this.#choked) return;
     const { leadership } = this.#context;
     if (this.#commitTold < commitToTell(leadership) || this.#roundTold < leadership.roundSent) {
-      this.#sendBare({ first: false });
+      this.#sendBare();
     }
     if (!hasId(this.target.address)) void this.#askStatus();
   }
@@ -354,9 +364,9 @@ export class Cursor {
     this.#last = { term, offset, crc };
   }
 
-  /** A message without an entry: it opens a stream, or tells a commit offset or a round. */
-  #sendBare({ first }: { readonly first: boolean }): void {
-    this.#send(undefined, first ? this.#acked : undefined);
+  /** A message without an entry: it tells a commit offset or a round. */
+  #sendBare(): void {
+    this.#send(undefined, undefined);
   }
 
   #send(entry: LogEntry | undefined, ackedOffset: Offset | undefined): void {

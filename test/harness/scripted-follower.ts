@@ -205,7 +205,8 @@ export class ScriptedFollower {
 
   #take(append: Append): void {
     this.received.push(append);
-    const { entry, previousTerm, previousCrc, commitOffset, readRound } = append;
+    const { entry, previousTerm, previousCrc, commitOffset, readRound, ackedOffset } = append;
+    if (ackedOffset !== undefined && !this.isReference) this.verified = Math.max(this.verified, ackedOffset);
     if (this.echoes) this.#round = Math.max(this.#round, readRound ?? 0);
     if (entry !== undefined) {
       const before = this.at(entry.offset - 1);
