@@ -33,6 +33,8 @@ export class Cluster {
   readonly invariants: ClusterInvariants;
   readonly budget: FaultBudget;
   readonly metadata = new SimMetadata();
+  /** When the last leadership of a shard began, by shard. */
+  readonly ledSince = new Map<number, number>();
   /** The machine of the coordinators' store: it never fails, but it may be out of reach. */
   readonly store: SimNode;
   readonly dataServers: readonly DataServerMachine[];

@@ -77,6 +77,9 @@ export class DataServerMachine extends Machine {
     for (const replica of this.#server.replicas.all()) {
       const { state, shard } = replica;
       if (this.#seen.get(shard) === state) continue;
+      if (state.status === "leader" && this.#seen.get(shard)?.status !== "leader") {
+        this.#cluster.ledSince.set(shard, this.#cluster.scheduler.nowMs);
+      }
       this.#seen.set(shard, state);
       of(shard).statusSeen(this.internal, state);
     }

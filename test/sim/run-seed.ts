@@ -43,6 +43,8 @@ export interface Failure {
 const FAULT_SHARE = 0.6;
 /** After the faults have stopped, all shards are writable and all members level within this time. */
 export const SETTLE_MS_MAX = 30_000;
+/** … and whoever has become a leader serves within this one. */
+const ELECTION_MS_MAX = 2_000;
 
 export function faultStepsOf(steps: number): number {
   return Math.floor(steps * FAULT_SHARE);
@@ -80,11 +82,14 @@ export function runSeed({ seed, steps, without = new Set(), linesMax = 0 }: Seed
   };
 }
 
-function startClients({ scheduler, network, dataServers, plan, random }: Cluster): Workload {
+function startClients(cluster: Cluster): Workload {
+  const { scheduler, network, dataServers, plan, random } = cluster;
   const addresses = dataServers.map(({ publicAddress }) => publicAddress);
   const { name: namespace } = plan.namespaces[0]!;
   const draws = random.split("clients");
-  return startWorkload({ scheduler, network, addresses, namespace }, drawWorkload(draws.split("options")), draws);
+  const ledSince = (shard: number) => cluster.ledSince.get(shard) ?? 0;
+  const clients = { scheduler, network, addresses, namespace, ledSince };
+  return startWorkload(clients, drawWorkload(draws.split("options")), draws);
 }
 
 function runToStep({ scheduler }: Cluster, step: number): void {
@@ -97,7 +102,7 @@ function comeToRest(cluster: Cluster, workload: Workload, steps: number): void {
   becomeLevel(cluster, "without faults");
   runToStep(cluster, steps);
   workload.stop();
-  scheduler.complete("clients", () => workload.settle({ serveWithinMs: SETTLE_MS_MAX, electionMs: SETTLE_MS_MAX }));
+  scheduler.complete("clients", () => workload.settle({ serveWithinMs: SETTLE_MS_MAX, electionMs: ELECTION_MS_MAX }));
   becomeLevel(cluster, "without clients");
   workload.check();
 }

@@ -233,7 +233,8 @@ export class Operations {
   #seen({ key, version: { sessionId } }: GetResult, readMs: number): void {
     if (sessionId === undefined) return;
     // how long a session without heartbeats lives depends on who led meanwhile: that is looked at in the end
-    this.#context.sessions.seen(this.shardOf(key), Number(sessionId), { readMs, lateMs: Number.POSITIVE_INFINITY });
+    const at = { readMs, lateMs: Number.POSITIVE_INFINITY, ledSinceMs: 0 };
+    this.#context.sessions.seen(this.shardOf(key), Number(sessionId), at);
   }
 
   #found(result: GetResult | undefined, readMs: number): Outcome {

@@ -50,6 +50,13 @@ export interface PendingEphemeral {
   refused(): void;
 }
 
+/** True times. */
+interface SeenAt {
+  readonly readMs: number;
+  readonly lateMs: number;
+  readonly ledSinceMs: number;
+}
+
 export interface SessionWatchOptions {
   readonly scheduler: Scheduler;
   readonly history: (shard: number) => History;
@@ -84,16 +91,16 @@ export class SessionWatch implements TransportTap {
 
   /**
    * A read that was sent at `readMs` shows a record of the session. Throws when it is over by then: its end was
-   * confirmed, or it had no heartbeat for its timeout and `lateMs` more.
+   * confirmed, or it had no heartbeat for its timeout and `lateMs` more, from the beginning of its leadership on.
    */
-  seen(shard: number, id: number, { readMs, lateMs }: { readonly readMs: number; readonly lateMs: number }): void {
+  seen(shard: number, id: number, { readMs, lateMs, ledSinceMs }: SeenAt): void {
     const session = this.#sessions.get(nameOf(shard, id));
     if (session === undefined) return; // its client never heard that it was made
     const { timeoutMs, sentMs, closedMs } = session;
     const boundMs = timeoutMs * this.#options.clockRateMax + lateMs;
     if (closedMs < readMs)
       throw new BrokenPromise(`session ${id} was closed at ${closedMs} and has records at ${readMs}`);
-    if (sentMs + boundMs < readMs) {
+    if (Math.max(sentMs, ledSinceMs) + boundMs < readMs) {
       throw new BrokenPromise(`session ${id} had its last heartbeat at ${sentMs} and has records at ${readMs}`);
     }
   }

@@ -31,12 +31,14 @@ export interface WorkloadCluster {
   /** Public addresses of the data servers, `host:port`. */
   readonly addresses: readonly string[];
   readonly namespace: string;
+  /** When the last leadership of a shard began; absent: with the run. */
+  readonly ledSince?: (shard: number) => number;
 }
 
 export interface SettleOptions {
   /** Within so long of true time from now on every operation is through. */
   readonly serveWithinMs: number;
-  /** So long after the end of a leadership, at most, the next one serves. */
+  /** So long after it has begun, at most, a leadership serves. */
   readonly electionMs: number;
 }
 
@@ -125,8 +127,9 @@ export class Workload {
       const shard = shards.find((one) => one.shard === stream.shard);
       if (!stream.ended && shard !== undefined) checkOpenStream(stream, shard);
     }
+    const { ledSince = () => 0 } = this.#cluster;
     for (const { shard, session } of found) {
-      if (session !== undefined) this.sessions.seen(shard, session, { readMs, lateMs });
+      if (session !== undefined) this.sessions.seen(shard, session, { readMs, lateMs, ledSinceMs: ledSince(shard) });
     }
     this.stop();
   }
