@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import { SettingError } from "../ops/settings.ts";
 import { explainError } from "../storage/sqlite.ts";
 import { addClientCommands } from "./client.ts";
+import { addCoordinatorCommand } from "./coordinator.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { addLockCommands } from "./lock.ts";
 import { addPerfCommand } from "./perf.ts";
@@ -35,6 +36,7 @@ export function buildProgram(): Command {
     .option("--debug", "print stack traces with errors");
   addStandaloneCommand(program.commandsGroup("Run:"));
   addStorageCommand(program.commandsGroup("Run:"));
+  addCoordinatorCommand(program.commandsGroup("Run:"));
   addClientCommands(program.commandsGroup("Data:"));
   addShellCommand(program.commandsGroup("Data:"));
   addLockCommands(program.commandsGroup("Coordinate:"));

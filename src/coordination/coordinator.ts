@@ -159,6 +159,11 @@ export class Coordinator {
     return this.#keeper(ref).perform((signal) => acceptLoss(this.#cluster, { ref, chosen }, signal));
   }
 
+  /** The cluster's name for itself, made once. */
+  get instanceId(): string {
+    return this.#store.status.instanceId;
+  }
+
   status(): CoordinatorStatus {
     const shards = [...this.#keepers.values()].flatMap((keeper) => {
       const shard = this.#store.shard(keeper.ref);

@@ -386,3 +386,9 @@ export const ASSIGNMENTS_INTERVAL_MS_MIN = 20;
 export const INTERNAL_MESSAGE_EXTRA_BYTES = 64 * 1024;
 /** A connection to another server that is silent for the sum of the last two is taken for broken: within 3 s (safety.md). */
 export const PEER_CONNECTION_TIMES = { connectMs: 1_000, pingIntervalMs: 1_000, pongMs: 1_500 } as const;
+/** The file with the cluster's configuration is looked at this often. */
+export const CLUSTER_CONFIG_POLL_MS = 1_000;
+/** … and is not read when it is longer. */
+export const CLUSTER_CONFIG_BYTES_MAX = 4 * MiB;
+/** A metadata store that did not answer is opened again after this long. */
+export const METADATA_REOPEN_MS = 500;

@@ -1,0 +1,128 @@
+/**
+ * The file with the cluster's configuration: read at the start, again whenever it changes, and rewritten by admin calls
+ * so that what the operator has written beside it, comments too, stays.
+ *
+ * A change is noticed by looking at the file once a second: editors, config maps and `mv` replace it in ways that file
+ * watches miss. A document that cannot be meant changes nothing; its complaint is told once.
+ */
+import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { type Document, parseDocument } from "yaml";
+import type { ClusterConfig } from "../coordination/cluster-config.ts";
+import { ConfigInvalid, parseConfig } from "../coordination/parse-config.ts";
+import { utf8 } from "../lib/bytes.ts";
+import { CLUSTER_CONFIG_BYTES_MAX, CLUSTER_CONFIG_POLL_MS } from "../model/limits.ts";
+import { Refusal } from "../model/refusal.ts";
+import type { Clock, Logger } from "../ports.ts";
+import { replaceFile, syncDirectory } from "../storage/files.ts";
+
+const NEW_FILE = `# The cluster: its data servers and namespaces. Changes are taken up within a second.
+servers: []
+namespaces: []
+`;
+
+export class ClusterFile {
+  readonly path: string;
+  readonly #logger: Logger;
+  #text: string;
+  #config: ClusterConfig;
+  #cancelPoll: () => void = () => {};
+  #complained = "";
+
+  /** Reads the file; makes one for a cluster without servers when it is missing and `create`. Throws ConfigInvalid. */
+  static open(path: string, logger: Logger, { create }: { readonly create: boolean }): ClusterFile {
+    if (create && !existsSync(path)) {
+      mkdirSync(dirname(path), { recursive: true });
+      write(path, NEW_FILE);
+    }
+    return new ClusterFile(path, logger, read(path));
+  }
+
+  private constructor(path: string, logger: Logger, text: string) {
+    this.path = path;
+    this.#logger = logger;
+    this.#text = text;
+    this.#config = this.#parse(text);
+  }
+
+  get config(): ClusterConfig {
+    return this.#config;
+  }
+
+  /** Calls `changed` with each further configuration that can be meant, until the returned function is called. */
+  watch(clock: Clock, changed: (config: ClusterConfig) => void): () => void {
+    const look = () => {
+      this.#cancelPoll = clock.after(CLUSTER_CONFIG_POLL_MS, look);
+      const before = this.#config;
+      try {
+        this.reload();
+        this.#complained = "";
+      } catch (error) {
+        this.#complain((error as Error).message);
+      }
+      if (this.#config !== before) changed(this.#config);
+    };
+    this.#cancelPoll = clock.after(CLUSTER_CONFIG_POLL_MS, look);
+    return () => this.#cancelPoll();
+  }
+
+  /** Takes the file as it stands now. Throws ConfigInvalid, or what reading it says, with the old one in force. */
+  reload(): void {
+    const text = read(this.path);
+    if (text === this.#text) return;
+    this.#config = this.#parse(text);
+    this.#text = text;
+  }
+
+  /**
+   * Changes the document and stores it, if what comes of it can be meant: throws FAILED_PRECONDITION with the complaint
+   * otherwise, and nothing is changed.
+   */
+  edit(change: (document: Document) => void): ClusterConfig {
+    this.reload();
+    const document = parseDocument(this.#text);
+    change(document);
+    const text = document.toString();
+    let config: ClusterConfig;
+    try {
+      config = this.#parse(text);
+    } catch (cause) {
+      throw new Refusal("FAILED_PRECONDITION", (cause as Error).message, { cause });
+    }
+    write(this.path, text);
+    this.#text = text;
+    this.#config = config;
+    return config;
+  }
+
+  #parse(text: string): ClusterConfig {
+    const document = parseDocument(text);
+    const [error] = document.errors;
+    if (error !== undefined) throw new ConfigInvalid(`${this.path}: ${error.message}`, { cause: error });
+    const { config, unknown } = parseConfig(document.toJS());
+    if (unknown.length > 0) {
+      const fields = { component: "config", file: this.path };
+      this.#logger.warn(fields, `nobody knows ${unknown.join(", ")}: passed over`);
+    }
+    return config;
+  }
+
+  #complain(message: string): void {
+    if (message === this.#complained) return;
+    this.#complained = message;
+    this.#logger.error({ component: "config", file: this.path }, `${message}; the one before stays in force`);
+  }
+}
+
+function read(path: string): string {
+  const bytes = readFileSync(path);
+  if (bytes.length > CLUSTER_CONFIG_BYTES_MAX) {
+    throw new ConfigInvalid(`${path} is longer than ${CLUSTER_CONFIG_BYTES_MAX} bytes`);
+  }
+  return bytes.toString("utf8");
+}
+
+function write(path: string, text: string): void {
+  replaceFile(path, utf8(text));
+  syncDirectory(dirname(path));
+}
