@@ -6,7 +6,8 @@
  * Source: safety.md §6; semantics.md §8.4.
  */
 import { EMPTY_BYTES } from "../lib/bytes.ts";
-import { type Head, NO_OFFSET } from "../model/ids.ts";
+import type { Head } from "../model/ids.ts";
+import { PEER_CALL_MS_MAX } from "../model/limits.ts";
 import type { SnapshotChunk } from "../model/peer-messages.ts";
 import { Refusal } from "../model/refusal.ts";
 import type { Followers, KeyValue, SnapshotStream, StateSender } from "../ports.ts";
@@ -40,17 +41,19 @@ export class SnapshotSending {
   /** Resolves with the entry that the follower's state now ends with. Rejects as the port does; ABORTED when cancelled. */
   async run(): Promise<Head> {
     const { log, kv, shard } = this.#context;
-    // the reference's snapshots are files of another engine, and it would clear its log for ours
-    if (!hasId(this.#follower))
-      throw new Refusal("FAILED_PRECONDITION", "a reference server takes no snapshot of ours");
     try {
+      // the reference's snapshots are files of another engine, and it would clear its log for ours
+      if (!(await this.#isOurs())) {
+        throw new Refusal("FAILED_PRECONDITION", "a reference server takes no snapshot of ours");
+      }
+      this.#requireGoing();
       const state = await this.#own(kv.send());
       this.#state = state;
       this.#requireGoing();
       const { applied } = state;
       const last = await log.at(shard, applied.offset);
       this.#requireGoing();
-      if (last === undefined || last.offset === NO_OFFSET || last.term !== applied.term) {
+      if (last?.term !== applied.term) {
         throw new Refusal("FAILED_PRECONDITION", `the log does not have entry ${applied.offset}`);
       }
       return await this.#send(state, last);
@@ -62,6 +65,14 @@ export class SnapshotSending {
   cancel(): void {
     this.#cancelled = true;
     this.#letGo();
+  }
+
+  /** A server without an id may be one of ours under a reference coordinator: then its status tells the term of its head. */
+  async #isOurs(): Promise<boolean> {
+    const { server, shard } = this.#follower;
+    if (hasId(this.#follower)) return true;
+    const { followers } = this.#context;
+    return (await followers.getStatus(server, { shard }, { timeoutMs: PEER_CALL_MS_MAX })).headTerm !== undefined;
   }
 
   #letGo(): void {

@@ -176,6 +176,35 @@ export function logLivesContract(name: string, place: () => LogPlace): void {
     await log.close();
   });
 
+  contract(
+    "installed behind nothing, it begins anew at 0: entries that its leader has nothing to compare with are gone",
+    async (at) => {
+      let log = await at.open();
+      await log.create(0, life());
+      await log.promise(0, 1);
+      await append(log, 0, 1, 0, 3);
+      await log.promise(0, 4);
+      await log.install(0, 4, EMPTY_HEAD);
+      for (const isReopened of [false, true]) {
+        if (isReopened) {
+          await log.close();
+          log = await at.open();
+        }
+        expect(replica(log, 0)).toMatchObject({
+          base: EMPTY_HEAD,
+          head: EMPTY_HEAD,
+          promise: 4,
+          damage: undefined,
+          ended: "",
+        });
+        expect(await log.at(0, 0)).toBeUndefined();
+      }
+      await append(log, 0, 4, 0, 2);
+      expect((await log.read(0, 0)).map(({ term }) => term)).toEqual([4, 4, 4]);
+      await log.close();
+    },
+  );
+
   contract("its shape tells where terms end, behind the base and durable", async (at) => {
     let log = await at.open();
     await log.create(0, life());

@@ -52,6 +52,7 @@ const RETRY_MS_MIN = 100;
 const RETRY_MS_MAX = 60_000;
 const RETRY_FACTOR = 1.5;
 const FOLLOWER_RETRY_MS = 1_000;
+const HANDSHAKE_RETRY_MS = 500;
 const HEALTH_INTERVAL_MS = 2_000;
 const HEALTH_FAILURES_MAX = 3;
 const STORE_MS = 1;
@@ -214,7 +215,7 @@ export class ReferenceCoordinator {
       this.#features.set(server, answer.features);
     } catch (error) {
       failed(error);
-      this.#clock.after(HEALTH_INTERVAL_MS, () => void this.#introduce(server));
+      this.#clock.after(HANDSHAKE_RETRY_MS, () => void this.#introduce(server));
     }
   }
 

@@ -131,12 +131,18 @@ export class ReferenceDataServer implements PeerServer {
   }
 
   #known(shard: ShardId, reason: "INVALID_STATUS" | "NODE_IS_NOT_LEADER" | "NODE_IS_NOT_MEMBER"): ReferenceReplica {
+    this.#requireBound();
     const replica = this.#opened.get(shard);
     if (replica === undefined) throw new Refusal(reason, `shard ${shard} is not known here`);
     return replica;
   }
 
+  #requireBound(): void {
+    if (this.#instance === undefined) throw new Refusal("NOT_INITIALIZED", "oxia: server not initialized yet");
+  }
+
   async #open(shard: ShardId): Promise<ReferenceReplica> {
+    this.#requireBound();
     let opening = this.#replicas.get(shard);
     if (opening === undefined) {
       opening = ReferenceReplica.open(this.#ports, this.#disk, `reference/${shard}`);

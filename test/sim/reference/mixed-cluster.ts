@@ -7,14 +7,15 @@ import { drawDiskRates, SimDisk } from "../disk.ts";
 import { History, type Outcome } from "../history.ts";
 import { checkLinearizable } from "../linearizability.ts";
 import { Machine } from "../machine.ts";
-import { Network } from "../network.ts";
+import { SimMetadata } from "../metadata-store.ts";
+import { type Channel, Network } from "../network.ts";
 import { CALM, drawNetworkRates } from "../network-rates.ts";
 import { type Life, SimNode } from "../node.ts";
 import { SimRandom } from "../random.ts";
 import { Scheduler, SimulationStuck } from "../scheduler.ts";
 import { Trace } from "../trace.ts";
 import { ReferenceMetadata } from "./coordinator.ts";
-import { COORDINATORS, type ProgramParts, SERVERS } from "./programs.ts";
+import { COORDINATORS, type ProgramParts, SERVERS, STORE_ADDRESS } from "./programs.ts";
 import { askRegisters, isTurnedDown, type RegisterOperation } from "./registers.ts";
 import { checkAtomic } from "./zones.ts";
 
@@ -42,8 +43,10 @@ export interface MixedServer {
 
 const KEYS = ["a", "b", "c"];
 const CLIENTS = 3;
-const OPERATIONS = 30;
-const FAULTS = 12;
+const OPERATIONS = 60;
+const FAULTS = 20;
+/** Servers are there before the coordinator. */
+const START_MS = 100;
 /** The reference's waits between retries grow up to a minute; two of them may follow each other. */
 const RECOVERY_MS_MAX = 300_000;
 
@@ -54,18 +57,20 @@ export class MixedCluster {
   readonly servers: readonly MixedServer[];
   readonly coordinator: Machine;
   readonly history = new History();
+  /** What our coordinator stores. */
+  readonly metadata = new SimMetadata();
   readonly parts: ProgramParts;
   readonly #mix: Mix;
   readonly #clients: readonly Life[];
   /** Which kinds of servers have acknowledged anything. */
   readonly answered = new Set<Kind>();
+  #leading: MixedServer | undefined;
 
   constructor(seed: number, mix: Mix, options: { readonly calm?: boolean } = {}) {
     this.#mix = mix;
     this.random = new SimRandom(seed);
     this.scheduler = new Scheduler({ trace: new Trace({ seed, linesMax: 2_000 }) });
-    const rates = options.calm === true ? CALM : drawNetworkRates(this.random.split("rates"));
-    this.network = new Network(this.scheduler, this.random.split("network"), rates);
+    this.network = new Network(this.scheduler, this.random.split("network"), CALM);
     const addresses = mix.servers.map((_, nth) => `s${nth + 1}:6649`);
     this.parts = {
       network: this.network,
@@ -82,14 +87,24 @@ export class MixedCluster {
     });
   }
 
-  start(): void {
+  start({ coordinator = true } = {}): void {
+    const store = new SimNode(this.scheduler, "store");
+    this.network.attach(store);
+    this.network.channel(store.start()).listen(STORE_ADDRESS, this.metadata.service());
     for (const { machine } of this.servers) machine.start();
-    this.coordinator.start();
+    if (coordinator) this.scheduler.after(START_MS, "start", () => this.coordinator.start());
   }
 
-  /** The workload under faults, then calm: it serves again, and what was answered is judged. */
+  /** The network as one of the clients sees it: for tests that play a coordinator or a leader. */
+  channel(): Channel {
+    return this.network.channel(this.#clients[0]!);
+  }
+
+  /** A first put in calm; the workload under faults; then calm: it serves again, and what was answered is judged. */
   run(): void {
     this.start();
+    this.scheduler.complete("first put", () => this.insist({ kind: "put", key: "z", value: "first" }), RECOVERY_MS_MAX);
+    this.network.rates = drawNetworkRates(this.random.split("rates"));
     for (const [nth, life] of this.#clients.entries()) {
       this.scheduler.spawn(`client ${nth + 1}`, () => this.#client(life, nth));
     }
@@ -128,6 +143,16 @@ export class MixedCluster {
     }
   }
 
+  /** One operation at the n-th server. */
+  askServer(nth: number, operation: RegisterOperation): Promise<Outcome | undefined> {
+    return this.ask(this.#clients[0]!, "by hand", this.servers[nth]!, operation);
+  }
+
+  /** Who answered last. */
+  get leading(): MixedServer | undefined {
+    return this.#leading;
+  }
+
   /** One operation at one server, noted in the history. Undefined: turned down, or no answer. */
   async ask(
     life: Life,
@@ -139,6 +164,7 @@ export class MixedCluster {
     try {
       const outcome = await askRegisters(this.network.channel(life), server.address, operation);
       this.answered.add(server.kind);
+      this.#leading = server;
       const counts = this.#mix.judged === "all" || server.kind === "varia" || operation.kind === "put";
       if (counts) pending.returned(outcome);
       else pending.refused();
@@ -204,7 +230,9 @@ export class MixedCluster {
   }
 
   #injectFault(random: SimRandom, machines: readonly Machine[]): void {
-    const [a, b] = random.shuffled(machines) as [Machine, Machine];
+    const [first, b] = random.shuffled(machines) as [Machine, Machine];
+    const leader = this.#leading?.machine;
+    const a = leader === undefined || leader === b || random.chance(0.5) ? first : leader;
     const others = machines.filter((other) => other !== a).map(({ node }) => node);
     random.pick([
       () => this.network.cut(a.node, b.node),

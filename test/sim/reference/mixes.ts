@@ -24,4 +24,26 @@ export const ONE_OF_OURS_UNDER_REFERENCE: Mix = {
   judged: "puts",
 };
 
-export const MIXES: readonly Mix[] = [REFERENCE_COORDINATOR, ONE_REFERENCE_SERVER, ONE_OF_OURS_UNDER_REFERENCE];
+/** Two reference servers may lead each other, and then lose acknowledged writes: judged while none of them has led. */
+export const TWO_REFERENCE_SERVERS: Mix = {
+  name: "one of ours among reference servers",
+  servers: ["varia", "reference", "reference"],
+  coordinator: "varia",
+  judged: "puts",
+};
+
+/** What reference servers promise each other is theirs; our coordinator brings them to serve. */
+export const REFERENCE_SERVERS: Mix = {
+  name: "reference servers, a coordinator of ours",
+  servers: ["reference", "reference", "reference"],
+  coordinator: "varia",
+  judged: "nothing",
+};
+
+export const MIXES: readonly Mix[] = [
+  REFERENCE_COORDINATOR,
+  ONE_REFERENCE_SERVER,
+  ONE_OF_OURS_UNDER_REFERENCE,
+  TWO_REFERENCE_SERVERS,
+  REFERENCE_SERVERS,
+];

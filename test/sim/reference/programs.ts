@@ -1,4 +1,7 @@
 /** The processes of a mixed cluster, by their kind. */
+import type { ClusterConfig } from "../../../src/coordination/cluster-config.ts";
+import { Coordinator } from "../../../src/coordination/coordinator.ts";
+import { StoreLost } from "../../../src/coordination/status-store.ts";
 import { Refusal } from "../../../src/model/refusal.ts";
 import { DataServer } from "../../../src/replication/data-server.ts";
 import { decodeWrite } from "../../../src/wire/requests.ts";
@@ -6,6 +9,7 @@ import type { SimDisk } from "../disk.ts";
 import { diskDocuments } from "../disk-documents.ts";
 import { DiskKeyValues } from "../disk-key-values.ts";
 import { openMemoryLog } from "../memory-log.ts";
+import { openSimMetadata } from "../metadata-store.ts";
 import type { Network } from "../network.ts";
 import type { Life } from "../node.ts";
 import { simDataServers, simFollowers } from "../peer-calls.ts";
@@ -32,6 +36,8 @@ export interface ServerParts {
   readonly disk: SimDisk;
 }
 
+/** Where our coordinator's store is: on a machine that never fails. */
+export const STORE_ADDRESS = "store:1";
 const INSTANCE_ID = "mixed";
 /** Longer than any run: a snapshot is never needed. */
 const NEVER_TRIMMED_MS = 1_000_000_000;
@@ -98,7 +104,26 @@ export const COORDINATORS = {
     await coordinator.run();
   },
 
-  async varia(): Promise<void> {
-    throw new Refusal("UNIMPLEMENTED", "not yet");
+  async varia(parts: ProgramParts, life: Life): Promise<void> {
+    const channel = parts.network.channel(life);
+    const ports = {
+      store: openSimMetadata(channel, STORE_ADDRESS),
+      dataServers: simDataServers(channel),
+      clock: life.clock,
+      random: randomPort(parts.random.split(`coordinator ${life.number}`)),
+      logger: traceLogger(life.node),
+    };
+    try {
+      await (await Coordinator.open(ports, configOf(parts))).run();
+    } catch (error) {
+      if (!(error instanceof StoreLost) && !(error instanceof Refusal)) throw error;
+    }
+    life.node.end("killed");
   },
 };
+
+function configOf({ addresses }: ProgramParts): ClusterConfig {
+  const servers = addresses.map((internal) => ({ name: undefined, public: `public.${internal}`, internal }));
+  const namespace = { name: NAMESPACE, shards: 1, replicationFactor: addresses.length, ...OPTIONS };
+  return { namespaces: [namespace], servers, allowExtraAuthorities: [] };
+}

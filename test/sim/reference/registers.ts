@@ -56,7 +56,8 @@ export function isTurnedDown(error: unknown): boolean {
   return error instanceof CallError && error.refusal?.reason === "NODE_IS_NOT_LEADER";
 }
 
-function encode(operation: RegisterOperation): Bytes {
+/** The WriteRequest of a put or delete. */
+export function encode(operation: Exclude<RegisterOperation, { kind: "get" }>): Bytes {
   const shard = BigInt(SHARD);
   const { key } = operation;
   const expected = "expected" in operation && operation.expected !== undefined ? BigInt(operation.expected) : undefined;

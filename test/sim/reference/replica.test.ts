@@ -107,7 +107,11 @@ class Fixture {
       getStatus: () => Promise.reject(new Unreachable("nobody there")),
     };
     const ports = { clock: life.clock, followers, disk: this.disk.mount(life) };
-    return this.scheduler.complete("open", () => ReferenceDataServer.open(ports));
+    return this.scheduler.complete("open", async () => {
+      const server = await ReferenceDataServer.open(ports);
+      await server.handshake({ instanceId: "cluster", stamp: undefined, confirmedStamp: undefined });
+      return server;
+    });
   }
 }
 
@@ -130,6 +134,15 @@ function followerOf(term: Term, head: Offset): Fixture {
   fixture.replicate(term, ...Array.from({ length: head + 1 }, (_, offset) => append(term, entry(offset, term))));
   return fixture;
 }
+
+test("a server belongs to the first cluster that greets it, for ever", () => {
+  const fixture = new Fixture();
+  const greet = (instanceId: string) =>
+    fixture.answer((server) => server.handshake({ instanceId, stamp: 4, confirmedStamp: 0 }));
+  expect(greet("cluster")).toEqual({ status: "ALREADY_BOUND", features: ["DB_CHECKSUM"], stamp: undefined });
+  fixture.restart();
+  expect(greet("another")).toMatchObject({ status: "MISMATCH" });
+});
 
 describe("before anything has touched the shard", () => {
   test("it is unknown, also after a start with stored data", () => {
