@@ -7,9 +7,10 @@
  * Source: semantics.md §9.3, step 7; safety.md §1 (counted terms, first ids), §3 (what any coordinator may send in a
  * stored, steady term).
  */
-import { NO_TERM } from "../model/ids.ts";
+import { NO_TERM, type Term } from "../model/ids.ts";
 import { FENCE_CALL_MS_MAX } from "../model/limits.ts";
 import type { NewTermResponse, PeerHead } from "../model/peer-messages.ts";
+import type { Member as Copy } from "../protocol/replica-state.ts";
 import type { Cluster } from "./cluster.ts";
 import { askStatus, isRefusal, isReplica, newTerm, promised, requireServer } from "./replica-calls.ts";
 import { wordsOf } from "./server-link.ts";
@@ -36,7 +37,7 @@ export async function attachMember(
   const server = member.internal;
   const slot = { server, replicaId: member.replicaId ?? EMPTY_SLOT, countedTerm: member.countedTerm };
   try {
-    let head = await unlessInterrupted(headInTerm(cluster, ref, shard, member), signal);
+    let head = await unlessInterrupted(headInTerm(cluster, ref, term, slot), signal);
     if (head === undefined) {
       const answer = await unlessInterrupted(newTerm(cluster, ref, { term, slot }), signal);
       const verdict = slot.replicaId === EMPTY_SLOT ? ofEmptySlot(shard, answer) : ofListed(answer);
@@ -55,15 +56,15 @@ export async function attachMember(
   }
 }
 
-/** The head of a listed replica that stands in the shard's term; undefined where it does not. */
-async function headInTerm(
+/** The head of a replica that stands in the shard's term; undefined where it does not, or has no id. */
+export async function headInTerm(
   cluster: Cluster,
   ref: ShardRef,
-  { term }: ShardMetadata,
-  { internal, replicaId }: Member,
+  term: Term,
+  { server, replicaId }: Copy,
 ): Promise<PeerHead | undefined> {
-  if (replicaId === undefined || replicaId === EMPTY_SLOT) return undefined;
-  const answer = await askStatus(cluster, ref, internal);
+  if (replicaId === EMPTY_SLOT) return undefined;
+  const answer = await askStatus(cluster, ref, server);
   if (answer.kind !== "status") return undefined;
   const { response } = answer;
   const stands = response.status === "FENCED" || response.status === "FOLLOWER";

@@ -63,7 +63,6 @@ test("a follower is replaced: observed, caught up, frozen, elected by both, and 
   expect(asked.result).toEqual({ done: true });
   expect(story.filter((step) => !step.startsWith("newTerm at other"))).toEqual([
     "newTerm at to",
-    "newTerm at to",
     "add observer",
     "freeze true",
     "newTerm at to, joint",
@@ -171,6 +170,38 @@ test("a replica that has ended is refilled at its server under a new id and swap
   expect(at.replica(0).id).not.toBe(id);
   expect(world.report().term).toBe(1);
   expect(world.dataServers.callsOf("deleteShard")).toHaveLength(0);
+});
+
+test("a copy that ends while it is filled is made anew", () => {
+  const world = started(3);
+  const server = follower(world);
+  const at = world.dataServers.server(server);
+  world.dataServers.reaches = (address) => address !== server;
+  at.end(0, "a flipped bit");
+  world.until("observed", () => world.dataServers.callsOf("addFollower").length > 0, 30_000);
+  const { id } = at.replica(0);
+  at.end(0, "another flipped bit");
+  world.dataServers.reaches = () => true;
+  world.until("well again", () => world.isWell(), 30_000);
+  expect(at.replica(0).id).not.toBe(id);
+});
+
+test("a leader that has let go of the new copy is told of it again, and the copy is not fenced for that", () => {
+  const world = started();
+  const to = spare(world);
+  world.dataServers.reaches = (server) => server !== to;
+  const asked = swap(world, follower(world), to);
+  world.until("observed", () => world.dataServers.callsOf("addFollower").length > 0);
+  world.run(1_000);
+  const leader = world.dataServers.leaderOf(0)!;
+  const replica = leader.replica(0);
+  leader.replicas.set(0, { ...replica, cursors: replica.cursors.filter(({ observer }) => !observer) });
+  world.dataServers.reaches = () => true;
+  const fenced = () => world.dataServers.callsOf("newTerm").filter(({ server }) => server === to).length;
+  const before = fenced();
+  world.until("frozen", () => world.dataServers.callsOf("freezeShard").length > 0);
+  expect(fenced()).toBe(before);
+  world.until("well again", () => world.isWell() && asked.result !== undefined);
 });
 
 test("a leader whose replica has ended is replaced, then refilled", () => {

@@ -7,7 +7,13 @@
  * Source: safety.md §2; semantics.md §9.4.
  */
 import { NO_TERM, type Term } from "../model/ids.ts";
-import { FENCE_CALL_MS_MAX, STATUS_CALL_MS_MAX, SWAP_POLL_MS, SWAP_SETTLE_POLL_MS } from "../model/limits.ts";
+import {
+  FENCE_CALL_MS_MAX,
+  SHARD_VERIFY_MS,
+  STATUS_CALL_MS_MAX,
+  SWAP_POLL_MS,
+  SWAP_SETTLE_POLL_MS,
+} from "../model/limits.ts";
 import {
   type Freeze,
   freezeLapsed,
@@ -18,8 +24,9 @@ import {
   type Swap,
 } from "../protocol/ensemble-change.ts";
 import { type Member as Copy, NO_REPLICA } from "../protocol/replica-state.ts";
+import { headInTerm } from "./attach.ts";
 import type { Cluster } from "./cluster.ts";
-import { askStatuses, newTerm, observedOf, requireServer } from "./replica-calls.ts";
+import { askStatuses, isReplica, newTerm, observedOf, requireServer, type StatusAnswer } from "./replica-calls.ts";
 import type { ShardMetadata } from "./status-document.ts";
 import type { ShardRef } from "./status-store.ts";
 import { memberOf, storedShard } from "./stored-shard.ts";
@@ -38,8 +45,8 @@ export class Move {
   /** Each freeze that came to nothing gives writes a longer time before the next one. */
   readonly #thawed: Backoff;
   #swap: Swap;
-  /** The term whose leader has taken the new copy as an observer, and that in which the freeze stands. */
-  #observingTerm: Term | undefined;
+  /** The leader of this term has taken the new copy as an observer. It is told again after a while: it may have let go. */
+  #observing: { readonly term: Term; readonly untilMs: number } | undefined;
   #freeze: (Freeze & { readonly term: Term }) | undefined;
 
   constructor(cluster: Cluster, ref: ShardRef, removed: Copy, added: string) {
@@ -65,8 +72,11 @@ export class Move {
   async step(shard: ShardMetadata, signal: AbortSignal): Promise<MoveStep> {
     const { clock } = this.#cluster;
     const stored = storedShard(shard);
-    const observed = await this.#observe(shard, signal);
+    const answers = await this.#askAll(shard, signal);
     const nowMs = clock.monotonicMs();
+    const ended = this.#whyEnded(answers.get(this.#swap.added.server));
+    if (ended !== "") return this.#beginAgain(ended);
+    const observed = this.#observed(shard, answers, nowMs);
     const step = nextStep(stored, this.#swap, observed, nowMs);
     switch (step.due) {
       case "prepare":
@@ -96,11 +106,24 @@ export class Move {
     if (this.#freeze?.term === shard.term && shard.leader !== undefined) await this.#thaw(shard, signal);
   }
 
-  async #observe(shard: ShardMetadata, signal: AbortSignal): Promise<Observed> {
+  #askAll(shard: ShardMetadata, signal: AbortSignal): Promise<Map<string, StatusAnswer>> {
     const servers = [...shard.ensemble.map(({ internal }) => internal), this.#swap.added.server];
-    const replicas = observedOf(await askStatuses(this.#cluster, this.#ref, servers, signal));
-    const freeze = this.#freeze?.term === shard.term ? this.#freeze : undefined;
-    return { replicas, observing: this.#observingTerm === shard.term, freeze };
+    return askStatuses(this.#cluster, this.#ref, servers, signal);
+  }
+
+  #observed({ term }: ShardMetadata, answers: ReadonlyMap<string, StatusAnswer>, nowMs: number): Observed {
+    const observing = this.#observing?.term === term && this.#observing.untilMs > nowMs;
+    const freeze = this.#freeze?.term === term ? this.#freeze : undefined;
+    return { replicas: observedOf(answers), observing: observing || freeze !== undefined, freeze };
+  }
+
+  /** Why the new copy that was made does not live any more; empty: it does, or it was not made yet, or does not say. */
+  #whyEnded(answer: StatusAnswer | undefined): string {
+    const { replicaId } = this.#swap.added;
+    if (replicaId === NO_REPLICA || answer === undefined || answer.kind === "silent") return "";
+    if (answer.kind === "none") return "no replica lives there any more";
+    const { response } = answer;
+    return isReplica(response, replicaId) ? "" : response.ended || "another replica lives there";
   }
 
   /** Writes are not held back while a member that has to settle does not follow at all. */
@@ -147,26 +170,29 @@ export class Move {
     return this.#cluster.store.updateShard(this.#ref, shard, { ...shard, observers, pendingDeleteShardNodes });
   }
 
+  /** A copy that stands in the term is not fenced once more: the leader may be filling it. */
   async #addObserver(shard: ShardMetadata, signal: AbortSignal): Promise<MoveStep> {
     const { term, leader } = shard;
     const { added } = this.#swap;
-    // Its head may be another one by now, in a later term at least: NewTerm(T) fences it there.
-    const slot = { ...added, countedTerm: NO_TERM };
-    const call = newTerm(this.#cluster, this.#ref, { term, slot });
-    const { head, ended } = await unlessInterrupted(call, signal);
-    if ((ended ?? "") !== "") return this.#beginAgain(ended!);
+    let head = await unlessInterrupted(headInTerm(this.#cluster, this.#ref, term, added), signal);
+    if (head === undefined) {
+      const slot = { ...added, countedTerm: NO_TERM };
+      const answer = await unlessInterrupted(newTerm(this.#cluster, this.#ref, { term, slot }), signal);
+      if ((answer.ended ?? "") !== "") return this.#beginAgain(answer.ended!);
+      head = answer.head;
+    }
     requireServer(this.#cluster, leader!.internal);
     const request = { ...this.#ref, term, ...added, head, observer: true };
     const limits = { timeoutMs: FENCE_CALL_MS_MAX };
     await unlessInterrupted(this.#cluster.dataServers.addFollower(leader!.internal, request, limits), signal);
-    this.#observingTerm = term;
+    this.#observing = { term, untilMs: this.#cluster.clock.monotonicMs() + SHARD_VERIFY_MS };
     return { kind: "again", afterMs: SWAP_SETTLE_POLL_MS, why: "" };
   }
 
   /** The new copy has ended before it entered: another one takes its place. */
   #beginAgain(why: string): MoveStep {
     this.#swap = { ...this.#swap, added: { server: this.#swap.added.server, replicaId: NO_REPLICA } };
-    this.#observingTerm = undefined;
+    this.#observing = undefined;
     return { kind: "again", afterMs: SWAP_POLL_MS, why };
   }
 
