@@ -188,17 +188,18 @@ export class Cursor {
     const told = this.#told;
     this.#told = undefined;
     const context = { ...this.#context, signal: this.#abort.signal };
-    const agreed = this.#needsSnapshot ? "snapshot" : await agree(context, address, told);
+    const entriesLost = this.#needsSnapshot;
+    const agreed = entriesLost ? "snapshot" : await agree(context, address, told);
     if (this.#cancelled) return;
-    this.#agreed = agreed === "snapshot" ? await this.#sendSnapshot() : agreed;
+    this.#agreed = agreed === "snapshot" ? await this.#sendSnapshot({ sharesEntries: entriesLost }) : agreed;
     this.#needsSnapshot = false;
   }
 
-  async #sendSnapshot(): Promise<Head> {
+  async #sendSnapshot(follower: { readonly sharesEntries: boolean }): Promise<Head> {
     this.#state = "snapshot";
     this.#snapshot = new SnapshotSending(this.#context, this.target.address);
     try {
-      return await this.#snapshot.run();
+      return await this.#snapshot.run(follower);
     } finally {
       this.#snapshot = undefined;
     }

@@ -6,7 +6,7 @@
  * Source: safety.md §6; semantics.md §8.4.
  */
 import { EMPTY_BYTES } from "../lib/bytes.ts";
-import type { Head } from "../model/ids.ts";
+import { type Head, NO_OFFSET } from "../model/ids.ts";
 import { PEER_CALL_MS_MAX } from "../model/limits.ts";
 import type { SnapshotChunk } from "../model/peer-messages.ts";
 import { Refusal } from "../model/refusal.ts";
@@ -38,8 +38,12 @@ export class SnapshotSending {
     this.#follower = follower;
   }
 
-  /** Resolves with the entry that the follower's state now ends with. Rejects as the port does; ABORTED when cancelled. */
-  async run(): Promise<Head> {
+  /**
+   * Resolves with the entry that the follower's state now ends with. Rejects as the port does; ABORTED when cancelled. A
+   * state in which nothing is applied goes only to a follower whose log has not one entry of this leader's: it makes it
+   * begin anew, where a cleared log would do.
+   */
+  async run({ sharesEntries }: { readonly sharesEntries: boolean }): Promise<Head> {
     const { log, kv, shard } = this.#context;
     try {
       // the reference's snapshots are files of another engine, and it would clear its log for ours
@@ -53,7 +57,7 @@ export class SnapshotSending {
       const { applied } = state;
       const last = await log.at(shard, applied.offset);
       this.#requireGoing();
-      if (last?.term !== applied.term) {
+      if (last?.term !== applied.term || (sharesEntries && applied.offset === NO_OFFSET)) {
         throw new Refusal("FAILED_PRECONDITION", `the log does not have entry ${applied.offset}`);
       }
       return await this.#send(state, last);
