@@ -4,6 +4,7 @@ import type { ScriptedFollower } from "../../test/harness/scripted-follower.ts";
 import { NO_OFFSET } from "../model/ids.ts";
 import {
   CURSOR_BYTES_IN_FLIGHT_MAX,
+  CURSOR_ENTRIES_IN_FLIGHT_MAX,
   CURSOR_RETRY_MS_MAX,
   LEADER_SILENCE_MS_MAX,
   TAIL_BYTES_PER_SHARD_MAX,
@@ -151,6 +152,25 @@ test("a follower that does not ack is sent a bounded number of bytes, memory is 
   world.pass(1_000);
   expectSame(world, slow!);
   expect([world.budget.tailBytes, world.budget.reads]).toEqual([0, 0]);
+});
+
+test("a follower that does not ack is sent a bounded number of entries", () => {
+  const world = new LeaderWorld({ followers: 2 }).start();
+  const [slow] = world.members;
+  slow!.syncsUpTo = 0;
+  const entries = () => world.leader.followers()[0]!.sent;
+  for (let batch = 0; entries() < CURSOR_ENTRIES_IN_FLIGHT_MAX && batch < 40; batch++) {
+    for (let n = 0; n < 1_000; n++) world.put("k");
+    world.pass(20);
+  }
+  expect(entries()).toBe(CURSOR_ENTRIES_IN_FLIGHT_MAX);
+  const put = world.put("k");
+  world.pass(20);
+  expect([put.outcome, entries()]).toEqual(["done", CURSOR_ENTRIES_IN_FLIGHT_MAX]);
+  slow!.syncsUpTo = undefined;
+  slow!.ack();
+  world.pass(500);
+  expectSame(world, slow!);
 });
 
 test("a follower that does not read is sent nothing until it has drained, and others are not held up", () => {

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { LeaderWorld } from "../../test/harness/leader-world.ts";
 import { encodeSessionEnds, encodeSessionStart } from "../database/session-record.ts";
 import { utf8 } from "../lib/bytes.ts";
-import { LEADER_SILENCE_MS_MAX, SESSION_TICK_MS, SESSION_TIMEOUT_MS_MIN } from "../model/limits.ts";
+import { LEADER_SILENCE_MS_MAX, READS_WAITING_MAX, SESSION_TICK_MS, SESSION_TIMEOUT_MS_MIN } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { encodeWriteEntry } from "../wire/log-entry.ts";
 
@@ -122,6 +122,21 @@ test("a heartbeat behind an end that nobody decides is refused when the leader f
   other.leader.stop(new Refusal("RESOURCE_UNAVAILABLE", "a later term"));
   other.pass(1);
   expect(otherBeat.outcome).toBe("RESOURCE_UNAVAILABLE");
+});
+
+test("heartbeats that wait for an end of their session are bounded", () => {
+  const { world, id } = withSession();
+  hold(world);
+  while (world.leader.inFlight === 0) world.pass(10);
+  let refused = "";
+  for (let n = 0; n <= READS_WAITING_MAX; n++) {
+    world.leader.keepAlive(id)!.catch(({ reason }) => {
+      refused ||= reason;
+    });
+    if (n % 1_000 === 0) world.pass(1);
+  }
+  world.pass(1);
+  expect(refused).toBe("RESOURCE_EXHAUSTED");
 });
 
 test("a session that is not known is denied only by a leader that is confirmed", () => {
