@@ -17,6 +17,8 @@ export interface WorkloadOptions {
   readonly repeatChance?: number;
   /** How often the record of a put ends with a session, some time or never. */
   readonly expireChance?: number;
+  /** How often a put has a key in the index; without, nobody reads by it. */
+  readonly indexChance?: number;
 }
 
 interface Stored {
@@ -37,7 +39,7 @@ export function atomicHistory(random: SimRandom, options: WorkloadOptions): Hist
       const seen = new Map<string, number>();
       for (let n = 0; n < options.operationsPerClient; n++) {
         await scheduler.sleep(random.between(0, 10));
-        const operation = drawOperation(random, keys, seen, () => `v${values++}`);
+        const operation = drawOperation(random, { keys, seen, indexChance: options.indexChance }, () => `v${values++}`);
         const pending = history.invoke(`c${client}`, operation);
         const fate = random.chance(options.unknownChance)
           ? random.pick(["never", "late", "done", "refused"])
@@ -75,22 +77,23 @@ function remember(seen: Map<string, number>, operation: Operation, outcome: Outc
   if (outcome.record !== undefined) seen.set(outcome.record.key, outcome.record.version);
 }
 
-function drawOperation(
-  random: SimRandom,
-  keys: readonly string[],
-  seen: ReadonlyMap<string, number>,
-  newValue: () => string,
-): Operation {
+interface Draws {
+  readonly keys: readonly string[];
+  readonly seen: ReadonlyMap<string, number>;
+  readonly indexChance?: number | undefined;
+}
+
+function drawOperation(random: SimRandom, { keys, seen, indexChance = 0 }: Draws, newValue: () => string): Operation {
   const key = random.pick(keys);
   const [from, to] = [random.pick(keys), random.pick(keys)].sort() as [string, string];
   const range = { fromInclusive: from, toExclusive: to };
   const expected = random.chance(0.4) ? { expected: random.chance(0.2) ? -1 : (seen.get(key) ?? -1) } : {};
   const pick = random.int(0, 100);
-  const index = random.chance(0.3) ? { index: random.pick(keys) } : {};
+  const index = random.chance(indexChance) ? { index: random.pick(keys) } : {};
   if (pick < 40) return { kind: "put", key, value: newValue(), ...expected, ...index };
   if (pick < 71) return { kind: "get", key };
   if (pick < 73) return { kind: "list", ...range };
-  if (pick < 75) return { kind: "index-scan", ...range };
+  if (pick < 75) return indexChance > 0 ? { kind: "index-scan", ...range } : { kind: "get", key };
   if (pick < 85) return { kind: "delete", key, ...expected };
   if (pick < 88) return { kind: "delete-range", ...range };
   if (pick < 94) return { kind: "scan", ...range };

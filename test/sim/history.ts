@@ -40,13 +40,17 @@ export interface FoundRecord {
 
 /** What a client was told. */
 export type Outcome =
-  /** `version` of a put; `record` of a get or compare; `records` of a scan; `keys` of a list. */
+  /**
+   * `version` of a put; `record` of a get or compare; `records` of a scan; `keys` of a list. `inParts`: a scan was cut and
+   * went on elsewhere, so it shows each key at a moment of its own.
+   */
   | {
       readonly status: "OK";
       readonly version?: number;
       readonly record?: FoundRecord;
       readonly records?: readonly FoundRecord[];
       readonly keys?: readonly string[];
+      readonly inParts?: boolean;
     }
   | { readonly status: "KEY_NOT_FOUND" }
   | { readonly status: "UNEXPECTED_VERSION_ID" };

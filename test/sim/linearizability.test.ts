@@ -336,12 +336,18 @@ function randomHistory(seed: number): readonly HistoryEntry[] {
     operationsPerClient: random.int(5, 40),
     keys: random.int(1, 5),
     unknownChance: random.pick([0, 0.05, 0.3]),
+    indexChance: random.pick([0, 0.3]),
   };
   return atomicHistory(random.split("workload"), options).entries();
 }
 
 test("histories that were really run are accepted, whatever their interleaving and whatever answers were lost", () => {
   for (let seed = 0; seed < 400; seed++) checkLinearizable(randomHistory(seed));
+  for (let seed = 0; seed < 200; seed++) {
+    const options = { clients: 4, operationsPerClient: 20, keys: 3, unknownChance: 0.1 };
+    const repeated = { ...options, repeatChance: 0.2, expireChance: 0.2, indexChance: 0.3 };
+    checkLinearizable(atomicHistory(new SimRandom(seed), repeated).entries());
+  }
 });
 
 interface Corruption {

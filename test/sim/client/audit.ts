@@ -9,6 +9,7 @@ import type { Network } from "../network.ts";
 import type { Life } from "../node.ts";
 import type { SimRandom } from "../random.ts";
 import type { ToldShard } from "./check-notifications.ts";
+import { CutScans } from "./cut-scans.ts";
 import { type ToldBatch, toldBatch } from "./feeds.ts";
 import { keyHash } from "./key-hash.ts";
 import { EPHEMERAL_KEYS, KEYS, Operations, RANGE_END } from "./operations.ts";
@@ -61,7 +62,8 @@ export async function audit(options: AuditOptions): Promise<Audit> {
   });
   const resolved = resolveOptions({ serviceAddress: address, namespace, requestTimeoutMs });
   const client = await VariaClient.open(portsOf(), resolved);
-  const operations = new Operations({ name: "audit", client, record, sends: new Sends(), sessions, nowMs });
+  const watched = { sends: new Sends(), cutScans: new CutScans(), sessions };
+  const operations = new Operations({ name: "audit", client, record, ...watched, nowMs });
   const shardOf = (key: string) => operations.shardOf(key);
   await operations.scan({ fromInclusive: "a", toExclusive: RANGE_END });
   for (const key of [...KEYS, ...EPHEMERAL_KEYS]) await operations.get(key);

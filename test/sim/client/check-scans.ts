@@ -1,5 +1,5 @@
 /**
- * A range read of one shard shows it at one moment: all that was written up to some entry, and nothing behind it. Keys
+ * A range read of one shard that is not cut shows it at one moment: all that was written up to some entry, and nothing behind it. Keys
  * are judged one by one elsewhere; here, together. Versions rise with the entries of a shard, so a scan that shows
  * version v shows a state in which every put with a version up to v has happened:
  *
@@ -18,7 +18,7 @@ export function checkScans(entries: readonly HistoryEntry[]): void {
   const puts = knownPuts(entries);
   const deleters = entries.filter(mayDelete);
   for (const entry of entries) {
-    if (entry.operation.kind !== "scan" || entry.outcome?.status !== "OK") continue;
+    if (entry.operation.kind !== "scan" || entry.outcome?.status !== "OK" || entry.outcome.inParts === true) continue;
     const { fromInclusive, toExclusive } = entry.operation;
     const shown = new Map((entry.outcome.records ?? []).map(({ key, version }) => [key, version]));
     const upTo = Math.max(-1, ...shown.values());

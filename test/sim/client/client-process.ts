@@ -10,13 +10,14 @@ import type { Network } from "../network.ts";
 import type { Life, SimNode } from "../node.ts";
 import type { SimRandom } from "../random.ts";
 import type { Scheduler } from "../scheduler.ts";
+import { CutScans } from "./cut-scans.ts";
 import type { Feeds } from "./feeds.ts";
 import { keyHash } from "./key-hash.ts";
 import { COLORS, EPHEMERAL_KEYS, KEYS, Operations, partitionKeyOf } from "./operations.ts";
 import type { Record } from "./record.ts";
 import { Sends } from "./sends.ts";
 import type { SessionWatch } from "./session-watch.ts";
-import { SimTransport, type TransportTap } from "./transport.ts";
+import { allOf, SimTransport } from "./transport.ts";
 import { drawKind, type Kind, type WorkloadOptions } from "./workload-options.ts";
 
 export interface ClientProcessContext {
@@ -117,8 +118,13 @@ export class ClientProcess {
   async #connect(life: Life): Promise<Connection | undefined> {
     const { scheduler, network, addresses, namespace, options, record, sessions, feeds } = this.#context;
     const sends = new Sends();
+    const cutScans = new CutScans();
     const nowMs = () => scheduler.nowMs;
-    const transport = new SimTransport(network.channel(life), nowMs, tapOf(sends, sessions, feeds.tap(this.node.name)));
+    const transport = new SimTransport(
+      network.channel(life),
+      nowMs,
+      allOf([sends, cutScans, sessions, feeds.tap(this.node.name)]),
+    );
     const ports = { clock: life.clock, transport, hash: keyHash, random: this.#random.unit };
     const { requestTimeoutMs, sessionTimeoutMs, batchLingerMs } = options;
     const serviceAddress = this.#random.pick(addresses);
@@ -131,7 +137,7 @@ export class ClientProcess {
     });
     try {
       const client = await VariaClient.open(ports, resolved);
-      const context = { name: `${this.node.name}#${life.number}`, client, record, sends, sessions, nowMs };
+      const context = { name: `${this.node.name}#${life.number}`, client, record, sends, cutScans, sessions, nowMs };
       return { life, client, operations: new Operations(context), busy: new Set(), closing: false, underWay: 0 };
     } catch (error) {
       if (!(error instanceof VariaError)) throw error;
@@ -270,22 +276,6 @@ async function untilEnded<T>(
 
 function colorRange(colors: readonly string[]): { fromInclusive: string; toExclusive: string } {
   return { fromInclusive: colors[0]!, toExclusive: `${colors.at(-1)!}~` };
-}
-
-function tapOf(sends: Sends, sessions: SessionWatch, feeds: TransportTap): TransportTap {
-  return {
-    opened(call) {
-      sessions.opened(call);
-      feeds.opened?.(call);
-    },
-    sent: (_, message) => sends.sent(message),
-    headers: (call, headers) => feeds.headers?.(call, headers),
-    answered(call, message) {
-      sessions.answered(call, message);
-      feeds.answered?.(call, message);
-    },
-    ended: (call, status) => feeds.ended?.(call, status),
-  };
 }
 
 function sleep(life: Life, ms: number): Promise<void> {

@@ -14,6 +14,7 @@ import type { GetResult, PutResult } from "../../../src/client/records.ts";
 import { text } from "../../../src/lib/bytes.ts";
 import type { Comparison, FoundRecord, Operation, Outcome, PendingOperation } from "../history.ts";
 import { BrokenPromise } from "./broken-promise.ts";
+import type { CutScans } from "./cut-scans.ts";
 import type { Record } from "./record.ts";
 import type { Sends } from "./sends.ts";
 import type { SessionWatch } from "./session-watch.ts";
@@ -27,6 +28,7 @@ export interface OperationsContext {
   readonly client: VariaClient;
   readonly record: Record;
   readonly sends: Sends;
+  readonly cutScans: CutScans;
   readonly sessions: SessionWatch;
   readonly nowMs: () => number;
 }
@@ -143,8 +145,12 @@ export class Operations {
 
   scan(range: Range): Promise<void> {
     return this.#readAll({ kind: "scan", ...range }, async () => {
+      const { cutScans } = this.#context;
+      const cutBefore = cutScans.count;
       const records = await this.#records({ startInclusive: range.fromInclusive, endExclusive: range.toExclusive });
-      return (shard) => ({ status: "OK", records: this.#onShard(records, shard) });
+      // perhaps another one that the client makes at the same time: it is not known which
+      const inParts = cutScans.count > cutBefore;
+      return (shard) => ({ status: "OK", records: this.#onShard(records, shard), inParts });
     });
   }
 

@@ -5,12 +5,13 @@
  */
 import { type Bytes, text } from "../../../src/lib/bytes.ts";
 import { decodeWrite } from "../../../src/wire/requests.ts";
+import type { TappedCall, TransportTap } from "./transport.ts";
 
-export class Sends {
+export class Sends implements TransportTap {
   readonly #times = new Map<string, number>();
 
   /** A request of a WriteStream. */
-  sent(message: Bytes): void {
+  sent(_: TappedCall, message: Bytes): void {
     const { shard, puts, deletes, deleteRanges } = decodeWrite(message);
     for (const { value } of puts) this.#count(nameOf("put", text(value)));
     for (const { key } of deletes) this.#count(nameOf("delete", text(key)));

@@ -22,6 +22,27 @@ export interface TransportTap {
   ended?(call: TappedCall, status: CallStatus | undefined): void;
 }
 
+/** Tells each of them. */
+export function allOf(taps: readonly TransportTap[]): TransportTap {
+  return {
+    opened: (call) => {
+      for (const tap of taps) tap.opened?.(call);
+    },
+    sent: (call, message) => {
+      for (const tap of taps) tap.sent?.(call, message);
+    },
+    headers: (call, headers) => {
+      for (const tap of taps) tap.headers?.(call, headers);
+    },
+    answered: (call, message) => {
+      for (const tap of taps) tap.answered?.(call, message);
+    },
+    ended: (call, status) => {
+      for (const tap of taps) tap.ended?.(call, status);
+    },
+  };
+}
+
 export interface TappedCall {
   readonly request: CallRequest;
   /** True time. */
