@@ -271,6 +271,8 @@ export interface KeyValue {
   room(): Promise<void> | undefined;
   /** Set when the files turn out damaged while they are in use: nothing of the state may be served any more. */
   readonly damage: Damage | undefined;
+  /** False while stored records are still scanned for damage, behind an opening that did not wait for it (safety.md §7). */
+  readonly scanned: boolean;
   /** True while the disk has no space for what is applied: propose nothing more. What is committed may be applied still. */
   readonly full: boolean;
   /** Sorts, in slices that leave the event loop free, what is not yet in order: cursors opened in the tick in which it resolves are cheap. */
@@ -346,10 +348,7 @@ export interface StateReceiver {
 export interface Documents {
   /** All that are stored, by name. */
   all(): Promise<ReadonlyMap<string, string>>;
-  /**
-   * Stores a text in the place of the one of that name; undefined deletes it. Durable once it resolves; calls take effect
-   * in order. Rejects RESOURCE_EXHAUSTED with no space on the disk: nothing was changed.
-   */
+  /** Stores a text, undefined deletes it: durable once it resolves, in order. Rejects RESOURCE_EXHAUSTED with no space: nothing was changed. */
   put(name: string, text: string | undefined): Promise<void>;
 }
 

@@ -310,7 +310,7 @@ async function statusOf(core: ReplicaCore): Promise<GetStatusResponse> {
     verifiedOffset: leader === undefined ? verifiedHere(state) : head.offset,
     headTerm: head.term,
     headCrc: head.crc,
-    scanned: core.data.kv !== undefined,
+    scanned: core.data.kv?.scanned ?? false,
     frozen: state.status === "frozen",
   };
 }

@@ -60,6 +60,7 @@ export async function openDiskKeyValue(options: DiskKeyValueOptions): Promise<Di
 
 export class DiskKeyValue implements KeyValue {
   readonly damage: Damage | undefined;
+  readonly scanned = true;
   full = false;
   readonly #options: DiskKeyValueOptions;
   readonly #state: ModelKeyValue;

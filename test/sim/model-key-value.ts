@@ -25,6 +25,7 @@ export class ModelKeyValue implements KeyValue {
   applied: AppliedState = { offset: -1, term: -1, versionId: -1 };
   readonly full = false;
   readonly damage = undefined;
+  readonly scanned = true;
   readonly #order: KeyOrder;
   #rows: readonly Row[] = [];
   #committed: readonly Row[] = [];

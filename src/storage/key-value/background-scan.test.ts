@@ -68,6 +68,7 @@ test("a larger one serves at once, and is told damaged once that is found", asyn
   const opened = await open(node, path);
   const { keyValue } = opened as { keyValue: SqliteKeyValue };
   expect(node.unverifiedBytes).toBeGreaterThan(100_000);
+  expect(keyValue.scanned).toBe(false);
   expect(keyValue.get(utf8("key-1"))?.[0]).toBe(1);
   await until(() => keyValue.damage !== undefined);
   expect(keyValue.damage).toMatchObject({ file: path, what: expect.stringContaining("checksum") });
@@ -81,7 +82,7 @@ test("the bound is the node's: files count until it is reached, whole ones are p
   const shards: SqliteKeyValue[] = [];
   for (const path of paths) shards.push(((await open(node, path)) as { keyValue: SqliteKeyValue }).keyValue);
   await until(() => node.unverifiedBytes === 0);
-  for (const shard of shards) expect(shard.damage).toBeUndefined();
+  expect(shards.map(({ damage, scanned }) => [damage, scanned])).toEqual(shards.map(() => [undefined, true]));
   await node.close();
 });
 

@@ -11,7 +11,8 @@ interface Scan {
   readonly path: string;
   readonly sorting: KeySorting;
   readonly bytes: number;
-  readonly onDamage: (damage: Damage) => void;
+  /** Told what is wrong with it, if anything is. */
+  readonly onEnd: (damage: Damage | undefined) => void;
 }
 
 export class BackgroundScan {
@@ -62,7 +63,7 @@ export class BackgroundScan {
   #scanned(reply: VerifyReply): void {
     const scan = this.#waiting.shift();
     if ("fault" in reply) this.#onFault(new Error(reply.fault));
-    else if (reply.damage !== undefined) scan?.onDamage(reply.damage);
+    else scan?.onEnd(reply.damage);
     this.#next();
   }
 }

@@ -171,13 +171,15 @@ export class KeyValueNode implements StateHost {
 
   #scanLater(shard: SqliteKeyValue, bytes: number): void {
     const { path, order } = shard;
-    const onDamage = (damage: Damage): void => {
-      if (shard.isClosed) return;
+    shard.scanned = false;
+    const onEnd = (damage: Damage | undefined): void => {
+      shard.scanned = true;
+      if (shard.isClosed || damage === undefined) return;
       shard.damage = damage;
       const fields = { component: "key-value", file: damage.file, where: damage.where };
       this.#options.logger.error(fields, `shard is damaged and refuses to serve: ${damage.what}`);
     };
-    this.#scans.add({ path, sorting: order.sorting, bytes, onDamage });
+    this.#scans.add({ path, sorting: order.sorting, bytes, onEnd });
   }
 
   /** Flushes and closes all shards, then ends the Worker. */
@@ -244,10 +246,7 @@ export class KeyValueNode implements StateHost {
     }
   }
 
-  /**
-   * Removes old notifications from a shard's file, a bounded number at a time. Resolves with the last one removed, with
-   * `undefined` when none was old enough.
-   */
+  /** Removes old notifications from a shard's file, a bounded number at a time. Resolves with the last one, if any was old enough. */
   async trimNotifications(shard: SqliteKeyValue, before: Timestamp): Promise<Offset | undefined> {
     let last: Offset | undefined;
     try {

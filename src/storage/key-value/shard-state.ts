@@ -96,6 +96,7 @@ export class SqliteKeyValue implements KeyValue {
   readonly #tail: NotificationTail;
   #trimmed: Offset;
   damage: Damage | undefined;
+  scanned = true;
   #closed = false;
 
   constructor(node: StateHost, path: string, order: KeyOrder, state: StoredState, trimmed: Offset) {
