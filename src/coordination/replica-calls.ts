@@ -111,9 +111,12 @@ export function isRefusal(error: unknown, reason: Refusal["reason"]): boolean {
   return error instanceof Refusal && error.reason === reason;
 }
 
-/** Whether the replica that answers is the one that is listed. A reference server has no ids. */
-export function isReplica({ replicaId, ended }: GetStatusResponse, listed: ReplicaId): boolean {
-  return replicaId === undefined || (replicaId === listed && (ended ?? "") === "");
+/**
+ * Whether the replica that answers is the one that is listed. One that has ended answers no id; `ended` may also say why
+ * the one before has. A reference server has no ids.
+ */
+export function isReplica({ replicaId }: GetStatusResponse, listed: ReplicaId): boolean {
+  return replicaId === undefined || replicaId === listed;
 }
 
 async function promiseOf(cluster: Cluster, ref: ShardRef, server: string): Promise<Term> {

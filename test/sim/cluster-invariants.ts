@@ -1,7 +1,8 @@
 /** The checkers of all shards of a simulated cluster, and what the coordinators' store says of them. */
 import type { ShardId } from "../../src/model/ids.ts";
 import { CLUSTER_KEY, parseShardKey } from "../../src/model/status-entries.ts";
-import { ShardInvariants, type StoredEnsemble, type StoredSlot, type Violation } from "./shard-invariants.ts";
+import { ShardInvariants } from "./shard-invariants.ts";
+import type { StoredEnsemble, StoredSlot, Violation } from "./violation.ts";
 
 interface StoredMember {
   readonly internal: string;
@@ -17,6 +18,7 @@ interface StoredShardText {
 
 export class ClusterInvariants {
   readonly #fail: (violation: Violation) => void;
+  readonly #nowMs: () => number;
   readonly #shards = new Map<ShardId, ShardInvariants>();
   /** By key: the text that was read last. */
   readonly #texts = new Map<string, string>();
@@ -24,8 +26,9 @@ export class ClusterInvariants {
   /** By server: the last stamp that the store knows it to hold. */
   #confirmedStamps: ReadonlyMap<string, number> = new Map();
 
-  constructor(fail: (violation: Violation) => void) {
+  constructor(fail: (violation: Violation) => void, nowMs: () => number) {
     this.#fail = fail;
+    this.#nowMs = nowMs;
   }
 
   confirmedStamp(server: string): number {
@@ -35,7 +38,7 @@ export class ClusterInvariants {
   readonly of = (shard: ShardId): ShardInvariants => {
     let invariants = this.#shards.get(shard);
     if (invariants === undefined) {
-      invariants = new ShardInvariants(shard, this.#fail);
+      invariants = new ShardInvariants(shard, this.#fail, this.#nowMs);
       this.#shards.set(shard, invariants);
     }
     return invariants;

@@ -8,6 +8,7 @@ import { type CoordinatorMachine, newCoordinatorMachine } from "./coordinator-ma
 import { type DataServerMachine, newDataServerMachine } from "./data-server-machine.ts";
 import { CALM_DISK, type SimDisk } from "./disk.ts";
 import { FaultBudget } from "./fault-budget.ts";
+import type { Machine } from "./machine.ts";
 import { SimMetadata } from "./metadata-store.ts";
 import { Network } from "./network.ts";
 import { CALM } from "./network-rates.ts";
@@ -46,8 +47,9 @@ export class Cluster {
     this.random = new SimRandom(plan.seed);
     this.scheduler = new Scheduler({ trace: new Trace({ seed: plan.seed, linesMax, command: "bun run sim" }) });
     this.network = new Network(this.scheduler, this.random.split("network"), plan.network);
-    this.invariants = new ClusterInvariants((violation) => this.scheduler.fail(violation));
-    this.budget = new FaultBudget(this.invariants, () => this.scheduler.nowMs);
+    const nowMs = () => this.scheduler.nowMs;
+    this.invariants = new ClusterInvariants((violation) => this.scheduler.fail(violation), nowMs);
+    this.budget = new FaultBudget(this.invariants, nowMs);
     this.store = this.#node("store");
     this.dataServers = Array.from({ length: plan.dataServers }, (_, nth) =>
       newDataServerMachine(this, this.#node(`s${nth + 1}`)),
@@ -80,9 +82,15 @@ export class Cluster {
     random.pick(this.coordinators).askSwap(random);
   }
 
-  /** Faults stop: all that was done to machines, disks and links is undone, and nothing more is lost or late. */
+  /**
+   * Faults stop: all that was done to machines, disks and links is undone, and nothing more is lost or late. Two
+   * coordinators of one store are a fault too: one of them is left.
+   */
   heal(): void {
     this.#healed = true;
+    const [, ...others] = this.random.split("heal").shuffled(this.coordinators);
+    const retired = new Set<Machine>(others);
+    for (const machine of others) machine.retire();
     this.network.rates = CALM;
     this.network.healAll();
     const nodes = [...this.nodes(), this.store];
@@ -91,7 +99,7 @@ export class Cluster {
     for (const machine of [...this.dataServers, ...this.coordinators]) {
       machine.node.resume();
       machine.node.time.drift(1);
-      machine.allowUp();
+      if (!retired.has(machine)) machine.allowUp();
     }
   }
 

@@ -6,7 +6,8 @@
  * Source: safety.md §1; test/harness/protocol-model/world.ts, which damages one disk a run.
  */
 import type { ClusterInvariants } from "./cluster-invariants.ts";
-import type { ShardInvariants, StoredSlot } from "./shard-invariants.ts";
+import type { ShardInvariants } from "./shard-invariants.ts";
+import type { StoredSlot } from "./violation.ts";
 
 /** What a coordinator has in mind is stored within this time, or its call has failed. */
 const SETTLE_MS = 20_000;

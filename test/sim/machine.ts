@@ -49,6 +49,11 @@ export class Machine {
     this.#downUntilMs = Math.max(this.#downUntilMs, this.node.scheduler.nowMs + downMs);
   }
 
+  /** Ends the process for good. */
+  retire(): void {
+    this.end("killed", Number.POSITIVE_INFINITY);
+  }
+
   /** Nothing keeps it down any more. */
   allowUp(): void {
     this.#downUntilMs = 0;
@@ -57,6 +62,7 @@ export class Machine {
 
   #restartLater(): void {
     const { scheduler } = this.node;
+    if (this.#downUntilMs === Number.POSITIVE_INFINITY) return;
     const delayMs = Math.max(this.#downUntilMs - scheduler.nowMs, this.#random.between(1, RESTART_MS_MAX));
     scheduler.after(delayMs, "restart", () => {
       if (this.isUp) return;

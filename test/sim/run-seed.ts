@@ -9,7 +9,7 @@ import { inject } from "./faults.ts";
 import { drawPlan, type FaultKind } from "./plan.ts";
 import { SimulationStuck } from "./scheduler.ts";
 import { Settled } from "./settled.ts";
-import { Violation } from "./shard-invariants.ts";
+import { Violation } from "./violation.ts";
 
 export interface SeedOptions {
   readonly seed: number;
@@ -39,6 +39,10 @@ export interface Failure {
   readonly message: string;
 }
 
+/** Operations of one client: more than a run has room for. */
+const OPERATIONS_MAX = 5_000;
+/** Longest pause between two operations of one client. */
+const PAUSES_MS = [20, 200, 1_000, 1_000, 2_000];
 /** Of a run's steps, those in which faults happen. */
 const FAULT_SHARE = 0.6;
 /** After the faults have stopped, all shards are writable and all members level within this time. */
@@ -82,14 +86,18 @@ export function runSeed({ seed, steps, without = new Set(), linesMax = 0 }: Seed
   };
 }
 
-function startClients(cluster: Cluster): Workload {
-  const { scheduler, network, dataServers, plan, random } = cluster;
+/** Clients that work as long as the run lasts: seldom enough that faults last for some operations, not for all. */
+function startClients({ scheduler, network, dataServers, plan, random, invariants }: Cluster): Workload {
   const addresses = dataServers.map(({ publicAddress }) => publicAddress);
   const { name: namespace } = plan.namespaces[0]!;
+  const ledSince = (shard: number) => invariants.of(shard).ledSinceMs;
   const draws = random.split("clients");
-  const ledSince = (shard: number) => cluster.ledSince.get(shard) ?? 0;
-  const clients = { scheduler, network, addresses, namespace, ledSince };
-  return startWorkload(clients, drawWorkload(draws.split("options")), draws);
+  const options = {
+    ...drawWorkload(draws.split("options")),
+    operations: OPERATIONS_MAX,
+    pauseMs: draws.pick(PAUSES_MS),
+  };
+  return startWorkload({ scheduler, network, addresses, namespace, ledSince }, options, draws);
 }
 
 function runToStep({ scheduler }: Cluster, step: number): void {

@@ -5,7 +5,7 @@
 import type { ShardId } from "../../src/model/ids.ts";
 import type { Replica } from "../../src/replication/replica.ts";
 import type { Cluster } from "./cluster.ts";
-import type { StoredEnsemble, StoredSlot } from "./shard-invariants.ts";
+import type { StoredEnsemble, StoredSlot } from "./violation.ts";
 
 export class Settled {
   readonly #cluster: Cluster;

@@ -20,30 +20,7 @@ import type { BecomeLeaderRequest, PeerHead } from "../../src/model/peer-message
 import type { AppliedState, ReplicaLog } from "../../src/ports.ts";
 import { NO_REPLICA, type Replica as State } from "../../src/protocol/replica-state.ts";
 import { describeEntry, EntryHistory, Line, type Made } from "./entry-history.ts";
-
-/** One of the checkers has found that what must hold does not. */
-export class Violation extends Error {
-  override readonly name = "Violation";
-  readonly checker: string;
-
-  constructor(checker: string, message: string) {
-    super(`${checker}: ${message}`);
-    this.checker = checker;
-  }
-}
-
-export interface StoredSlot {
-  readonly server: string;
-  readonly replicaId: ReplicaId;
-}
-
-/** What the coordinators' store says of a shard. */
-export interface StoredEnsemble {
-  readonly term: Term;
-  readonly leader: string | undefined;
-  readonly members: readonly StoredSlot[];
-  readonly formerMembers: readonly StoredSlot[];
-}
+import { type StoredEnsemble, type StoredSlot, Violation } from "./violation.ts";
 
 /** One replica id, from its making on, also when it has ended. */
 export interface ReplicaTrace {
@@ -91,6 +68,9 @@ export class ShardInvariants {
   readonly shard: number;
   stored: StoredEnsemble = { term: -1, leader: undefined, members: [], formerMembers: [] };
   readonly #fail: (violation: Violation) => void;
+  readonly #nowMs: () => number;
+  /** The highest term whose leader serves or has served, and since when. */
+  #serving = { term: -1, sinceMs: 0 };
   readonly #history = new EntryHistory();
   readonly #places = new Map<string, Place>();
   readonly #replicas = new Map<ReplicaId, ReplicaTrace>();
@@ -101,15 +81,21 @@ export class ShardInvariants {
   readonly #committedIn: Term[] = [];
   readonly #states: (Applied | undefined)[] = [];
 
-  constructor(shard: number, fail: (violation: Violation) => void) {
+  constructor(shard: number, fail: (violation: Violation) => void, nowMs: () => number = () => 0) {
     this.shard = shard;
     this.#fail = fail;
+    this.#nowMs = nowMs;
   }
 
   // --- what others ask ------------------------------------------------------------------------------------------------
 
   get committed(): number {
     return this.#committed.length;
+  }
+
+  /** When the last leader began to serve, in true time. */
+  get ledSinceMs(): number {
+    return this.#serving.sinceMs;
   }
 
   get terms(): number {
@@ -317,7 +303,10 @@ export class ShardInvariants {
     const place = this.#place(server);
     const { status, promise, applied, id } = state;
     if (id !== place.living?.id) return; // on its way to another life
-    if (status === "leader" || status === "frozen") this.led(server, promise);
+    if (status === "leader" || status === "frozen") {
+      this.led(server, promise);
+      if (promise > this.#serving.term) this.#serving = { term: promise, sinceMs: this.#nowMs() };
+    }
     if (applied < place.applied) this.#violated("Monotonic", `${server} has applied ${applied} after ${place.applied}`);
   }
 
