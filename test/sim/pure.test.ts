@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 const OUTSIDE =
-  /\b(Date\b|Math\.random|setTimeout|setInterval|setImmediate|performance\.|process\.[a-z]|Bun\.|crypto\b|Worker\(|fetch\()|from "(node:[^"]+|bun[^"]*)"/g;
+  /\b(Date\b|Math\.random|setTimeout|setInterval|setImmediate|performance\.|(?<!-)process\.|Bun\.|crypto\b|Worker\(|fetch\()|from "(node:[^"]+|bun[^"]*)"/g;
 
 /** What the files of a folder take from outside, without comments and tests. */
 function outside(folder: string): string[] {
