@@ -199,7 +199,7 @@ export class FakeDataServers implements DataServers {
         headOffset: next.head.offset,
         commitOffset: leads ? next.head.offset : next.verified,
         replicaId: next.id,
-        ended: next.id === 0n ? next.ended : "",
+        ended: next.ended,
         promise: next.promise,
         appliedOffset: next.applied,
         verifiedOffset: next.verified,
