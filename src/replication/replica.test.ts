@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { NAMESPACE, OPTIONS, refusal, ScriptedLeader, SHARD, simulated } from "../../test/harness/replica-server.ts";
 import { EMPTY_BYTES } from "../lib/bytes.ts";
+import { REPLICA_CALLS_WAITING_MAX } from "../model/limits.ts";
 
 test("NewTerm with id 0 mints a replica once; the id is answered again and outlives a power cut with its promise", () =>
   simulated(async (world) => {
@@ -229,6 +230,17 @@ test("a frozen leader keeps its head until it is thawed or the freeze lapses", (
     await freeze(true);
     await freeze(false);
     expect((await server.status()).frozen).toBe(false);
+  }));
+
+test("calls on one replica past the bound are refused, and the others are answered one after the other", () =>
+  simulated(async (world) => {
+    const server = await world.server();
+    await server.mint(1);
+    const calls = Array.from({ length: REPLICA_CALLS_WAITING_MAX + 5 }, () => refusal(server.status()));
+    const answers = await Promise.all(calls);
+    expect(answers.filter((answer) => answer === "resolved").length).toBe(REPLICA_CALLS_WAITING_MAX);
+    expect(answers.filter((answer) => answer === "RESOURCE_EXHAUSTED").length).toBe(5);
+    expect(await refusal(server.status())).toBe("resolved");
   }));
 
 test("a server belongs to one cluster: unbound it refuses, of another it takes no stamp", () =>
