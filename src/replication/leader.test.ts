@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { LeaderWorld } from "../../test/harness/leader-world.ts";
+import { LOG_FULL_RETRY_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 
 test("with replication factor 1 a leader serves once its own entry is durable and applied", () => {
@@ -170,7 +171,10 @@ test("an entry that the own log refuses while followers hold it is offered again
   expect(world.leader.head.offset).toBe(1);
   // nothing new is taken, and nothing is committed that is not durable here
   const refused = world.put("d");
+  const offered = world.appends;
   world.pass(1_000);
+  // one at a time, until one has found room
+  expect(world.appends - offered).toBeLessThanOrEqual(1_000 / LOG_FULL_RETRY_MS);
   expect([refused.outcome, world.leader.committed]).toEqual(["RESOURCE_EXHAUSTED", 1]);
   world.disk.limit();
   world.pass(1_000);
@@ -179,6 +183,22 @@ test("an entry that the own log refuses while followers hold it is offered again
   const after = world.put("d");
   world.pass();
   expect(after.outcome).toBe("done");
+  for (const follower of world.members) expect(follower.head).toEqual(world.leader.head);
+});
+
+test("a log that has space for one entry and no more is asked no more often for that", () => {
+  const world = new LeaderWorld().start();
+  world.refuseAppends = () => true;
+  const puts = ["a", "b", "c"].map((key) => world.put(key));
+  world.pass();
+  world.refuseAppends = (offset) => offset > 1;
+  const offered = world.appends;
+  world.pass(2_000);
+  expect(world.leader.head.offset).toBe(1);
+  expect(world.appends - offered).toBeLessThanOrEqual(2_000 / LOG_FULL_RETRY_MS + 3);
+  world.refuseAppends = () => false;
+  world.pass(1_000);
+  expect(puts.map(({ outcome }) => outcome)).toEqual(["done", "done", "done"]);
   for (const follower of world.members) expect(follower.head).toEqual(world.leader.head);
 });
 

@@ -90,6 +90,8 @@ export class WritePath {
   #appending = 0;
   /** The log refused an entry: nothing is proposed until it has taken all that it was offered, or they are given up. */
   #refusing: Refusal | undefined;
+  /** The entry with which the log is asked whether it has space again. */
+  #probe: Offset | undefined;
   #cancelRetry: () => void = () => {};
   #applying = false;
   /** Why this leader takes no writes now: it does not serve yet, it is frozen, or it hears from no majority. */
@@ -266,14 +268,33 @@ export class WritePath {
 
   /** Every append is back after a refusal. */
   #afterRefusal(): void {
-    const { quorum } = this.#leadership;
+    const { durable, sent } = this.#leadership.quorum;
     if (this.#tail === undefined) this.#giveUp();
-    else if (quorum.durable < quorum.sent) {
-      this.#cancelRetry();
-      this.#cancelRetry = this.#clock.after(LOG_FULL_RETRY_MS, () => this.#offerAgain());
+    else if (durable < sent) {
+      this.#offerAgain();
       return;
     }
     this.#refusing = undefined;
+  }
+
+  /** Followers may hold what the log has refused: the same entries are appended, in the same places. First one, then all. */
+  #offerAgain(): void {
+    const { durable, sent } = this.#leadership.quorum;
+    if (durable === this.#probe) {
+      this.#probe = undefined;
+      for (let offset = durable + 1; offset <= sent; offset++) this.#append(this.#kept(offset));
+      return;
+    }
+    const probe = durable + 1;
+    this.#probe = probe;
+    this.#cancelRetry = this.#clock.after(LOG_FULL_RETRY_MS, () => this.#append(this.#kept(probe)));
+  }
+
+  #kept(offset: Offset): LogEntry {
+    const isOwnTerm = offset === this.#leadership.quorum.firstOwnOffset;
+    const entry = isOwnTerm ? this.#ownTermEntry : this.#proposalAt(offset)?.entry;
+    assert(entry !== undefined, "an entry that was sent is kept until it is durable", offset);
+    return entry;
   }
 
   /** Nobody else holds what the log has refused: goes on behind the last durable entry. */
@@ -283,16 +304,6 @@ export class WritePath {
     this.#first = Math.min(this.#first, this.#proposals.length);
     quorum.sent = quorum.durable;
     this.#hooks.onDurable();
-  }
-
-  /** Followers may hold what the log has refused: the same entries are appended, in the same places. */
-  #offerAgain(): void {
-    const { quorum } = this.#leadership;
-    for (let offset = quorum.durable + 1; offset <= quorum.sent; offset++) {
-      const entry = offset === quorum.firstOwnOffset ? this.#ownTermEntry : this.#proposalAt(offset)?.entry;
-      assert(entry !== undefined, "an entry that was sent is kept until it is durable", offset);
-      this.#append(entry);
-    }
   }
 
   // --- apply and respond --------------------------------------------------------------------------------------------

@@ -54,6 +54,10 @@ export class LeaderWorld {
   readonly leader: Leader;
   readonly faults: unknown[] = [];
   readonly ended: string[] = [];
+  /** Entries that the leader has handed to its log. */
+  appends = 0;
+  /** Whether the log has no space for an entry. */
+  refuseAppends: (offset: number) => boolean = () => false;
   started: "pending" | "served" | Refusal | Error = "pending";
 
   constructor(options: LeaderWorldOptions = {}) {
@@ -123,7 +127,7 @@ export class LeaderWorld {
     const { clock } = this.life;
     const silent = { debug() {}, info() {}, warn() {}, error() {} };
     const ports = {
-      log: wrapLog?.(this.log) ?? this.log,
+      log: this.#counted(wrapLog?.(this.log) ?? this.log),
       kv: this.kv,
       clock,
       turns: new Turns(clock),
@@ -135,6 +139,22 @@ export class LeaderWorld {
     return new Leader(ports, config, {
       fault: (error) => void this.faults.push(error),
       followerEnded: (server) => void this.ended.push(server),
+    });
+  }
+
+  #counted(log: Log): Log {
+    return new Proxy(log, {
+      get: (target, name) => {
+        if (name === "append") {
+          return (shard: number, entry: LogEntry) => {
+            this.appends++;
+            if (!this.refuseAppends(entry.offset)) return log.append(shard, entry);
+            return Promise.reject(new Refusal("RESOURCE_EXHAUSTED", "no space"));
+          };
+        }
+        const value = Reflect.get(target, name, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
     });
   }
 
