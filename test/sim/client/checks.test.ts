@@ -246,7 +246,12 @@ group("what a shard has told", () => {
 test("a session is over when its client was told so, or when it had no heartbeat for too long", () => {
   const scheduler = new Scheduler({ trace: new Trace({ seed: 1 }) });
   const record = new Record();
-  const watch = new SessionWatch({ scheduler, history: (shard) => record.history(shard), clockRateMax: 1 });
+  const watch = new SessionWatch({
+    scheduler,
+    history: (shard) => record.history(shard),
+    clockRateMax: 1,
+    readsConfirmed: true,
+  });
   const callOf = (method: string, message: readonly number[]) => ({
     request: { address: "", path: `/x/${method}`, message: new Uint8Array([0, 0, 0, 0, message.length, ...message]) },
     openedMs: scheduler.nowMs,
@@ -288,7 +293,12 @@ test("a session is over when its client was told so, or when it had no heartbeat
 test("a record of a session that may have ended meanwhile may be gone at any time since its put", () => {
   const scheduler = new Scheduler({ trace: new Trace({ seed: 1 }) });
   const record = new Record();
-  const watch = new SessionWatch({ scheduler, history: (shard) => record.history(shard), clockRateMax: 1.05 });
+  const watch = new SessionWatch({
+    scheduler,
+    history: (shard) => record.history(shard),
+    clockRateMax: 1.05,
+    readsConfirmed: true,
+  });
   const message = new Uint8Array([0, 0, 0, 0, 3, 0x10, 0xd0, 0x0f]);
   const create = { request: { address: "", path: "/x/CreateSession", message }, openedMs: 0 };
   watch.opened(create);

@@ -62,6 +62,8 @@ export interface SessionWatchOptions {
   readonly history: (shard: number) => History;
   /** Servers' clocks run at most this much faster than true time. */
   readonly clockRateMax: number;
+  /** Reads are answered by leaders alone: what they show is there. */
+  readonly readsConfirmed: boolean;
 }
 
 export class SessionWatch implements TransportTap {
@@ -94,6 +96,7 @@ export class SessionWatch implements TransportTap {
    * confirmed, or it had no heartbeat for its timeout and `lateMs` more, from the beginning of its leadership on.
    */
   seen(shard: number, id: number, { readMs, lateMs, ledSinceMs }: SeenAt): void {
+    if (!this.#options.readsConfirmed) return;
     const session = this.#sessions.get(nameOf(shard, id));
     if (session === undefined) return; // its client never heard that it was made
     const { timeoutMs, sentMs, closedMs } = session;

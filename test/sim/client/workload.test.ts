@@ -2,6 +2,7 @@
 import { expect, test } from "bun:test";
 import { sessionFrame } from "../../../src/client/requests.ts";
 import { type Bytes, EMPTY_BYTES, text } from "../../../src/lib/bytes.ts";
+import type { ReadConsistency } from "../../../src/model/peer-messages.ts";
 import type { KeyValue } from "../../../src/ports.ts";
 import type { BidiControls, Method, ServedMethod, Sink } from "../../../src/rpc/method.ts";
 import { CALM_DISK, drawDiskRates, SimDisk } from "../disk.ts";
@@ -23,10 +24,12 @@ interface RunOptions {
   readonly faults?: boolean;
   readonly planted?: Planted;
   readonly workload?: Partial<WorkloadOptions>;
+  readonly readConsistency?: ReadConsistency;
 }
 
 /** One seed, judged. Answers its trace. */
-function run(seed: number, { faults = true, planted, workload = {} }: RunOptions = {}): string {
+function run(seed: number, options: RunOptions = {}): string {
+  const { faults = true, planted, workload = {}, readConsistency = "linearizable" } = options;
   const random = new SimRandom(seed);
   const scheduler = new Scheduler({ trace: new Trace({ seed, linesMax: 100 }) });
   const rates = faults ? drawNetworkRates(random.split("network rates")) : CALM;
@@ -43,9 +46,9 @@ function run(seed: number, { faults = true, planted, workload = {} }: RunOptions
     ...(planted === undefined ? {} : { planted }),
   };
   startOneNode(serve);
-  const options = { ...drawWorkload(random.split("options")), ...workload };
-  const cluster = { scheduler, network, addresses: [NODE_ADDRESS], namespace: "default" };
-  const clients = startWorkload(cluster, options, random.split("workload"));
+  const drawn = { ...drawWorkload(random.split("options")), ...workload };
+  const cluster = { scheduler, network, addresses: [NODE_ADDRESS], namespace: "default", readConsistency };
+  const clients = startWorkload(cluster, drawn, random.split("workload"));
   if (faults) injectFaults({ scheduler, network, node, random, clients, restart: () => startOneNode(serve) });
   else scheduler.run({ untilMs: 60_000, until: () => clients.done });
   clients.stop();
@@ -192,6 +195,11 @@ for (const [name, { planted, message, kinds = [], workload: its = {} }] of Objec
     expect(found).toBe(true);
   });
 }
+
+test("where any leader of before may answer, old answers are right", () => {
+  const planted = { methods: wrap("Read", staleReads) };
+  for (let seed = 0; seed < 10; seed++) run(seed, { faults: false, planted, readConsistency: "leader" });
+});
 
 /** The table with one method replaced. */
 function wrap(name: string, replaced: (method: Method) => Method): NonNullable<Planted["methods"]> {

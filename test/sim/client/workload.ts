@@ -8,6 +8,8 @@
  * is told to subscribers once and in order; sequences have no key twice and no gap.
  */
 import { assert } from "../../../src/lib/assert.ts";
+import type { ReadConsistency } from "../../../src/model/peer-messages.ts";
+import type { HistoryEntry, Operation } from "../history.ts";
 import { checkLinearizable } from "../linearizability.ts";
 import type { Network } from "../network.ts";
 import { SimNode } from "../node.ts";
@@ -31,6 +33,8 @@ export interface WorkloadCluster {
   /** Public addresses of the data servers, `host:port`. */
   readonly addresses: readonly string[];
   readonly namespace: string;
+  /** Of the namespace; default `linearizable`. */
+  readonly readConsistency?: ReadConsistency;
   /** When the last leadership of a shard began; absent: with the run. */
   readonly ledSince?: (shard: number) => number;
 }
@@ -75,7 +79,8 @@ export class Workload {
     this.#random = random;
     this.#keepaliveMs = network.rates.keepaliveMs;
     const history = (shard: number) => this.record.history(shard);
-    this.sessions = new SessionWatch({ scheduler, history, clockRateMax: CLOCK_RATE_MAX });
+    const readsConfirmed = !this.#mayReadOld;
+    this.sessions = new SessionWatch({ scheduler, history, clockRateMax: CLOCK_RATE_MAX, readsConfirmed });
     const { record, sessions, feeds } = this;
     const context = { scheduler, network, addresses, namespace, random, options, record, sessions, feeds };
     this.clients = Array.from({ length: options.clients }, (_, nth) => {
@@ -89,6 +94,11 @@ export class Workload {
   /** The machines that clients run on, for faults: a process that ends is started again. */
   get nodes(): readonly SimNode[] {
     return this.clients.map(({ node }) => node);
+  }
+
+  /** Whoever was a leader may answer reads as if it still were. */
+  get #mayReadOld(): boolean {
+    return this.#cluster.readConsistency === "leader";
   }
 
   /** All operations are through. */
@@ -138,7 +148,7 @@ export class Workload {
   check(): void {
     const { record, feeds } = this;
     for (const history of record.histories().values()) {
-      const entries = history.entries();
+      const entries = this.#mayReadOld ? history.entries().map(atAnyTimeBefore) : history.entries();
       checkLinearizable(entries);
       checkScans(entries);
     }
@@ -152,6 +162,7 @@ export class Workload {
     for (const prefix of SEQUENCES) {
       const stored = { prefix, records: found.filter(({ key }) => key.startsWith(`${prefix}-`)) };
       checkSequence(stored, record.puts);
+      if (this.#mayReadOld) continue;
       for (const followed of feeds.sequences) if (followed.prefix === prefix) checkFollowed(followed, stored);
     }
   }
@@ -182,4 +193,11 @@ export class Workload {
       sessions,
     });
   }
+}
+
+const READS: ReadonlySet<Operation["kind"]> = new Set(["get", "compare", "scan", "list", "index-scan"]);
+
+/** A read may show any state that there has been. */
+function atAnyTimeBefore(entry: HistoryEntry): HistoryEntry {
+  return READS.has(entry.operation.kind) ? { ...entry, invoked: -1 } : entry;
 }
