@@ -5,7 +5,8 @@
  * A snapshot comes in beside the state that stands, for as long as it takes, and may be interrupted at any piece by
  * NewTerm, by another snapshot, by the end of the process: then nothing has changed. It is installed in one go:
  *
- *     all pieces durable, compared → decided again → the log begins behind it → the states are switched
+ *     all pieces durable, compared ─> decided again → the log begins behind it → the states are switched
+ *              beside all else         alone
  *
  * A crash between the last two is finished when the state is opened: the log says where it begins.
  */
@@ -124,11 +125,11 @@ export async function sendSnapshot(
   const offered = { term, replicaId: first.replicaId, last: first.last };
   const incoming = await core.exclusive(() => beginReceiving(core, offered));
   try {
-    const end = await incoming.receive(first, chunks);
-    return await core.exclusive(() => install(core, incoming, end));
+    await incoming.receive(first, chunks);
+    return await core.exclusive(() => install(core, incoming));
   } finally {
     if (core.receiving === incoming) core.receiving = undefined;
-    if (!incoming.installed) await incoming.receiver.drop();
+    if (!incoming.installed) await incoming.drop();
   }
 }
 
@@ -149,13 +150,11 @@ async function beginReceiving(core: ReplicaCore, offered: Offered): Promise<Inco
 }
 
 /** In the place of log and state. What was applied or acked meanwhile refuses it, as at its first chunk. */
-async function install(core: ReplicaCore, incoming: IncomingSnapshot, end: SnapshotEnd): Promise<SnapshotResponse> {
+async function install(core: ReplicaCore, incoming: IncomingSnapshot): Promise<SnapshotResponse> {
   incoming.requireRunning();
   const outcome = decide(core.state, "SendSnapshot", incoming.offered);
   if (!outcome.accepted) return core.refuse(outcome);
   const { last } = outcome.answer;
-  await incoming.receiver.complete(last, end.rowCount, end.stateHash);
-  incoming.requireRunning();
   await core.ports.log.install(core.shard, incoming.offered.term, last);
   incoming.installed = true;
   try {
@@ -168,11 +167,6 @@ async function install(core: ReplicaCore, incoming: IncomingSnapshot, end: Snaps
   return { ackOffset: last.offset };
 }
 
-interface SnapshotEnd {
-  readonly rowCount: number;
-  readonly stateHash: bigint;
-}
-
 class IncomingSnapshot implements Receiving {
   readonly offered: Offered;
   readonly receiver: StateReceiver;
@@ -180,6 +174,8 @@ class IncomingSnapshot implements Receiving {
   installed = false;
   #stopped: Refusal | undefined;
   #fail: (reason: Refusal) => void = () => {};
+  /** What the receiver is doing. */
+  #step: Promise<void> = Promise.resolve();
 
   constructor(offered: Offered, receiver: StateReceiver) {
     this.offered = offered;
@@ -195,23 +191,36 @@ class IncomingSnapshot implements Receiving {
     if (this.#stopped !== undefined) throw this.#stopped;
   }
 
-  /** Takes pieces up to the end mark. */
-  receive(first: SnapshotChunk, chunks: SnapshotReceiver): Promise<SnapshotEnd> {
+  /** Takes pieces up to the end mark: what they come to is durable, beside what stands, once it resolves. */
+  receive(first: SnapshotChunk, chunks: SnapshotReceiver): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#fail = reject;
       this.#read(first, chunks).then(resolve, reject);
     });
   }
 
-  async #read(first: SnapshotChunk, chunks: SnapshotReceiver): Promise<SnapshotEnd> {
+  /** Gives up, once the receiver is done with what it was given. */
+  async drop(): Promise<void> {
+    await this.#step.catch(() => {});
+    await this.receiver.drop();
+  }
+
+  async #read(first: SnapshotChunk, chunks: SnapshotReceiver): Promise<void> {
     for (let chunk: SnapshotChunk | undefined = first; chunk !== undefined; chunk = await chunks.next()) {
       this.requireRunning();
       const { term, content, rowCount, stateHash } = chunk;
       if (term !== this.offered.term) throw new Refusal("INVALID_TERM", `a chunk of term ${term}`);
-      if (content.length > 0) await this.receiver.add(content);
-      this.requireRunning();
-      if (rowCount !== undefined && stateHash !== undefined) return { rowCount, stateHash };
+      if (content.length > 0) await this.#do(() => this.receiver.add(content));
+      if (rowCount === undefined || stateHash === undefined) continue;
+      return this.#do(() => this.receiver.complete(this.offered.last!, rowCount, stateHash));
     }
     throw new Refusal("INVALID_ARGUMENT", "the snapshot has no end");
+  }
+
+  async #do(step: () => Promise<void>): Promise<void> {
+    this.requireRunning();
+    this.#step = step();
+    await this.#step;
+    this.requireRunning();
   }
 }

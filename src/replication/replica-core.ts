@@ -113,6 +113,7 @@ export class ReplicaCore {
     return this.#serial.run(async () => {
       if (this.stopped !== undefined) throw this.stopped;
       await this.settle();
+      this.#requireWhole();
       await this.#noticeStop();
       try {
         return await task();
@@ -167,6 +168,14 @@ export class ReplicaCore {
     this.become(endReplica(this.#state, ended));
     this.#log("error", { ended }, "this replica's id has ended: it does not count any more");
     await this.data.close();
+  }
+
+  /** Damage that a scan behind the opening has found ends the id like any other. */
+  #requireWhole(): void {
+    const damage = this.data.kv?.damage;
+    if (damage === undefined || this.config.onDamage === "keep") return;
+    this.damaged(damage);
+    throw damageRefusal(this.shard, damage);
   }
 
   /** A leadership that has stopped by itself, at the log's word: it is over, and the next term begins anew. */

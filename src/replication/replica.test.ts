@@ -152,6 +152,20 @@ test("damage that the log finds while it is read ends the id: the leadership is 
     }
   }));
 
+test("damage that a scan finds while the state is served ends the id at the next call", () =>
+  simulated(async (world) => {
+    const server = await world.server();
+    const id = await server.mint(1);
+    await server.becomeLeader(1, id);
+    Object.defineProperty(server.kv, "damage", {
+      value: { file: "kv", where: "row 3", what: "its checksum is wrong" },
+    });
+    expect(await refusal(server.status())).toBe("DATA_LOSS");
+    expect(await server.status()).toMatchObject({ status: "NOT_MEMBER", replicaId: 0n });
+    expect((await server.newTerm(2, id)).ended).toContain("row 3");
+    expect(server.now.replicas.leaders()).toEqual([]);
+  }));
+
 test("a standalone server keeps the id of a damaged replica, which refuses", () =>
   simulated(async (world) => {
     const server = await world.server("server", { onDamage: "keep" });
