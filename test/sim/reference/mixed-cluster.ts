@@ -32,6 +32,11 @@ export interface Mix {
    * "nothing": only that it serves in the end.
    */
   readonly judged: "all" | "puts" | "nothing";
+  /**
+   * The server of ours leads when faults begin, and they spare its machine, so that it mostly goes on leading. A run in
+   * which a reference server has led others of its kind is not judged: what they lose is theirs to lose.
+   */
+  readonly oursLeads?: boolean;
 }
 
 export interface MixedServer {
@@ -104,6 +109,8 @@ export class MixedCluster {
   run(): void {
     this.start();
     this.scheduler.complete("first put", () => this.insist({ kind: "put", key: "z", value: "first" }), RECOVERY_MS_MAX);
+    if (this.#mix.oursLeads === true)
+      this.scheduler.complete("ours leads", () => this.#makeOursLead(), RECOVERY_MS_MAX);
     this.network.rates = drawNetworkRates(this.random.split("rates"));
     for (const [nth, life] of this.#clients.entries()) {
       this.scheduler.spawn(`client ${nth + 1}`, () => this.#client(life, nth));
@@ -127,8 +134,23 @@ export class MixedCluster {
       RECOVERY_MS_MAX,
     );
     for (const key of KEYS) scheduler.complete("last get", () => this.insist({ kind: "get", key }), RECOVERY_MS_MAX);
+    if (!this.isJudged) return;
     if (this.#mix.judged === "all") checkLinearizable(this.history.entries());
     else if (this.#mix.judged === "puts") checkAtomic(this.history.entries());
+  }
+
+  /** Whether the mix promises anything of this run. */
+  get isJudged(): boolean {
+    return this.#mix.oursLeads !== true || !this.answered.has("reference");
+  }
+
+  async #makeOursLead(): Promise<void> {
+    for (let n = 0; this.#leading?.kind !== "varia"; n++) {
+      this.#leading?.machine.end("killed", 2_000);
+      await this.scheduler.sleep(3_000);
+      await this.insist({ kind: "put", key: "z", value: `ours ${n}` });
+    }
+    this.answered.delete("reference");
   }
 
   /** Asks one server after the other until there is an answer. */
@@ -220,7 +242,11 @@ export class MixedCluster {
 
   async #injectFaults(): Promise<void> {
     const random = this.random.split("faults");
-    const machines = [...this.servers.map(({ machine }) => machine), this.coordinator];
+    const spared = ({ kind }: MixedServer) => this.#mix.oursLeads === true && kind === "varia";
+    const machines = [
+      ...this.servers.filter((server) => !spared(server)).map(({ machine }) => machine),
+      this.coordinator,
+    ];
     for (let n = 0; n < FAULTS; n++) {
       await this.scheduler.sleep(random.between(0, 1_000));
       this.#injectFault(random, machines);
@@ -232,7 +258,8 @@ export class MixedCluster {
   #injectFault(random: SimRandom, machines: readonly Machine[]): void {
     const [first, b] = random.shuffled(machines) as [Machine, Machine];
     const leader = this.#leading?.machine;
-    const a = leader === undefined || leader === b || random.chance(0.5) ? first : leader;
+    const spared = leader === undefined || leader === b || !machines.includes(leader);
+    const a = spared || random.chance(0.5) ? first : leader;
     const others = machines.filter((other) => other !== a).map(({ node }) => node);
     random.pick([
       () => this.network.cut(a.node, b.node),

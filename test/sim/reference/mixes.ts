@@ -24,12 +24,13 @@ export const ONE_OF_OURS_UNDER_REFERENCE: Mix = {
   judged: "puts",
 };
 
-/** Two reference servers may lead each other, and then lose acknowledged writes: judged while none of them has led. */
+/** It leads: repeats NewTerm and Truncate until it agrees with them, and confirms its reads by their status. */
 export const TWO_REFERENCE_SERVERS: Mix = {
-  name: "one of ours among reference servers",
+  name: "one of ours leads reference servers",
   servers: ["varia", "reference", "reference"],
   coordinator: "varia",
   judged: "puts",
+  oursLeads: true,
 };
 
 /** What reference servers promise each other is theirs; our coordinator brings them to serve. */
