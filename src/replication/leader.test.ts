@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import { LeaderWorld } from "../../test/harness/leader-world.ts";
 import { LOG_FULL_RETRY_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
+import type { KeyValue } from "../ports.ts";
 
 test("with replication factor 1 a leader serves once its own entry is durable and applied", () => {
   const world = new LeaderWorld({ followers: 0, terms: [1, 1, 2] }).start();
@@ -200,6 +201,30 @@ test("a log that has space for one entry and no more is asked no more often for 
   world.pass(1_000);
   expect(puts.map(({ outcome }) => outcome)).toEqual(["done", "done", "done"]);
   for (const follower of world.members) expect(follower.head).toEqual(world.leader.head);
+});
+
+test("what is applied while a refused entry waits to be offered again does not have it offered twice", () => {
+  const gate = Promise.withResolvers<void>();
+  let waits = false;
+  const wrapKeyValue = (kv: KeyValue) => {
+    kv.room = () => (waits ? gate.promise : undefined);
+    return kv;
+  };
+  const world = new LeaderWorld({ wrapKeyValue }).start();
+  waits = true;
+  const applied = world.put("a");
+  world.pass();
+  world.refuseAppends = () => true;
+  const refused = world.put("b");
+  world.pass();
+  waits = false;
+  gate.resolve();
+  world.pass();
+  expect([applied.outcome, refused.outcome]).toEqual(["done", "pending"]);
+  world.refuseAppends = () => false;
+  const offered = world.appends;
+  world.pass(2 * LOG_FULL_RETRY_MS);
+  expect([refused.outcome, world.appends - offered, world.faults]).toEqual(["done", 1, []]);
 });
 
 test("with replication factor 1 an entry that the log refuses is refused, and its offset is used again", () => {

@@ -93,6 +93,8 @@ export class WritePath {
   /** The entry with which the log is asked whether it has space again. */
   #probe: Offset | undefined;
   #cancelRetry: () => void = () => {};
+  /** The probe waits for its time. */
+  #retryWaits = false;
   #applying = false;
   /** Why this leader takes no writes now: it does not serve yet, it is frozen, or it hears from no majority. */
   paused: Refusal | undefined;
@@ -258,7 +260,7 @@ export class WritePath {
 
   #settle(): void {
     if (this.#appending > 0) return;
-    if (this.#refusing !== undefined) this.#afterRefusal();
+    if (this.#refusing !== undefined && !this.#retryWaits) this.#afterRefusal();
     if (this.#isIdle()) for (const done of this.#idle.splice(0)) done();
   }
 
@@ -287,7 +289,11 @@ export class WritePath {
     }
     const probe = durable + 1;
     this.#probe = probe;
-    this.#cancelRetry = this.#clock.after(LOG_FULL_RETRY_MS, () => this.#append(this.#kept(probe)));
+    this.#retryWaits = true;
+    this.#cancelRetry = this.#clock.after(LOG_FULL_RETRY_MS, () => {
+      this.#retryWaits = false;
+      this.#append(this.#kept(probe));
+    });
   }
 
   #kept(offset: Offset): LogEntry {
