@@ -7,6 +7,7 @@ import { ClusterInvariants } from "./cluster-invariants.ts";
 import { type CoordinatorMachine, newCoordinatorMachine } from "./coordinator-machine.ts";
 import { type DataServerMachine, newDataServerMachine } from "./data-server-machine.ts";
 import { CALM_DISK, type SimDisk } from "./disk.ts";
+import type { Owner } from "./event-heap.ts";
 import { FaultBudget } from "./fault-budget.ts";
 import type { Machine } from "./machine.ts";
 import { SimMetadata } from "./metadata-store.ts";
@@ -58,7 +59,7 @@ export class Cluster {
       newCoordinatorMachine(this, this.#node(`c${nth + 1}`)),
     );
     this.metadata.changed = (entries) => this.invariants.stored(entries);
-    this.scheduler.onStep = () => this.#watchStatus();
+    this.scheduler.onStep = (owner) => this.#watchStatus(owner);
   }
 
   /** Starts everything. */
@@ -114,9 +115,9 @@ export class Cluster {
     return node;
   }
 
-  /** Decision states are replaced, never changed: those that are the same as before are not looked at. */
-  #watchStatus(): void {
-    for (const machine of this.dataServers) machine.watchStatus();
+  /** Only the process whose event it was can have changed anything. */
+  #watchStatus(owner: Owner | undefined): void {
+    for (const machine of this.dataServers) if (machine.node.life === owner) machine.watchStatus();
   }
 }
 
