@@ -50,6 +50,7 @@ export class CallServer {
         call.setResponseHeader("varia-test", text(request));
         if (text(request) === "flood") await this.#flood(sink);
         else for (const word of text(request).split(" ")) sink.send(utf8(word));
+        if (text(request) === "and stay") await new Promise<void>((resolve) => call.onCancel(resolve));
         if (text(request) === "then fail") throw new Refusal("INVALID_ARGUMENT", "no: ü%");
       },
     },
@@ -173,6 +174,13 @@ export function clientCallsContract(name: string, run: RunCalls): void {
     expect(messages).toEqual(["one", "two", "three"]);
     expect(headers).toHaveLength(1);
     expect(headers[0]!["varia-test"]).toBe("one two three");
+  });
+
+  check("messages of a stream come when they are sent, not only with its end", async (place) => {
+    const { call, messages, headers } = open(place, READ, { message: "and stay" });
+    while (messages.length < 2) await place.sleep(1);
+    expect([messages, headers[0]!["varia-test"]]).toEqual([["and", "stay"], "and stay"]);
+    call.cancel();
   });
 
   check("a stream that fails has sent what it had", async (place) => {

@@ -68,8 +68,10 @@ export interface HistoryEntry {
   readonly repeats: number;
 }
 
-/** An operation under way. Call one of these, once. `repeats`: how often it was sent, but for the first time. */
+/** An operation under way. Call one of those that end it, once. `repeats`: how often it was sent, but for the first time. */
 export interface PendingOperation {
+  /** It was sent again. */
+  repeated(): void;
   returned(outcome: Outcome, repeats?: number): void;
   /** The answer did not come, or does not say whether it happened. It needs not be told: it is so until `returned`. */
   unknown(repeats?: number): void;
@@ -101,14 +103,19 @@ export class History {
     };
     this.#entries.push(begun);
     let isPending = true;
+    let sentAgain = 0;
     const end = (entry: HistoryEntry | undefined) => {
       assert(isPending, "an operation that ends twice", client);
       isPending = false;
       this.#entries[at] = entry;
     };
     return {
-      returned: (outcome, repeats = 0) => end({ ...begun, outcome, repeats, returned: this.#order++ }),
-      unknown: (repeats = 0) => end({ ...begun, repeats }),
+      repeated: () => {
+        assert(isPending, "an operation that is repeated after its end", client);
+        this.#entries[at] = { ...begun, repeats: ++sentAgain };
+      },
+      returned: (outcome, repeats = sentAgain) => end({ ...begun, outcome, repeats, returned: this.#order++ }),
+      unknown: (repeats = sentAgain) => end({ ...begun, repeats }),
       refused: () => end(undefined),
     };
   }

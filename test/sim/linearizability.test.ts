@@ -5,7 +5,7 @@ import { checkLinearizable, NotLinearizable, Undecided } from "./linearizability
 import { SimRandom } from "./random.ts";
 
 /** Operations written down as they began and ended: `["a", {…}]` begins one of client a, `["a", outcome]` ends it. */
-type Step = readonly [client: string, step: Operation | Outcome | "unknown" | "refused", repeats?: number];
+type Step = readonly [client: string, step: Operation | Outcome | "unknown" | "refused" | "repeated", repeats?: number];
 
 function historyOf(...steps: readonly Step[]): readonly HistoryEntry[] {
   const history = new History();
@@ -13,6 +13,7 @@ function historyOf(...steps: readonly Step[]): readonly HistoryEntry[] {
   for (const [client, step, repeats] of steps) {
     if (step === "unknown") pending.get(client)!.unknown(repeats);
     else if (step === "refused") pending.get(client)!.refused();
+    else if (step === "repeated") pending.get(client)!.repeated();
     else if ("kind" in step) pending.set(client, history.invoke(client, step));
     else pending.get(client)!.returned(step, repeats);
   }
@@ -116,6 +117,16 @@ const RIGHT: Record<string, readonly HistoryEntry[]> = {
     ["b", put("y")],
     ["b", version(1)],
     ["a", version(2), 1],
+    ["b", get],
+    ["b", saw("x", 2)],
+  ),
+  "a write that was sent twice until its client was gone, and done twice": historyOf(
+    ["a", put("x")],
+    ["a", "repeated"],
+    ["b", get],
+    ["b", saw("x", 0)],
+    ["b", put("y")],
+    ["b", version(1)],
     ["b", get],
     ["b", saw("x", 2)],
   ),

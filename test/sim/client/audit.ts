@@ -10,7 +10,7 @@ import type { Life } from "../node.ts";
 import type { SimRandom } from "../random.ts";
 import type { ToldShard } from "./check-notifications.ts";
 import { CutScans } from "./cut-scans.ts";
-import { type ToldBatch, toldBatch } from "./feeds.ts";
+import { type ToldBatch, type ToldStream, toldBatch } from "./feeds.ts";
 import { keyHash } from "./key-hash.ts";
 import { EPHEMERAL_KEYS, KEYS, Operations, RANGE_END } from "./operations.ts";
 import type { Record } from "./record.ts";
@@ -43,9 +43,13 @@ export interface Audit {
   /** All records but those of the servers. */
   readonly found: readonly FoundAtEnd[];
   readonly shards: readonly ToldShard[];
+  /** Of each shard, what it tells behind some offset that it has told of. */
+  readonly resumed: readonly ToldStream[];
   readonly shardOf: (key: string) => number;
 }
 
+/** Put in the end, one of them on each shard that has other keys. */
+const LAST_KEYS: readonly string[] = ["a9", "b9", "c9", "d9", "e9", "z9"];
 /** How long nothing more must come until all notifications are taken to be read. */
 const SILENCE_MS = 500;
 const RETRY_MS = 100;
@@ -65,6 +69,9 @@ export async function audit(options: AuditOptions): Promise<Audit> {
   const watched = { sends: new Sends(), cutScans: new CutScans(), sessions };
   const operations = new Operations({ name: "audit", client, record, ...watched, nowMs });
   const shardOf = (key: string) => operations.shardOf(key);
+  // a stream says what is gone with the first message that is not
+  const last = new Map(LAST_KEYS.map((key) => [shardOf(key), key]));
+  for (const key of last.values()) await operations.put(key, {});
   await operations.scan({ fromInclusive: "a", toExclusive: RANGE_END });
   for (const key of [...KEYS, ...EPHEMERAL_KEYS]) await operations.get(key);
   const readMs = nowMs();
@@ -73,25 +80,34 @@ export async function audit(options: AuditOptions): Promise<Audit> {
     const session = version.sessionId === undefined ? undefined : Number(version.sessionId);
     found.push({ shard: shardOf(key), key, value: text(value), version: Number(version.versionId), session });
   }
-  const told = await notificationsOfAll(life, portsOf(), resolved);
-  const shards = told.map((one) => ({
+  const { whole, resumed } = await notificationsOfAll(options, portsOf(), resolved);
+  const shards = whole.map((one) => ({
     ...one,
+    // where nothing is left nothing says so
+    trimmed: one.batches.length === 0 ? Number.MAX_SAFE_INTEGER : one.trimmed,
     records: new Map(found.filter(({ shard }) => shard === one.shard).map(({ key, version }) => [key, version])),
   }));
   await client.close();
-  return { readMs, found, shards, shardOf };
+  return { readMs, found, shards, resumed, shardOf };
 }
 
-async function notificationsOfAll(life: Life, ports: ClientPorts, options: ResolvedOptions): Promise<ToldAtEnd[]> {
+async function notificationsOfAll({ life, random }: AuditOptions, ports: ClientPorts, options: ResolvedOptions) {
   const assignments = new Assignments(ports, { ...options, headers: {} });
   const { shards } = await assignments.start(options.requestTimeoutMs);
-  const each = shards.map(({ id }) => {
-    const address = () => assignments.table.byId(id)?.leader ?? "";
-    return notificationsAtEnd({ life, ports, shard: id, address });
+  const read = (shard: number, after: number) => {
+    const address = () => assignments.table.byId(shard)?.leader ?? "";
+    return notificationsAtEnd({ life, ports, shard, after, address });
+  };
+  const whole = await Promise.all(shards.map(({ id }) => read(id, -1)));
+  const again = whole.map(async ({ shard, batches }): Promise<ToldStream> => {
+    const after = random.int(-1, (batches.at(-1)?.offset ?? -1) + 1);
+    const told = await read(shard, after);
+    const firstOffset = told.trimmed < 0 ? undefined : told.trimmed + 1;
+    return { client: "audit", shard, after, batches: [...told.batches], firstOffset, ended: false };
   });
-  const told = await Promise.all(each);
+  const resumed = await Promise.all(again);
   assignments.close();
-  return told;
+  return { whole, resumed };
 }
 
 type ToldAtEnd = Omit<ToldShard, "records">;
@@ -100,12 +116,13 @@ interface NotificationsRead {
   readonly life: Life;
   readonly ports: ClientPorts;
   readonly shard: number;
+  readonly after: number;
   /** The shard's leader, as known when it is asked. */
   readonly address: () => string;
 }
 
-/** All notifications of a shard that are still there. */
-function notificationsAtEnd({ life, ports, shard, address }: NotificationsRead): Promise<ToldAtEnd> {
+/** All notifications of a shard behind an offset that are still there. */
+function notificationsAtEnd({ life, ports, shard, after, address }: NotificationsRead): Promise<ToldAtEnd> {
   const batches: ToldBatch[] = [];
   let trimmed = -1;
   return new Promise((resolve) => {
@@ -120,7 +137,7 @@ function notificationsAtEnd({ life, ports, shard, address }: NotificationsRead):
     };
     const open = () => {
       heard();
-      const message = notificationsFrame(shard, batches.at(-1)?.offset ?? -1);
+      const message = notificationsFrame(shard, batches.at(-1)?.offset ?? after);
       call = ports.transport.open(
         { address: address(), path: "/io.oxia.proto.v1.OxiaClient/GetNotifications", message },
         {

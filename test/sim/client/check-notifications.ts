@@ -119,8 +119,8 @@ export function checkOpenStream({ client, shard, after, batches }: ToldStream, {
 }
 
 /**
- * What a reader of all shards was given: of each shard, a part without a gap, up to the end if it still reads. Deletions
- * of ranges do not say which shard they are of.
+ * What a reader of all shards was given: of each shard of which nothing is gone, a part without a gap, up to the end if
+ * it still reads. Deletions of ranges do not say which shard they are of.
  */
 export function checkReader(
   { client, items, ended }: FollowedChanges,
@@ -129,7 +129,8 @@ export function checkReader(
 ): void {
   if (items.some(({ type }) => type === "missed")) return;
   const changes = items.flatMap((item) => (item.type === "missed" || item.type === "rangeDeleted" ? [] : [item]));
-  for (const { shard, batches } of shards) {
+  for (const { shard, batches, trimmed } of shards) {
+    if (trimmed >= 0) continue;
     const given = changes
       .filter(({ key }) => shardOf(key) === shard)
       .map(({ type, key, versionId }) => `${type} ${key} ${versionId}`);

@@ -75,22 +75,24 @@ export class Operations {
     const conditions = { ...(expected === undefined ? {} : { expected }), ...(index === undefined ? {} : { index }) };
     const pending = record.history(shard).invoke(name, { kind: "put", key, value, ...conditions });
     const inSession = ephemeral ? sessions.put({ shard, key, value }) : undefined;
-    const repeats = sends.watch("put", value);
+    const unwatch = sends.watch("put", value, () => {
+      sent.repeats++;
+      pending.repeated();
+    });
     try {
       const { version } = await client.put(key, value, putOptions(key, { expected, index, ephemeral }));
       const versionId = Number(version.versionId);
-      sent.repeats = repeats();
       sent.stored = { key, version: versionId, atMs: nowMs() };
       this.versions.set(key, versionId);
       if (ephemeral !== (version.sessionId !== undefined)) throw new BrokenPromise(`${key}=${value}: its session`);
       inSession?.stored(Number(version.sessionId));
-      pending.returned({ status: "OK", version: versionId }, sent.repeats);
+      pending.returned({ status: "OK", version: versionId });
     } catch (error) {
-      sent.repeats = repeats();
       sent.refused = !isUnknown(error);
       if (sent.refused) inSession?.refused();
-      settleFailed(pending, error, sent.repeats);
+      settleFailed(pending, error);
     }
+    unwatch();
   }
 
   async delete(key: string, expected: number | undefined): Promise<void> {
@@ -98,32 +100,34 @@ export class Operations {
     const shard = this.shardOf(key);
     const operation = { kind: "delete", key, ...(expected === undefined ? {} : { expected }) } as const;
     const pending = record.history(shard).invoke(name, operation);
-    const repeats = sends.watch("delete", key);
+    const unwatch = sends.watch("delete", key, () => pending.repeated());
     try {
       const version = expected === undefined ? {} : { expectedVersionId: expected };
       const wasThere = await client.delete(key, { partitionKey: partitionKeyOf(key), ...version });
       if (wasThere) record.deletes.push({ shard, key });
       this.versions.delete(key);
-      pending.returned({ status: wasThere ? "OK" : "KEY_NOT_FOUND" }, repeats());
+      pending.returned({ status: wasThere ? "OK" : "KEY_NOT_FOUND" });
     } catch (error) {
-      settleFailed(pending, error, repeats());
+      settleFailed(pending, error);
     }
+    unwatch();
   }
 
   async deleteRange(range: Range): Promise<void> {
     const { name, client, record, sends } = this.#context;
-    const each = this.#allShards().map((shard) => ({
-      pending: record.history(shard).invoke(name, { kind: "delete-range", ...range }),
-      repeats: sends.watch("delete-range", String(shard)),
-    }));
+    const each = this.#allShards().map((shard) => {
+      const pending = record.history(shard).invoke(name, { kind: "delete-range", ...range });
+      return { pending, unwatch: sends.watch("delete-range", String(shard), () => pending.repeated()) };
+    });
     try {
       await client.deleteRange(range.fromInclusive, range.toExclusive);
-      for (const { pending, repeats } of each) pending.returned({ status: "OK" }, repeats());
+      for (const { pending } of each) pending.returned({ status: "OK" });
     } catch (error) {
       if (!(error instanceof VariaError)) throw error;
       // some shards may have done it
-      for (const { pending, repeats } of each) pending.unknown(repeats());
+      for (const { pending } of each) pending.unknown();
     }
+    for (const { unwatch } of each) unwatch();
   }
 
   get(key: string): Promise<void> {
@@ -178,7 +182,9 @@ export class Operations {
     const shard = this.shardOf(prefix);
     const value = record.newValue(name);
     const sent = record.sent({ value, shard, key: prefix, deltas, ephemeral: false, invokedMs: nowMs() });
-    const repeats = sends.watch("put", value);
+    const unwatch = sends.watch("put", value, () => {
+      sent.repeats++;
+    });
     try {
       const options = { partitionKey: partitionKeyOf(prefix), sequenceKeysDeltas: deltas };
       const { key, version }: PutResult = await client.put(prefix, value, options);
@@ -186,7 +192,7 @@ export class Operations {
     } catch (error) {
       sent.refused = !isUnknown(error);
     }
-    sent.repeats = repeats();
+    unwatch();
   }
 
   // --- inside ---------------------------------------------------------------------------------------------------
@@ -271,8 +277,8 @@ function isUnknown(error: unknown): boolean {
   return error.outcomeUnknown;
 }
 
-function settleFailed(pending: PendingOperation, error: unknown, repeats: number): void {
-  if (isUnknown(error)) pending.unknown(repeats);
+function settleFailed(pending: PendingOperation, error: unknown): void {
+  if (isUnknown(error)) pending.unknown();
   else if (error instanceof UnexpectedVersionIdError) pending.returned({ status: "UNEXPECTED_VERSION_ID" });
   else pending.refused();
 }

@@ -8,7 +8,7 @@ import { decodeWrite } from "../../../src/wire/requests.ts";
 import type { TappedCall, TransportTap } from "./transport.ts";
 
 export class Sends implements TransportTap {
-  readonly #times = new Map<string, number>();
+  readonly #watched = new Map<string, { times: number; readonly again: () => void }>();
 
   /** A request of a WriteStream. */
   sent(_: TappedCall, message: Bytes): void {
@@ -19,22 +19,18 @@ export class Sends implements TransportTap {
   }
 
   /**
-   * From now on; the function says how often it was sent but for the first time, and is called once. `name`: the value
-   * of a put, the key of a delete, the shard of a range delete.
+   * From now on `again` is called each time that it is sent, but for the first one. The returned function ends that.
+   * `name`: the value of a put, the key of a delete, the shard of a range delete.
    */
-  watch(kind: "put" | "delete" | "delete-range", name: string): () => number {
+  watch(kind: "put" | "delete" | "delete-range", name: string, again: () => void): () => void {
     const watched = nameOf(kind, name);
-    this.#times.set(watched, 0);
-    return () => {
-      const times = this.#times.get(watched) ?? 0;
-      this.#times.delete(watched);
-      return Math.max(0, times - 1);
-    };
+    this.#watched.set(watched, { times: 0, again });
+    return () => this.#watched.delete(watched);
   }
 
   #count(name: string): void {
-    const times = this.#times.get(name);
-    if (times !== undefined) this.#times.set(name, times + 1);
+    const watched = this.#watched.get(name);
+    if (watched !== undefined && ++watched.times > 1) watched.again();
   }
 }
 

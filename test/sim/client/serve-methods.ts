@@ -95,11 +95,9 @@ class ServerCall implements Call, BidiControls {
 
   send(message: Bytes): boolean {
     if (this.#ended) return false;
-    if (!this.#responded) {
-      this.#responded = true;
-      if (this.#headers !== undefined) this.#frames.push(headersFrame(this.#headers));
-    }
     if (this.#frames.length === 0) queueMicrotask(() => this.#flush());
+    if (!this.#responded && this.#headers !== undefined) this.#frames.push(headersFrame(this.#headers));
+    this.#responded = true;
     this.#frames.push(messageFrame(message));
     this.#frameBytes += message.length;
     if (this.#frameBytes >= STREAM_WRITE_BYTES) this.#flush();

@@ -153,10 +153,15 @@ export class Workload {
       checkScans(entries);
     }
     assert(this.#atEnd !== undefined, "a workload is checked once it has settled");
-    const { shards, found, shardOf } = this.#atEnd;
+    const { shards, resumed, found, shardOf } = this.#atEnd;
     for (const shard of shards) {
       checkWhole(shard, { puts: record.puts.values(), deletes: record.deletes });
       for (const stream of feeds.streams) if (stream.shard === shard.shard) checkStream(stream, shard);
+      for (const stream of resumed) {
+        if (stream.shard !== shard.shard) continue;
+        checkStream(stream, shard);
+        checkOpenStream(stream, shard);
+      }
     }
     for (const reader of feeds.changes) checkReader(reader, shards, shardOf);
     for (const prefix of SEQUENCES) {
