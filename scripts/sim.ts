@@ -8,8 +8,13 @@
  *     --only 2,3              leaves out all others
  *     --trace N               the last events of a failing run, as text
  *     --verify-determinism    runs each seed twice: both must be the same run
+ *     --mix NAME              the faults of a named mix (test/sim/mixes.ts) in the place of the seeds' own
  *     --mutant NAME           with one planted bug
- *     --mutants               all planted bugs, each until it is found: a table
+ *     --mutants               all planted bugs, each until it is found: a table. --only NAME: one of them,
+ *                             --seeds-max N: seeds after which one is given up, default 10,000,
+ *                             --unaided: without the mixes and stories that steer towards them,
+ *                             --write-table: into test/sim/MUTANTS.md
+ *     --mixed                 clusters of ours and reference peers, each mix of test/sim/reference/mixes.ts
  *     --workers N             processes, default one a core
  *
  * Exits with 1 when a run has failed, or a planted bug was not found.
@@ -18,6 +23,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Campaign } from "../test/sim/campaign.ts";
 import { runMutants } from "../test/sim/mutant-table.ts";
+import { runMixed } from "../test/sim/reference/campaign.ts";
 
 const { values } = parseArgs({
   args: process.argv.slice(2),
@@ -31,6 +37,7 @@ const { values } = parseArgs({
     "verify-determinism": { type: "boolean", default: false },
     mutant: { type: "string" },
     mutants: { type: "boolean", default: false },
+    mixed: { type: "boolean", default: false },
     workers: { type: "string" },
   },
 });
@@ -44,6 +51,7 @@ const numbers = (list: string | undefined) =>
     .filter((one) => one !== "")
     .map(Number);
 
+if (values.mixed) process.exit(runMixed({ first, count, linesMax: Number(values.trace) }) === 0 ? 0 : 1);
 if (values.mutants) {
   process.exit(
     (await runMutants({

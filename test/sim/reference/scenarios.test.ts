@@ -184,11 +184,30 @@ describe("a leader of ours, reference followers", () => {
     expect(stage.get(0, "k")).toBeUndefined();
   });
 
+  test("a status that was asked before a read came confirms nothing for it, however late it is answered", () => {
+    const stage = new Stage(["varia", "reference", "reference"]);
+    const { network, servers, scheduler } = stage.cluster;
+    stage.lead(1, 0, 1, 2);
+    stage.put(0, "k", "old");
+    expect(stage.get(0, "k")).toBe("old");
+    const [leader, ...followers] = servers.map(({ machine }) => machine.node);
+    for (const follower of followers) network.slow(follower, leader!, 2_000);
+    // a round of the idle leader: the followers are asked, and their answers are on their way
+    const asked = () => scheduler.trace.lines().filter((line) => line.endsWith("call GetStatus")).length;
+    const before = asked();
+    stage.run(async () => {
+      while (asked() < before + followers.length) await scheduler.sleep(20);
+    });
+    stage.lead(2, 1, 2);
+    expect(stage.put(1, "k", "new")).toMatchObject({ status: "OK" });
+    expect(stage.get(0, "k")).toBeUndefined();
+  });
+
   test("a follower at head hears of the commit by a message without an entry", () => {
     const stage = new Stage(["varia", "reference"]);
     stage.lead(1, 0, 1);
     stage.put(0, "k", "v");
-    stage.run(() => stage.cluster.scheduler.sleep(2_000));
+    stage.run(() => stage.cluster.scheduler.sleep(100));
     const { headOffset, commitOffset } = stage.status(1);
     expect(commitOffset).toBe(headOffset);
   });
