@@ -5,10 +5,12 @@ import { SimNode } from "../../test/sim/node.ts";
 import { randomPort, SimRandom } from "../../test/sim/random.ts";
 import { type Json, joinStatus, splitStatus } from "../model/status-entries.ts";
 import type { MetadataStore } from "../ports.ts";
+import { sameAssignments } from "../protocol/assignment.ts";
 import { openMemoryMetadata } from "../storage/metadata/memory.ts";
 import { Coordinator } from "./coordinator.ts";
-import { decodeStatus } from "./status-document.ts";
-import { StoreLost } from "./status-store.ts";
+import { decodeStatus, statusChanges } from "./status-document.ts";
+import { StoreLost, withShard } from "./status-store.ts";
+import { identityOf } from "./stored-shard.ts";
 
 function status(world: CoordinatorWorld) {
   return decodeStatus(world.memory.entries.copy());
@@ -57,22 +59,40 @@ test("a coordinator that starts anew leaves a cluster that is well as it is", ()
   expect([...methods].sort()).toEqual(["getStatus", "handshake"]);
 });
 
-test("assignments are told when what they say changes, and no more often; while a shard elects it has no leader", () => {
+test("assignments are told at each change, and again every ten seconds; while a shard elects it has no leader", () => {
   const world = new CoordinatorWorld();
   world.start();
   world.until("all well", () => world.isWell());
   const watcher = world.report().ensemble.find(({ server }) => server !== world.report().leader)!.server;
-  world.run(1_000);
   const told = world.dataServers.server(watcher).assignments;
+  world.run(1_000);
   const before = told.length;
-  world.run(90_000);
-  expect(told.length).toBe(before);
+  world.run(60_000);
+  expect(told.length - before).toBeOneOf([5, 6]);
+  expect(told.slice(before).every((set) => sameAssignments(set, told[before - 1]!))).toBe(true);
+  const settled = told.length;
   world.dataServers.before = ({ method }) => (method === "newTerm" ? world.scheduler.sleep(50) : undefined);
   world.dataServers.server(world.report().leader!).kill();
   world.until("another leader", () => world.report().status === "SteadyState" && world.report().term === 1);
   world.run(100);
-  const leaders = told.slice(before).map(({ namespaces }) => namespaces.get("default")![0]!.leader);
+  const leaders = told.slice(settled).map(({ namespaces }) => namespaces.get("default")![0]!.leader);
   expect(leaders).toEqual(["", `${world.report().leader}00`]);
+});
+
+test("what another coordinator has stored is told too, by one that has nothing to do", () => {
+  const world = new CoordinatorWorld();
+  world.start();
+  world.until("all well", () => world.isWell());
+  const { leader } = world.report();
+  const heir = world.report().ensemble.find(({ server }) => server !== leader)!.server;
+  const before = status(world);
+  const shard = world.stored();
+  const identity = shard.ensemble.find(({ internal }) => internal === heir)!;
+  const after = withShard(before, { namespace: "default", shard: 0 }, { ...shard, leader: identityOf(identity) });
+  world.memory.entries.apply(statusChanges(before, after));
+  world.memory.version += 1;
+  const told = world.dataServers.server(leader!).assignments;
+  world.until("told", () => told.at(-1)!.namespaces.get("default")![0]!.leader === `${heir}00`, 12_000);
 });
 
 test("a leader is told only once it is stored", () => {

@@ -11,7 +11,7 @@
  * Source: house.md (example); semantics.md §9.1, §9.2; safety.md §9.
  */
 import type { ShardId } from "../model/ids.ts";
-import { ELECTIONS_AT_ONCE_MAX, SERVERS_SETTLE_MS_MAX } from "../model/limits.ts";
+import { ELECTIONS_AT_ONCE_MAX, SERVERS_SETTLE_MS_MAX, STATUS_REFRESH_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import type { Clock, DataServers, Logger, MetadataStore, Random } from "../ports.ts";
 import { adoptStatus, type NotAdopted } from "./adopt-status.ts";
@@ -118,6 +118,7 @@ export class Coordinator {
       await Promise.race([settled, stopped, this.#store.failed, this.#failed]);
       this.#started = true;
       this.#keepShards();
+      this.#refresh().catch(this.#fail);
       if (!this.#stop.signal.aborted) await Promise.race([stopped, this.#store.failed, this.#failed]);
     } finally {
       this.#stop.abort();
@@ -178,6 +179,16 @@ export class Coordinator {
     const keeper = this.#keepers.get(shard);
     if (keeper?.ref.namespace === namespace) return keeper;
     throw new Refusal("SHARD_NOT_FOUND", `namespace ${namespace} has no shard ${shard}`);
+  }
+
+  /** Looks now and then at what is stored: another coordinator may have gone on where this one sees no need to act. */
+  async #refresh(): Promise<void> {
+    const { signal } = this.#stop;
+    for (;;) {
+      await sleep(this.#ports.clock, STATUS_REFRESH_MS, signal);
+      if (signal.aborted) return;
+      await this.#store.refresh();
+    }
   }
 
   // --- the store ------------------------------------------------------------------------------------------------

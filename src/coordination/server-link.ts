@@ -13,6 +13,7 @@
  * Source: semantics.md §9.2 (whose [BUG] is a server that restarts faster than it is missed); safety.md §1, check (c).
  */
 import {
+  ASSIGNMENTS_REPEAT_MS,
   FENCE_CALL_MS_MAX,
   HEALTH_CALL_MS_MAX,
   HEALTH_FAILURES_MAX,
@@ -149,6 +150,7 @@ export class ServerLink {
     });
     let failures = 0;
     let stampDueMs = clock.monotonicMs() + STAMP_INTERVAL_MS;
+    let repeatDueMs = clock.monotonicMs() + ASSIGNMENTS_REPEAT_MS;
     try {
       for (;;) {
         await broken.wait(clock, failures > 0 ? HEALTH_RETRY_MS : HEALTH_INTERVAL_MS, signal);
@@ -156,7 +158,12 @@ export class ServerLink {
         const health = await this.#askHealth();
         failures = health.serves ? 0 : failures + 1;
         if (!health.serves && (!health.silent || failures >= HEALTH_FAILURES_MAX)) return health.why;
-        if (!health.serves || clock.monotonicMs() < stampDueMs) continue;
+        if (!health.serves) continue;
+        if (this.#assignments !== undefined && clock.monotonicMs() >= repeatDueMs) {
+          repeatDueMs = clock.monotonicMs() + ASSIGNMENTS_REPEAT_MS;
+          stream.send(this.#assignments);
+        }
+        if (clock.monotonicMs() < stampDueMs) continue;
         stampDueMs = clock.monotonicMs() + STAMP_INTERVAL_MS;
         const refused = await this.#greet();
         if (refused !== undefined) return refused.why;

@@ -382,6 +382,10 @@ export const STATUS_CONFLICT_RETRY_MS_MIN = 5;
 export const STATUS_CONFLICT_RETRY_MS_MAX = 1_000;
 /** Assignments are sent no more often than this: each is a full set. */
 export const ASSIGNMENTS_INTERVAL_MS_MIN = 20;
+/** The set is sent again after this long: another coordinator, or a stream that was late, may have told an older one last. */
+export const ASSIGNMENTS_REPEAT_MS = 10_000;
+/** The store is read this often by a coordinator that has no other reason to: what it tells shall not stay behind what another one stores. */
+export const STATUS_REFRESH_MS = 10_000;
 /** What a message between servers may have beside an entry as large as a client's message may be. */
 export const INTERNAL_MESSAGE_EXTRA_BYTES = 64 * 1024;
 /** A connection to another server that is silent for the sum of the last two is taken for broken: within 3 s (safety.md). */
