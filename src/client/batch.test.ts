@@ -129,6 +129,21 @@ test("an operation does not join a batch whose time is up", () => {
   expect(it.take()?.operations).toEqual([operation]);
 });
 
+test("an operation loses little of its time by joining a batch that waits for the sender", () => {
+  const { it, clock, add, expired } = batcher();
+  add();
+  clock.advance(100);
+  const joined = add();
+  expect(joined.deadline - clock.monotonicMs()).toBe(900);
+  clock.advance(1);
+  const late = add();
+  expect(late.deadline - clock.monotonicMs()).toBe(1000);
+  clock.advance(899);
+  expect(expired.map(({ operations }) => operations.length)).toEqual([2]);
+  expired[0]!.fail(new Error("late"));
+  expect(it.take()?.operations).toEqual([late]);
+});
+
 test("batches whose time is up are let go of while nobody takes any", () => {
   const { it, clock, add, expired } = batcher();
   const batches: WeakRef<Batch<GetOperation>>[] = [];

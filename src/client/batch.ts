@@ -16,6 +16,8 @@ import type { Operation, PendingBudget } from "./operation.ts";
 import { beginFrame, endFrame } from "./requests.ts";
 
 const FIRST_CAPACITY_BYTES = 512;
+/** Operations of a batch fail together when the first one's time is up: the later ones lose at most this share of theirs. */
+const DEADLINE_SHARE_LOST_MAX = 0.1;
 
 export interface BatchBounds {
   /** Milliseconds that a batch waits for more; 0: until the current run of the program yields. */
@@ -130,7 +132,7 @@ export class Batcher<O extends Operation> {
   batchFor(bytes: number): Batch<O> {
     const open = this.#open;
     if (open !== undefined) {
-      if (open.bytes + bytes <= this.#bounds.bytesMax) return open;
+      if (open.bytes + bytes <= this.#bounds.bytesMax && !this.#hasWaited(open)) return open;
       this.close();
     }
     const batch = this.#newBatch(this.#capacityBytes);
@@ -211,6 +213,12 @@ export class Batcher<O extends Operation> {
       if (this.#unsettled > 0) return;
       for (const resolve of this.#idleWaiters.splice(0)) resolve();
     });
+  }
+
+  /** It waits for the sender, and has so little time left that what joined it would fail well before its own time. */
+  #hasWaited(open: Batch<O>): boolean {
+    if (!this.#openIsDue) return false;
+    return open.deadline - this.#clock.monotonicMs() < this.#timeoutMs * (1 - DEADLINE_SHARE_LOST_MAX);
   }
 
   #watchDeadline(batch: Batch<O>): void {
