@@ -12,7 +12,7 @@
  *     --mutant NAME           with one planted bug
  *     --mutants               all planted bugs, each until it is found: a table. --only NAME: one of them,
  *                             --seeds-max N: seeds after which one is given up, default 10,000,
- *                             --unaided: without the mixes and stories that steer towards them,
+ *                             --unaided-max N: seeds of the usual plan before its mix or story is tried, default 500,
  *                             --write-table: into test/sim/MUTANTS.md
  *     --mixed                 clusters of ours and reference peers, each mix of test/sim/reference/mixes.ts
  *     --workers N             processes, default one a core
@@ -22,6 +22,7 @@
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Campaign } from "../test/sim/campaign.ts";
+import { isMixName } from "../test/sim/mixes.ts";
 import { runMutants } from "../test/sim/mutant-table.ts";
 import { runMixed } from "../test/sim/reference/campaign.ts";
 
@@ -39,6 +40,10 @@ const { values } = parseArgs({
     mutants: { type: "boolean", default: false },
     mixed: { type: "boolean", default: false },
     workers: { type: "string" },
+    mix: { type: "string" },
+    "seeds-max": { type: "string", default: "10000" },
+    "unaided-max": { type: "string", default: "500" },
+    "write-table": { type: "boolean", default: false },
   },
 });
 
@@ -55,14 +60,19 @@ if (values.mixed) process.exit(runMixed({ first, count, linesMax: Number(values.
 if (values.mutants) {
   process.exit(
     (await runMutants({
-      seedsMax: Number(values.seeds ?? 10_000),
+      unaidedMax: Number(values["unaided-max"]),
+      seedsMax: Number(values["seeds-max"]),
       steps: Number(values.steps),
       workers: Number(values.workers ?? availableParallelism()),
+      only: values.only,
+      writeTable: values["write-table"],
     }))
       ? 0
       : 1,
   );
 }
+const { mix } = values;
+if (mix !== undefined && !isMixName(mix)) throw new Error(`no such mix of faults: ${mix}`);
 const without = numbers(values.without);
 const only = numbers(values.only);
 const campaign = new Campaign({
@@ -74,6 +84,7 @@ const campaign = new Campaign({
   workers,
   ...(without === undefined ? {} : { without }),
   ...(only === undefined ? {} : { only }),
+  ...(mix === undefined ? {} : { mix }),
   ...(values.mutant === undefined ? {} : { mutant: values.mutant }),
 });
 const failures = await campaign.run();

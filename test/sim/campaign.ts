@@ -2,6 +2,7 @@
  * Many seeds, and what became of them: a line of progress while they run, each failing seed with the command that
  * replays it and the faults that it needs, and a count of all that happened.
  */
+import type { MixName } from "./mixes.ts";
 import { describeFault, drawPlan } from "./plan.ts";
 import { type Failure, faultStepsOf, runSeed, type SeedResult } from "./run-seed.ts";
 import { shrink } from "./shrink.ts";
@@ -16,6 +17,7 @@ export interface CampaignOptions {
   readonly twice: boolean;
   readonly workers: number;
   readonly mutant?: string;
+  readonly mix?: MixName;
   /** Faults that are left out, or all that are not. */
   readonly without?: readonly number[];
   readonly only?: readonly number[];
@@ -66,14 +68,14 @@ export class Campaign {
   }
 
   #request(seed: number) {
-    const { steps, linesMax, twice } = this.#options;
-    return { options: { seed, steps, linesMax }, without: this.#without(seed), twice };
+    const { steps, linesMax, twice, mix } = this.#options;
+    return { options: { seed, steps, linesMax, mix }, without: this.#without(seed), twice };
   }
 
   #without(seed: number): readonly number[] {
-    const { without = [], only, steps } = this.#options;
+    const { without = [], only, steps, mix } = this.#options;
     if (only === undefined) return without;
-    const { faults } = drawPlan({ seed, faultSteps: faultStepsOf(steps) });
+    const { faults } = drawPlan({ seed, faultSteps: faultStepsOf(steps), mix });
     return faults.map((_, nth) => nth).filter((nth) => !only.includes(nth));
   }
 
@@ -111,25 +113,26 @@ export class Campaign {
     console.log(`\nseed ${seed}: ${failure.message}`);
     for (const line of lines) console.log(`  ${line}`);
     const needed = this.#shrunk(seed, failure);
-    const { steps, mutant } = this.#options;
+    const { steps, mutant, mix } = this.#options;
     const planted = mutant === undefined ? "" : ` --mutant "${mutant}"`;
+    const mixed = mix === undefined ? "" : ` --mix ${mix}`;
     const which = needed === undefined ? "" : ` --only "${needed.join(",")}"`;
-    console.log(`replay: bun run sim --seed ${seed} --steps ${steps}${which}${planted}`);
+    console.log(`replay: bun run sim --seed ${seed} --steps ${steps}${which}${mixed}${planted}`);
     if (needed === undefined) return;
-    const { faults } = drawPlan({ seed, faultSteps: faultStepsOf(steps) });
+    const { faults } = drawPlan({ seed, faultSteps: faultStepsOf(steps), mix });
     for (const nth of needed) console.log(`  ${describeFault(faults[nth]!, nth)}`);
   }
 
   /** The faults without which it would not fail; undefined where that cannot be told. */
   #shrunk(seed: number, failure: Failure): readonly number[] | undefined {
-    const { steps, mutant } = this.#options;
+    const { steps, mutant, mix } = this.#options;
     if (mutant !== undefined || failure.checker === "Determinism") return undefined;
-    const { faults } = drawPlan({ seed, faultSteps: faultStepsOf(steps) });
+    const { faults } = drawPlan({ seed, faultSteps: faultStepsOf(steps), mix });
     const left = new Set(this.#without(seed));
     const all = faults.map((_, nth) => nth).filter((nth) => !left.has(nth));
     const fails = (kept: readonly number[]) => {
       const without = new Set(faults.map((_, nth) => nth).filter((nth) => !kept.includes(nth)));
-      return runSeed({ seed, steps, without }).violation?.checker === failure.checker;
+      return runSeed({ seed, steps, without, mix }).violation?.checker === failure.checker;
     };
     return shrink(all, fails, SHRINK_RUNS_MAX);
   }

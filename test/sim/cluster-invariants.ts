@@ -1,11 +1,13 @@
 /** The checkers of all shards of a simulated cluster, and what the coordinators' store says of them. */
 import type { ShardId } from "../../src/model/ids.ts";
 import { CLUSTER_KEY, parseShardKey } from "../../src/model/status-entries.ts";
+import { ChangeInvariants, type ShardDocument } from "./change-invariants.ts";
 import { ShardInvariants } from "./shard-invariants.ts";
 import type { StoredEnsemble, StoredSlot, Violation } from "./violation.ts";
 
 interface StoredMember {
   readonly internal: string;
+  readonly public?: string;
   readonly replicaId?: string;
 }
 
@@ -14,12 +16,15 @@ interface StoredShardText {
   readonly leader?: StoredMember | null;
   readonly ensemble?: readonly StoredMember[];
   readonly formerEnsemble?: readonly StoredMember[];
+  readonly observers?: readonly StoredMember[];
+  readonly pendingDeleteShardNodes?: readonly StoredMember[];
 }
 
 export class ClusterInvariants {
   readonly #fail: (violation: Violation) => void;
   readonly #nowMs: () => number;
   readonly #shards = new Map<ShardId, ShardInvariants>();
+  readonly changes: ChangeInvariants;
   /** By key: the text that was read last. */
   readonly #texts = new Map<string, string>();
 
@@ -29,6 +34,7 @@ export class ClusterInvariants {
   constructor(fail: (violation: Violation) => void, nowMs: () => number) {
     this.#fail = fail;
     this.#nowMs = nowMs;
+    this.changes = new ChangeInvariants(this.of, fail);
   }
 
   confirmedStamp(server: string): number {
@@ -55,7 +61,10 @@ export class ClusterInvariants {
       this.#texts.set(key, text);
       if (key === CLUSTER_KEY) this.#readCluster(text);
       const parsed = parseShardKey(key);
-      if (parsed !== undefined) this.of(parsed.shard).stored = storedEnsemble(JSON.parse(text) as StoredShardText);
+      if (parsed === undefined) continue;
+      const stored = JSON.parse(text) as StoredShardText;
+      this.of(parsed.shard).stored = storedEnsemble(stored);
+      this.changes.stored(parsed.shard, documentOf(stored));
     }
   }
 
@@ -64,9 +73,9 @@ export class ClusterInvariants {
     this.#confirmedStamps = new Map(Object.entries(confirmedStamps).map(([server, stamp]) => [server, Number(stamp)]));
   }
 
-  /** The disk of a server that is down has lost something, or may have. */
-  diskFault(server: string): void {
-    for (const shard of this.#shards.values()) shard.diskFault(server);
+  /** The disk of a server that is down has lost something, or may have; `gone`: it is empty, or an older one. */
+  diskFault(server: string, gone: boolean): void {
+    for (const shard of this.#shards.values()) shard.diskFault(server, gone);
   }
 }
 
@@ -76,6 +85,19 @@ function storedEnsemble({ term, leader, ensemble = [], formerEnsemble = [] }: St
     leader: leader?.internal,
     members: ensemble.map(slotOf),
     formerMembers: formerEnsemble.map(slotOf),
+  };
+}
+
+function documentOf(stored: StoredShardText): ShardDocument {
+  const { leader, observers = [], pendingDeleteShardNodes = [] } = stored;
+  const { term, members, formerMembers } = storedEnsemble(stored);
+  return {
+    term,
+    leader: leader ? { server: leader.internal, publicAddress: leader.public ?? "" } : undefined,
+    members,
+    formerMembers,
+    observers: observers.map(slotOf),
+    pendingDeletes: pendingDeleteShardNodes.map(slotOf),
   };
 }
 

@@ -18,8 +18,9 @@ import { Machine } from "./machine.ts";
 import { type MemoryLog, openMemoryLog } from "./memory-log.ts";
 import type { Life, SimNode } from "./node.ts";
 import { simFollowers } from "./peer-calls.ts";
-import { peerService } from "./peer-service.ts";
-import { randomPort } from "./random.ts";
+import { type PeerServer, peerService } from "./peer-service.ts";
+import { randomPort, type SimRandom } from "./random.ts";
+import { RecentCalls } from "./recent-calls.ts";
 import { traceLogger } from "./trace-logger.ts";
 import { watchKeyValues } from "./watched-key-values.ts";
 import { type WatchedServer, watchLog } from "./watched-log.ts";
@@ -41,6 +42,9 @@ export class DataServerMachine extends Machine {
   readonly #cluster: Cluster;
   #log: MemoryLog | undefined;
   #server: DataServer | undefined;
+  /** The server as its peers reach it. */
+  #peer: PeerServer | undefined;
+  readonly #calls = new RecentCalls();
   /** By shard: what was looked at last. */
   readonly #seen = new Map<number, State>();
 
@@ -55,6 +59,7 @@ export class DataServerMachine extends Machine {
       ended: () => {
         this.#log = undefined;
         this.#server = undefined;
+        this.#peer = undefined;
         this.#seen.clear();
       },
     });
@@ -68,6 +73,13 @@ export class DataServerMachine extends Machine {
   /** The stamp that the process holds; undefined while none runs. */
   get stamp(): number | undefined {
     return this.#log?.stamp();
+  }
+
+  /** One of the last calls that came here comes once more. */
+  repeatCall(random: SimRandom): void {
+    const peer = this.#peer;
+    const { life } = this.node;
+    if (peer !== undefined && life !== undefined) life.spawn("repeated", () => this.#calls.repeat(peer, random));
   }
 
   /** Tells the checkers of replicas that have another state than before. */
@@ -102,7 +114,8 @@ export class DataServerMachine extends Machine {
     const disk = this.disk.mount(life);
     const own = random.split(life.name);
     const opening = { life, disk, random: own.split("log"), segmentEntriesMax, ballastBytes };
-    const watched: WatchedServer = { server: this.internal, life: life.number, of: invariants.of };
+    const { of, changes } = invariants;
+    const watched: WatchedServer = { server: this.internal, life: life.number, of, changes };
     const log = watchLog(await openMemoryLog({ ...opening, retentionMs: logRetentionMs }), watched);
     this.#log = log;
     const released = (shard: number, upTo: number) => log.release(shard, upTo);
@@ -121,9 +134,10 @@ export class DataServerMachine extends Machine {
       { self: this.internal },
     );
     this.#server = server;
+    this.#peer = watchPeer(server, watched, this.#calls);
     channel.listen(
       this.internal,
-      peerService(watchPeer(server, watched), (error) => scheduler.fail(error)),
+      peerService(this.#peer, (error) => scheduler.fail(error)),
     );
     const { replicas } = server;
     const api = new ClientApi(replicas, new Assignments(replicas, { clock: life.clock }));

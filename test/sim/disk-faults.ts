@@ -6,17 +6,18 @@
 import type { DataServerMachine } from "./cluster.ts";
 import type { SimDisk } from "./disk.ts";
 import type { DiskFile } from "./disk-file.ts";
-import type { FaultContext } from "./faults.ts";
+import { type FaultContext, serverOf } from "./faults.ts";
 import { PROMISES, WATERMARK } from "./memory-log-files.ts";
 import type { SimRandom } from "./random.ts";
 
 export type DiskDamage = "lost" | "log" | "state" | "watermark" | "promises" | "file";
 
-export function damageDisk({ cluster, random, durationMs }: FaultContext, damage: DiskDamage): void {
-  const machine = random.pick(cluster.dataServers);
+export function damageDisk(context: FaultContext, damage: DiskDamage): void {
+  const { cluster, random, durationMs } = context;
+  const machine = serverOf(context);
   machine.end("power", Math.min(durationMs, 10_000));
   if (!cluster.budget.allows(machine.internal)) return;
-  if (applyDamage(machine, random, damage)) cluster.budget.spend(machine.internal);
+  if (applyDamage(machine, random, damage)) cluster.budget.spend(machine.internal, damage === "lost");
 }
 
 /** Whether there was anything to damage. */

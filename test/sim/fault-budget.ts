@@ -40,10 +40,10 @@ export class FaultBudget {
     return this.#invariants.shards().size > 0;
   }
 
-  /** To be called when a disk is damaged. */
-  spend(server: string): void {
+  /** To be called when a disk is damaged; `gone`: it is empty, or an older one. */
+  spend(server: string, gone: boolean): void {
     this.#damagedAt.set(server, this.#nowMs());
-    this.#invariants.diskFault(server);
+    this.#invariants.diskFault(server, gone);
   }
 
   #survives(shard: ShardInvariants, slots: readonly StoredSlot[], server: string): boolean {

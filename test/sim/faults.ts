@@ -4,6 +4,7 @@
  * loses its power.
  */
 import type { Cluster, DataServerMachine } from "./cluster.ts";
+import { CALM_DISK } from "./disk.ts";
 import { damageDisk } from "./disk-faults.ts";
 import type { Machine } from "./machine.ts";
 import type { SimNode } from "./node.ts";
@@ -18,6 +19,8 @@ interface FaultContext {
   readonly later: (undo: () => void) => void;
 }
 
+const LEADER_CHANCE = 0.4;
+
 type Inject = (context: FaultContext) => void;
 
 /** Lets a planned fault happen now. */
@@ -29,15 +32,15 @@ export function inject(cluster: Cluster, { kind, seed, durationMs }: PlannedFaul
 }
 
 const INJECT: Readonly<Record<FaultKind, Inject>> = {
-  kill: (context) => endOne(context, context.cluster.dataServers, "killed"),
-  "power cut": (context) => endOne(context, context.cluster.dataServers, "power"),
+  kill: (context) => endOne(context, serverOf(context), "killed"),
+  "power cut": (context) => endOne(context, serverOf(context), "power"),
   "kill all": (context) => endAll(context, "killed"),
   "power cut of all": (context) => endAll(context, "power"),
   pause: (context) => stop(context, serverOf(context), false),
   suspend: (context) => stop(context, serverOf(context), true),
   "coordinator killed": (context) => {
     disturbCoordinators(context);
-    endOne(context, context.cluster.coordinators, "killed");
+    endOne(context, context.random.pick(context.cluster.coordinators), "killed");
   },
   "coordinator paused": (context) => {
     disturbCoordinators(context);
@@ -102,10 +105,16 @@ const INJECT: Readonly<Record<FaultKind, Inject>> = {
     later(() => time.drift(1));
   },
   "swap asked": ({ cluster, random }) => cluster.askSwap(random),
+  "request repeated": (context) => serverOf(context).repeatCall(context.random),
 };
 
+/** A data server; now and then one that leads, as the store has it: there is most to be broken. */
 export function serverOf({ cluster, random }: FaultContext): DataServerMachine {
-  return random.pick(cluster.dataServers);
+  const any = random.pick(cluster.dataServers);
+  if (!random.chance(LEADER_CHANCE)) return any;
+  const leaders = [...cluster.invariants.shards().values()].map(({ stored }) => stored.leader);
+  const leader = random.pick([...leaders, any.internal]);
+  return cluster.dataServers.find(({ internal }) => internal === leader) ?? any;
 }
 
 function twoOf(random: SimRandom, nodes: readonly SimNode[]): readonly [SimNode, SimNode] {
@@ -115,8 +124,8 @@ function twoOf(random: SimRandom, nodes: readonly SimNode[]): readonly [SimNode,
 
 // --- processes ------------------------------------------------------------------------------------------------------
 
-function endOne({ random, durationMs }: FaultContext, machines: readonly Machine[], how: "killed" | "power"): void {
-  random.pick(machines).end(how, durationMs);
+function endOne({ durationMs }: FaultContext, machine: Machine, how: "killed" | "power"): void {
+  machine.end(how, durationMs);
 }
 
 function endAll({ cluster, random, durationMs }: FaultContext, how: "killed" | "power"): void {
@@ -148,7 +157,7 @@ function setBack(context: FaultContext): void {
     const { internal } = machine;
     if (cluster.invariants.confirmedStamp(internal) <= stamp || !cluster.budget.allows(internal)) return;
     machine.end("power", 100);
-    cluster.budget.spend(internal);
+    cluster.budget.spend(internal, true);
     machine.disk.restore(copy);
   });
 }
@@ -160,14 +169,12 @@ function diskFull(context: FaultContext): void {
 }
 
 function slowDisk(context: FaultContext): void {
+  const { cluster, random, later } = context;
   const { disk } = serverOf(context);
-  const usual = disk.rates;
-  disk.rates = {
-    ...usual,
-    sync: { minMs: 1, typicalMs: context.random.pick([50, 500]), maxMs: 5_000, tailChance: 0.1 },
-  };
-  context.later(() => {
-    disk.rates = usual;
+  const typicalMs = random.pick([50, 500]);
+  disk.rates = { ...cluster.plan.disk, sync: { minMs: 1, typicalMs, maxMs: 5_000, tailChance: 0.1 } };
+  later(() => {
+    disk.rates = cluster.isHealed ? CALM_DISK : cluster.plan.disk;
   });
 }
 

@@ -1,48 +1,143 @@
-/** All planted bugs, each run until it is found: a table of which checker found it, and after how many seeds. */
+/**
+ * All planted bugs, each run until it is found: which checker found it, how, and after how many seeds. First runs of the
+ * usual plan, unaided; then the mix of faults and the story that the bug names.
+ */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { MixName } from "./mixes.ts";
 import { MUTANTS, type Mutant } from "./mutants.ts";
 import { runWorkers } from "./workers.ts";
 
 export interface MutantRunOptions {
+  /** Seeds of the usual plan after which the mix is tried; of the mix, after which the bug is given up. */
+  readonly unaidedMax: number;
   readonly seedsMax: number;
   readonly steps: number;
   readonly workers: number;
+  readonly only: string | undefined;
+  readonly writeTable: boolean;
 }
 
+/** What the bug is run with. */
+type Way = { readonly kind: "random" } | { readonly kind: "mix"; readonly mix: MixName } | { readonly kind: "story" };
+
 interface Found {
+  readonly way: Way;
   readonly checker: string;
   readonly seed: number;
   readonly seeds: number;
 }
 
-/** Whether all were found. */
-export async function runMutants(options: MutantRunOptions): Promise<boolean> {
-  console.log("| planted bug | rule | found by | seed | after seeds |");
-  console.log("| --- | --- | --- | --- | --- |");
-  let missed = 0;
-  for (const mutant of MUTANTS) {
-    const found = await findMutant(mutant, options);
-    if (found === undefined) missed++;
-    const columns =
-      found === undefined ? ["not found", "", String(options.seedsMax)] : [found.checker, found.seed, found.seeds];
-    console.log(`| ${[mutant.name, mutant.rule, ...columns].join(" | ")} |`);
-  }
-  console.log(`\n${MUTANTS.length - missed} of ${MUTANTS.length} found`);
-  return missed === 0;
+interface Outcome {
+  readonly mutant: Mutant;
+  /** By way; undefined: not found in so many seeds. */
+  readonly found: readonly Found[];
+  readonly tried: number;
 }
 
-async function findMutant(mutant: Mutant, { seedsMax, steps, workers }: MutantRunOptions): Promise<Found | undefined> {
+/** Whether all were found. */
+export async function runMutants(options: MutantRunOptions): Promise<boolean> {
+  const mutants = MUTANTS.filter(({ name }) => options.only === undefined || name === options.only);
+  if (mutants.length === 0) throw new Error(`no such planted bug: ${options.only}`);
+  console.log(HEAD);
+  const outcomes: Outcome[] = [];
+  for (const mutant of mutants) {
+    const outcome = await runMutant(mutant, options);
+    outcomes.push(outcome);
+    console.log(rowOf(outcome));
+  }
+  const summary = summaryOf(outcomes);
+  console.log(`\n${summary}`);
+  if (options.writeTable) {
+    const table = [INTRODUCTION, HEAD, ...outcomes.map(rowOf), "", summary, ""].join("\n");
+    writeFileSync(join(import.meta.dir, "MUTANTS.md"), table);
+  }
+  return outcomes.every(({ found }) => found.length > 0);
+}
+
+async function runMutant(mutant: Mutant, options: MutantRunOptions): Promise<Outcome> {
+  const found: Found[] = [];
+  let tried = 0;
+  for (const { way, seedsMax } of waysOf(mutant, options)) {
+    if (found.length > 0 && way.kind !== "random") break;
+    const one = await find(mutant, way, { ...options, seedsMax });
+    if (one !== undefined) found.push(one);
+    else tried += seedsMax;
+  }
+  return { mutant, found, tried };
+}
+
+function waysOf(
+  { mix, scenario }: Mutant,
+  { unaidedMax, seedsMax }: MutantRunOptions,
+): { way: Way; seedsMax: number }[] {
+  const steered: { way: Way; seedsMax: number }[] = [];
+  if (scenario !== undefined) steered.push({ way: { kind: "story" }, seedsMax: STORY_SEEDS });
+  if (mix !== undefined) steered.push({ way: { kind: "mix", mix }, seedsMax });
+  const isAided = steered.length > 0;
+  return [{ way: { kind: "random" }, seedsMax: isAided ? unaidedMax : seedsMax }, ...steered];
+}
+
+/** A story is played with a few seeds only: it either shows the bug or does not. */
+const STORY_SEEDS = 20;
+
+async function find(mutant: Mutant, way: Way, options: MutantRunOptions): Promise<Found | undefined> {
+  const { seedsMax, steps, workers } = options;
   let next = 0;
   let seeds = 0;
   let found: Found | undefined;
+  const request = (seed: number) => ({
+    options: { seed, steps, mix: way.kind === "mix" ? way.mix : undefined },
+    story: way.kind === "story" ? mutant.scenario : undefined,
+    without: [],
+    twice: false,
+  });
   await runWorkers({
-    count: workers,
+    count: Math.min(workers, seedsMax),
     mutant: mutant.name,
-    next: () => (next < seedsMax ? { options: { seed: next++, steps }, without: [], twice: false } : undefined),
+    next: () => (next < seedsMax ? request(next++) : undefined),
     done: ({ seed, violation }) => {
       seeds++;
-      if (violation !== undefined) found = { checker: violation.checker, seed, seeds };
+      if (violation !== undefined) found = { way, checker: violation.checker, seed, seeds };
       return violation === undefined;
     },
   });
   return found;
+}
+
+const HEAD = `| planted bug | rule | what it does | found by | in | seed | after seeds |
+| --- | --- | --- | --- | --- | --- | --- |`;
+
+const INTRODUCTION = `# Planted bugs
+
+Written by \`bun run sim --mutants --write-table\`: each bug of \`mutants-*.ts\` takes one rule of replication away, and is
+run until a checker finds it. "random" is the usual plan of faults, unaided; a mix (\`mixes.ts\`) or a scripted story
+(\`../scenario\`) steers towards those that it rarely meets. Stories and mixes without a bug are clean.
+`;
+
+function rowOf({ mutant, found, tried }: Outcome): string {
+  const { name, rule, story } = mutant;
+  const [first] = found;
+  const outcome =
+    first === undefined
+      ? ["not found", "", "", tried]
+      : [first.checker, wayOf(mutant, first.way), first.seed, first.seeds];
+  return `| ${[name, rule, story, ...outcome].join(" | ")} |`;
+}
+
+function wayOf({ scenario }: Mutant, way: Way): string {
+  switch (way.kind) {
+    case "random":
+      return "random";
+    case "mix":
+      return `mix ${way.mix}`;
+    case "story":
+      return `story: ${scenario}`;
+  }
+}
+
+function summaryOf(outcomes: readonly Outcome[]): string {
+  const found = outcomes.filter((outcome) => outcome.found.length > 0).length;
+  const unaided = outcomes.filter((outcome) => outcome.found[0]?.way.kind === "random").length;
+  return `${found} of ${outcomes.length} found, ${unaided} of them by random runs unaided.`;
 }

@@ -5,6 +5,7 @@
  */
 import type { ReadConsistency } from "../../src/model/peer-messages.ts";
 import { CALM_DISK, type DiskRates, drawDiskRates } from "./disk.ts";
+import { type MixName, withMix } from "./mixes.ts";
 import { CALM, drawNetworkRates, type NetworkRates } from "./network-rates.ts";
 import { SimRandom } from "./random.ts";
 
@@ -44,7 +45,9 @@ export const FAULT_KINDS = [
   // what an operator asks
   "swap asked",
 ] as const;
-export type FaultKind = (typeof FAULT_KINDS)[number];
+/** Kinds that only a mix names (mixes.ts). */
+export const RARE_FAULT_KINDS = ["request repeated"] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number] | (typeof RARE_FAULT_KINDS)[number];
 
 /** One fault, to begin at a step of the run. */
 export interface PlannedFault {
@@ -81,12 +84,16 @@ export interface ClusterPlan {
   readonly disk: DiskRates;
   readonly knobs: Knobs;
   readonly faults: readonly PlannedFault[];
+  /** Longest pause between two operations of a client; undefined: as they draw it. */
+  readonly pauseMs?: number;
 }
 
 export interface PlanOptions {
   readonly seed: number;
   /** Faults begin within so many steps. */
   readonly faultSteps: number;
+  /** Its faults in the place of those that any run may have. */
+  readonly mix?: MixName | undefined;
 }
 
 export const USUAL_KNOBS: Knobs = {
@@ -98,8 +105,13 @@ export const USUAL_KNOBS: Knobs = {
 
 const FAULTS_MAX = 24;
 
-export function drawPlan({ seed, faultSteps }: PlanOptions): ClusterPlan {
+export function drawPlan({ seed, faultSteps, mix }: PlanOptions): ClusterPlan {
   const random = new SimRandom(seed).split("plan");
+  const plan = drawUsualPlan(random, seed, faultSteps);
+  return mix === undefined ? plan : withMix(plan, mix, random.split(mix), faultSteps);
+}
+
+function drawUsualPlan(random: SimRandom, seed: number, faultSteps: number): ClusterPlan {
   const dataServers = random.pick([3, 3, 3, 4, 4, 5]);
   return {
     seed,

@@ -6,6 +6,7 @@ import { startWorkload, type Workload } from "./client/workload.ts";
 import { drawWorkload } from "./client/workload-options.ts";
 import { Cluster } from "./cluster.ts";
 import { inject } from "./faults.ts";
+import type { MixName } from "./mixes.ts";
 import { drawPlan, type FaultKind } from "./plan.ts";
 import { SimulationStuck } from "./scheduler.ts";
 import { Settled } from "./settled.ts";
@@ -19,6 +20,7 @@ export interface SeedOptions {
   readonly without?: ReadonlySet<number>;
   /** So many of the last events come with a failure. */
   readonly linesMax?: number;
+  readonly mix?: MixName | undefined;
 }
 
 export interface SeedResult {
@@ -43,6 +45,10 @@ export interface Failure {
 const OPERATIONS_MAX = 5_000;
 /** Longest pause between two operations of one client. */
 const PAUSES_MS = [20, 200, 1_000, 1_000, 2_000];
+/** Entries that a member may be behind while clients write. */
+const LAG_MAX = 64;
+/** How often it is looked whether all is level. */
+const LOOK_STEPS = 16;
 /** Of a run's steps, those in which faults happen. */
 const FAULT_SHARE = 0.6;
 /** After the faults have stopped, all shards are writable and all members level within this time. */
@@ -54,8 +60,8 @@ export function faultStepsOf(steps: number): number {
   return Math.floor(steps * FAULT_SHARE);
 }
 
-export function runSeed({ seed, steps, without = new Set(), linesMax = 0 }: SeedOptions): SeedResult {
-  const plan = drawPlan({ seed, faultSteps: faultStepsOf(steps) });
+export function runSeed({ seed, steps, without = new Set(), linesMax = 0, mix }: SeedOptions): SeedResult {
+  const plan = drawPlan({ seed, faultSteps: faultStepsOf(steps), mix });
   const cluster = new Cluster({ plan, linesMax });
   const counted: Partial<Record<FaultKind, number>> = {};
   let violation: Failure | undefined;
@@ -89,15 +95,16 @@ export function runSeed({ seed, steps, without = new Set(), linesMax = 0 }: Seed
 /** Clients that work as long as the run lasts: seldom enough that faults last for some operations, not for all. */
 function startClients({ scheduler, network, dataServers, plan, random, invariants }: Cluster): Workload {
   const addresses = dataServers.map(({ publicAddress }) => publicAddress);
-  const { name: namespace } = plan.namespaces[0]!;
+  const { name: namespace, readConsistency } = plan.namespaces[0]!;
   const ledSince = (shard: number) => invariants.of(shard).ledSinceMs;
   const draws = random.split("clients");
   const options = {
     ...drawWorkload(draws.split("options")),
     operations: OPERATIONS_MAX,
-    pauseMs: draws.pick(PAUSES_MS),
+    pauseMs: plan.pauseMs ?? draws.pick(PAUSES_MS),
   };
-  return startWorkload({ scheduler, network, addresses, namespace, ledSince }, options, draws);
+  const clients = { scheduler, network, addresses, namespace, readConsistency, ledSince };
+  return startWorkload(clients, options, draws);
 }
 
 function runToStep({ scheduler }: Cluster, step: number): void {
@@ -107,20 +114,20 @@ function runToStep({ scheduler }: Cluster, step: number): void {
 /** Runs until all is level, and then for the rest of the steps; then nothing may differ. */
 function comeToRest(cluster: Cluster, workload: Workload, steps: number): void {
   const { scheduler } = cluster;
-  becomeLevel(cluster, "without faults");
+  becomeLevel(cluster, "without faults", LAG_MAX);
   runToStep(cluster, steps);
   workload.stop();
   scheduler.complete("clients", () => workload.settle({ serveWithinMs: SETTLE_MS_MAX, electionMs: ELECTION_MS_MAX }));
-  becomeLevel(cluster, "without clients");
+  becomeLevel(cluster, "without clients", 0);
   workload.check();
 }
 
-function becomeLevel(cluster: Cluster, when: string): void {
+function becomeLevel(cluster: Cluster, when: string, lagMax: number): void {
   const { scheduler } = cluster;
-  const settled = new Settled(cluster);
+  const settled = new Settled(cluster, lagMax);
   const untilMs = scheduler.nowMs + SETTLE_MS_MAX;
-  const ended = scheduler.run({ untilMs, until: () => settled.isReached() });
-  if (ended === "until") return;
+  const ended = scheduler.run({ untilMs, until: () => scheduler.steps % LOOK_STEPS === 0 && settled.isReached() });
+  if (ended === "until" || settled.isReached()) return;
   const said = cluster.coordinators.map(({ coordinator }) => JSON.stringify(coordinator?.status(), withoutBigints));
   const why = `after ${SETTLE_MS_MAX} ms ${when}: ${settled.why}`;
   throw new Violation("Liveness", [why, ...said].join("\n  coordinator: "));

@@ -1,4 +1,5 @@
 /** A process that runs seeds, one after the other, as its parent sends them: see workers.ts. */
+import { runStory } from "../scenario/run-story.ts";
 import { runSeed, type SeedOptions } from "./run-seed.ts";
 
 export interface WorkerRequest {
@@ -6,11 +7,14 @@ export interface WorkerRequest {
   readonly without: readonly number[];
   /** Run it twice, and say whether both were the same run. */
   readonly twice: boolean;
+  /** A scripted story in the place of the seed's plan. */
+  readonly story?: string | undefined;
 }
 
 if (process.send !== undefined) {
-  process.on("message", ({ options, without, twice }: WorkerRequest) => {
-    const run = () => runSeed({ ...options, without: new Set(without) });
+  process.on("message", ({ options, without, twice, story }: WorkerRequest) => {
+    const run = () =>
+      story === undefined ? runSeed({ ...options, without: new Set(without) }) : runStory(story, options.seed);
     const result = run();
     const again = twice ? run().trace : result.trace;
     process.send!({ result, again });

@@ -171,7 +171,7 @@ test("what a damaged disk has lost is no violation, and what it had acked before
   const story = new Story();
   story.lead("a", 1);
   for (const server of ["a", "b"] as const) story.append(server, entry(0));
-  story.shard.diskFault("b");
+  story.shard.diskFault("b", false);
   story.shard.opened("b", 2, log(IDS.b, EMPTY_HEAD, -1));
   story.apply("a", entry(0));
   expect(story.found).toEqual([]);

@@ -20,49 +20,8 @@ import type { BecomeLeaderRequest, PeerHead } from "../../src/model/peer-message
 import type { AppliedState, ReplicaLog } from "../../src/ports.ts";
 import { NO_REPLICA, type Replica as State } from "../../src/protocol/replica-state.ts";
 import { describeEntry, EntryHistory, Line, type Made } from "./entry-history.ts";
+import type { Applied, Leadership, Place, ReplicaTrace } from "./shard-trace.ts";
 import { type StoredEnsemble, type StoredSlot, Violation } from "./violation.ts";
-
-/** One replica id, from its making on, also when it has ended. */
-export interface ReplicaTrace {
-  readonly server: string;
-  readonly id: ReplicaId;
-  line: Line;
-  /** What it held before faults took it: it was acked all the same. */
-  readonly before: Line[];
-  /** A fault has taken some of its data: what is found later may be less. */
-  lost: boolean;
-}
-
-interface Place {
-  readonly server: string;
-  life: number;
-  /** The id that lives here. */
-  living: ReplicaTrace | undefined;
-  promise: Term;
-  /** A cut or an installation was begun and has not ended: after a crash either is found. */
-  changing: boolean;
-  applied: Offset;
-  /** Asked to lead, by term. */
-  readonly asked: Map<Term, BecomeLeaderRequest>;
-}
-
-interface Leadership {
-  readonly term: Term;
-  readonly server: string;
-  readonly life: number;
-  readonly trace: ReplicaTrace;
-  readonly members: readonly StoredSlot[] | undefined;
-  /** What it has made: followers may hold what its own log has refused for now. */
-  readonly made: Map<Offset, Made>;
-}
-
-/** What the state is behind one entry. */
-interface Applied {
-  readonly hash: bigint;
-  readonly rows: number;
-  readonly versionId: number;
-  readonly term: Term;
-}
 
 export class ShardInvariants {
   readonly shard: number;
@@ -110,6 +69,16 @@ export class ShardInvariants {
     return this.#replicas.get(id);
   }
 
+  /** The id that lives at a server. */
+  livingAt(server: string): ReplicaId | undefined {
+    return this.#place(server).living?.id;
+  }
+
+  /** Who has led a term. */
+  leaderOf(term: Term): string | undefined {
+    return this.#leadershipOf(term)?.server;
+  }
+
   /** A client was told that its write got this version. */
   clientAcked(versionId: number): void {
     const last = this.#states[this.#states.length - 1];
@@ -129,7 +98,9 @@ export class ShardInvariants {
     place.life = life;
     place.asked.clear();
     const alive = log.ended === "" && log.damage === undefined;
-    const trace = alive ? this.#replicas.get(log.replicaId) : undefined;
+    const known = this.#replicas.get(log.replicaId);
+    if (!alive && known !== undefined && place.living === known) this.#checkMayEnd(place, known, log.ended);
+    const trace = alive ? known : undefined;
     place.living = trace;
     place.applied = -1;
     if (!alive) return;
@@ -139,15 +110,18 @@ export class ShardInvariants {
       return;
     }
     this.#checkReopened(place, trace, log);
-    place.promise = trace.lost ? log.promise : Math.max(place.promise, log.promise);
+    place.promise = trace.gone ? log.promise : Math.max(place.promise, log.promise);
     trace.line = Line.upTo(this.#found(log.head));
     place.changing = false;
   }
 
   #checkReopened(place: Place, trace: ReplicaTrace, { promise, head }: ReplicaLog): void {
-    if (trace.lost) return;
-    if (promise < place.promise) {
-      this.#violated("Monotonic", `${place.server} has promised ${promise} after a start, and ${place.promise} before`);
+    if (trace.gone) return;
+    if (promise < trace.promised) {
+      this.#violated(
+        "Monotonic",
+        `${place.server} has promised ${promise} after a start, and ${trace.promised} before`,
+      );
     }
     const durable = trace.line.head;
     if (place.changing || durable === undefined) return;
@@ -166,7 +140,8 @@ export class ShardInvariants {
 
   #mint(place: Place, log: ReplicaLog): void {
     const line = Line.upTo(this.#found(log.head));
-    const trace: ReplicaTrace = { server: place.server, id: log.replicaId, line, before: [], lost: false };
+    const { replicaId: id, promise: promised } = log;
+    const trace: ReplicaTrace = { server: place.server, id, line, before: [], promised, lost: false, gone: false };
     if (this.#replicas.has(log.replicaId)) {
       this.#violated("LegalEnsemble", `replica id ${log.replicaId} lives twice`);
     }
@@ -174,6 +149,7 @@ export class ShardInvariants {
     place.living = trace;
     place.promise = Math.max(place.promise, log.promise);
     place.applied = -1;
+    place.deleting = false;
   }
 
   // --- the log --------------------------------------------------------------------------------------------------------
@@ -182,8 +158,19 @@ export class ShardInvariants {
     this.#mint(this.#place(server), log);
   }
 
-  ended(server: string): void {
-    this.#place(server).living = undefined;
+  deleteAsked(server: string): void {
+    this.#place(server).deleting = true;
+  }
+
+  ended(server: string, why: string): void {
+    const place = this.#place(server);
+    if (place.living !== undefined) this.#checkMayEnd(place, place.living, why);
+    place.living = undefined;
+  }
+
+  /** Only deletion and faults of disks end an id. */
+  #checkMayEnd({ server, deleting }: Place, { id, lost }: ReplicaTrace, why: string): void {
+    if (!lost && !deleting) this.#violated("NoFalseDamage", `${id} at ${server} ends, whose disk is sound: ${why}`);
   }
 
   /** An append is asked for. Answers the entry, unless it does not follow what is there. */
@@ -196,8 +183,18 @@ export class ShardInvariants {
     this.#checkDivergence();
     line.push(made);
     const leadership = this.#leadershipOf(entry.term);
-    if (leadership?.server === server) leadership.made.set(made.offset, made);
+    if (leadership?.server === server) {
+      if (leadership.made.size === 0) this.#checkOwnTermEntryDue(leadership);
+      leadership.made.set(made.offset, made);
+    }
     return made;
+  }
+
+  #checkOwnTermEntryDue({ server, term, members = [], attached }: Leadership): void {
+    const needed = members.length >> 1;
+    if (attached.size >= needed) return;
+    const what = `${server} begins term ${term} with ${attached.size} followers, ${needed} are needed`;
+    this.#violated("OwnTermEntryIsDue", what);
   }
 
   appended(server: string, made: Made, acceptedUnder: Term): void {
@@ -225,6 +222,7 @@ export class ShardInvariants {
     const place = this.#place(server);
     if (term < place.promise) this.#violated("Monotonic", `${server} promises ${term} after ${place.promise}`);
     place.promise = Math.max(place.promise, term);
+    if (place.living !== undefined) place.living.promised = Math.max(place.living.promised, term);
     this.#checkHead(place, head, "its log");
   }
 
@@ -272,7 +270,13 @@ export class ShardInvariants {
   /** NewTerm was answered with this head, by an id that counts. */
   fenced(server: string, id: ReplicaId | undefined, head: PeerHead): void {
     const place = this.#place(server);
-    if (place.living !== undefined && place.living.id === id) this.#checkHead(place, head, "NewTerm");
+    if (place.living === undefined || place.living.id !== id) return;
+    this.#checkCounts(place.living, "votes");
+    this.#checkHead(place, head, "NewTerm");
+  }
+
+  #checkCounts({ server, id, gone }: ReplicaTrace, does: string): void {
+    if (gone) this.#violated("EndedIdCounts", `${server} ${does} under ${id}, which its disk has no more or has anew`);
   }
 
   becomeLeaderAsked(server: string, request: BecomeLeaderRequest): void {
@@ -281,8 +285,14 @@ export class ShardInvariants {
 
   /** A follower acks on the stream of a term's leader. */
   acked(server: string, term: Term, offset: Offset): void {
-    const line = this.#place(server).living?.line;
+    const { living } = this.#place(server);
+    if (living !== undefined) {
+      this.#checkCounts(living, "acks");
+      const { members = [], attached } = this.#leadershipOf(term) ?? {};
+      if (members.some(({ replicaId }) => replicaId === living.id)) attached?.add(living.id);
+    }
     if (offset < 0) return;
+    const line = living?.line;
     const made = line?.at(offset);
     if (line === undefined || made === undefined || !line.holds(made)) {
       this.#violated("AckIsVerified", `${server} acks ${offset} to the leader of ${term}, and it is not durable`);
@@ -329,7 +339,7 @@ export class ShardInvariants {
     const members = place.asked.get(term)?.members;
     this.#checkLegal(place, term, members);
     this.#checkComplete(trace, term);
-    this.#leaderships.push({ term, server, life: place.life, trace, members, made: new Map() });
+    this.#leaderships.push({ term, server, life: place.life, trace, members, made: new Map(), attached: new Set() });
     this.#leaderships.sort((a, b) => a.term - b.term);
   }
 
@@ -455,12 +465,13 @@ export class ShardInvariants {
 
   // --- faults ---------------------------------------------------------------------------------------------------------
 
-  /** The disk of a server that is down has lost something, or may have. */
-  diskFault(server: string): void {
+  /** The disk of a server that is down has lost something, or may have; `gone`: it is empty, or an older one. */
+  diskFault(server: string, gone: boolean): void {
     for (const trace of this.#replicas.values()) {
       if (trace.server !== server) continue;
       trace.before.push(trace.line.copy());
       trace.lost = true;
+      trace.gone ||= gone;
     }
     const place = this.#place(server);
     place.promise = -1;
@@ -470,7 +481,16 @@ export class ShardInvariants {
   #place(server: string): Place {
     let place = this.#places.get(server);
     if (place === undefined) {
-      place = { server, life: 0, living: undefined, promise: -1, changing: false, applied: -1, asked: new Map() };
+      place = {
+        server,
+        life: 0,
+        living: undefined,
+        promise: -1,
+        changing: false,
+        deleting: false,
+        applied: -1,
+        asked: new Map(),
+      };
       this.#places.set(server, place);
     }
     return place;

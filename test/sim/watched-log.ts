@@ -1,6 +1,7 @@
 /** A Log that tells a cluster's checkers what becomes durable in it, before whoever asked for it hears of it. */
 import type { ShardId } from "../../src/model/ids.ts";
 import type { Log } from "../../src/ports.ts";
+import type { ChangeInvariants } from "./change-invariants.ts";
 import type { ShardInvariants } from "./shard-invariants.ts";
 
 export type InvariantsOf = (shard: ShardId) => ShardInvariants;
@@ -10,6 +11,7 @@ export interface WatchedServer {
   /** Number of the process that has opened it. */
   readonly life: number;
   readonly of: InvariantsOf;
+  readonly changes: ChangeInvariants;
 }
 
 /** Watches the log from now on, beginning with what it holds. Answers the same object. */
@@ -49,18 +51,18 @@ function watchLives(log: Log, watched: WatchedServer): void {
   const end = log.end.bind(log);
   log.end = async (shard, reason) => {
     const replica = await end(shard, reason);
-    of(shard).ended(server);
+    of(shard).ended(server, reason);
     return replica;
   };
   const remove = log.remove.bind(log);
   log.remove = async (shard) => {
     await changing(watched, shard, () => remove(shard));
-    of(shard).ended(server);
+    of(shard).ended(server, "it is removed");
   };
   const takeStamp = log.takeStamp.bind(log);
   log.takeStamp = async (request) => {
     const answer = await takeStamp(request);
-    if (answer.rolledBack) for (const { shard } of log.replicas()) of(shard).ended(server);
+    if (answer.rolledBack) for (const { shard, ended } of log.replicas()) of(shard).ended(server, ended);
     return answer;
   };
 }
