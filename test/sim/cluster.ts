@@ -9,7 +9,6 @@ import { type DataServerMachine, newDataServerMachine } from "./data-server-mach
 import { CALM_DISK, type SimDisk } from "./disk.ts";
 import type { Owner } from "./event-heap.ts";
 import { FaultBudget } from "./fault-budget.ts";
-import type { Machine } from "./machine.ts";
 import { SimMetadata } from "./metadata-store.ts";
 import { Network } from "./network.ts";
 import { CALM } from "./network-rates.ts";
@@ -85,22 +84,24 @@ export class Cluster {
 
   /**
    * Faults stop: all that was done to machines, disks and links is undone, and nothing more is lost or late. Two
-   * coordinators of one store are a fault too: one of them is left.
+   * coordinators of one store are a fault too: one of them is left, and opens the store anew.
    */
   heal(): void {
     this.#healed = true;
-    const [, ...others] = this.random.split("heal").shuffled(this.coordinators);
-    const retired = new Set<Machine>(others);
+    const [last, ...others] = this.random.split("heal").shuffled(this.coordinators);
     for (const machine of others) machine.retire();
+    last?.end("killed", 0);
     this.network.rates = CALM;
     this.network.healAll();
     const nodes = [...this.nodes(), this.store];
     for (const from of nodes) for (const to of nodes) this.network.slow(from, to, 1);
     for (const { disk } of this.dataServers) healDisk(disk);
-    for (const machine of [...this.dataServers, ...this.coordinators]) {
-      machine.node.resume();
-      machine.node.time.drift(1);
-      if (!retired.has(machine)) machine.allowUp();
+    for (const node of this.nodes()) {
+      node.resume();
+      node.time.drift(1);
+    }
+    for (const machine of [...this.dataServers, last]) {
+      machine?.allowUp();
     }
   }
 

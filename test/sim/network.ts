@@ -70,6 +70,9 @@ export interface Connection {
   broken(side: "client" | "server", why: string): void;
 }
 
+/** However slow a link is, what is sent on it arrives within this time: no longer than until a sender would send again. */
+const SLOW_MS_MAX = 5_000;
+
 interface Link {
   cut: boolean;
   /** Delays are this many times longer. */
@@ -202,7 +205,7 @@ export class Network {
 
   /** How long one message takes this way, now. */
   delayMs(from: SimNode, to: SimNode): number {
-    return this.random.duration(this.rates.delay) * this.#link(from, to).slowness;
+    return Math.min(this.random.duration(this.rates.delay) * this.#link(from, to).slowness, SLOW_MS_MAX);
   }
 
   /** Who listens where a call has just arrived. When nobody does, the caller is told, if anybody is there to tell it. */

@@ -1,6 +1,6 @@
 /**
  * Whether a cluster without faults has come to rest: every shard is led, no change of an ensemble is in doubt, and every
- * member of every ensemble lives under its listed id and has applied all that its leader has.
+ * member of every ensemble lives under its listed id and has applied what its leader has.
  */
 import type { ShardId } from "../../src/model/ids.ts";
 import type { Replica } from "../../src/replication/replica.ts";
@@ -10,10 +10,13 @@ import type { StoredEnsemble, StoredSlot } from "./violation.ts";
 export class Settled {
   readonly #cluster: Cluster;
   readonly #shards: number;
+  readonly #lagMax: number;
   #why = "";
 
-  constructor(cluster: Cluster) {
+  /** `lagMax`: so many entries a member may be behind; while clients write there are always some. */
+  constructor(cluster: Cluster, lagMax: number) {
     this.#cluster = cluster;
+    this.#lagMax = lagMax;
     this.#shards = cluster.plan.namespaces.reduce((sum, { shards }) => sum + shards, 0);
   }
 
@@ -55,7 +58,7 @@ export class Settled {
     const { id, promise, status } = replica.state;
     if (id !== replicaId) return `${server} has ${id} for the listed ${replicaId}: ${replica.state.ended}`;
     if (promise !== term) return `${server} is in term ${promise}`;
-    if (replica.state.applied === applied) return "";
+    if (replica.state.applied >= applied - this.#lagMax) return "";
     return `${server} is ${status} and has applied ${replica.state.applied} of ${applied}`;
   }
 
