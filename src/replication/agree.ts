@@ -74,18 +74,18 @@ async function truncate(
   head: PeerHead,
   keep: { readonly term: number; readonly offset: number },
 ): Promise<PeerHead> {
-  if (head.crc === undefined && hasId(follower)) {
-    // what is cut must be what was compared: the head with its chain
-    const full = await askHead(context, follower);
-    if (full.term !== head.term || full.offset !== head.offset) return full;
-    return truncate(context, follower, full, keep);
+  if (head.crc === undefined) {
+    // What is cut must be what was compared: the head with its chain, which only a reference follower cannot tell.
+    const full = await headInStatus(context, follower);
+    if (full !== undefined && (full.term !== head.term || full.offset !== head.offset)) return full;
+    if (full !== undefined) return truncate(context, follower, full, keep);
   }
   const { server, namespace, shard, term, replicaId } = follower;
   const expectedHead = head.crc === undefined ? undefined : { ...head, crc: head.crc };
   const request = { namespace, shard, term, keep, expectedHead, replicaId };
   const answer = await context.followers.truncate(server, request, limits(context)).catch((error: unknown) => {
     // it takes any Truncate while it is fenced: one that comes late may cut what it will have acked by then
-    if (hasId(follower) || !(error instanceof Unreachable)) throw error;
+    if (expectedHead !== undefined || !(error instanceof Unreachable)) throw error;
     throw new Refusal("INVALID_TERM", "a truncation may be under way still: out for this term", { cause: error });
   });
   const { entryTerm, headCrc } = answer;
@@ -96,20 +96,29 @@ async function truncate(
 
 /** The follower's durable head. A server that does not tell its term is a reference one: NewTerm, repeated, does. */
 async function askHead(context: AgreeContext, follower: FollowerAddress): Promise<PeerHead> {
+  const told = await headInStatus(context, follower);
+  if (told !== undefined) return told;
   const { server, namespace, shard, term, replicaId } = follower;
-  const status = await context.followers.getStatus(server, { shard }, limits(context));
-  if (status.headTerm !== undefined) {
-    if (hasId(follower) && status.replicaId !== replicaId) {
-      throw new Refusal("NODE_IS_NOT_MEMBER", `${server} holds another replica, or none`);
-    }
-    if ((status.promise ?? status.term) > term) throw new Refusal("INVALID_TERM", "a later term is promised");
-    return { term: status.headTerm, offset: status.headOffset, crc: status.headCrc };
-  }
-  if (hasId(follower)) throw new Refusal("RESOURCE_CONFLICT", `${server} does not tell its head`);
   const { options } = context;
   const request = { namespace, shard, term, options, replicaId };
   const nothing = { countedTerm: undefined, confirmedStamp: undefined, adopt: undefined };
   return (await context.followers.newTerm(server, { ...request, ...nothing }, limits(context))).head;
+}
+
+/** The head with its term and chain, as servers of ours tell it; undefined from a reference server. */
+async function headInStatus(context: AgreeContext, follower: FollowerAddress): Promise<Head | undefined> {
+  const { server, shard, term, replicaId } = follower;
+  const status = await context.followers.getStatus(server, { shard }, limits(context));
+  const { headTerm, headOffset, headCrc } = status;
+  if (headTerm === undefined || headCrc === undefined) {
+    if (hasId(follower)) throw new Refusal("RESOURCE_CONFLICT", `${server} does not tell its head`);
+    return undefined;
+  }
+  if (hasId(follower) && status.replicaId !== replicaId) {
+    throw new Refusal("NODE_IS_NOT_MEMBER", `${server} holds another replica, or none`);
+  }
+  if ((status.promise ?? status.term) > term) throw new Refusal("INVALID_TERM", "a later term is promised");
+  return { term: headTerm, offset: headOffset, crc: headCrc };
 }
 
 function limits({ signal }: AgreeContext) {

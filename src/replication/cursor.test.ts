@@ -351,7 +351,7 @@ test("a reference follower is truncated once a NewTerm, and compared by the head
   longer!.entries = [1, 1, 2, 2, 2].map((term, offset) => entryOf(term, offset));
   world.start();
   world.pass(2_000);
-  expect(longer!.calls.slice(0, 4)).toEqual(["Truncate 1", "GetStatus", "NewTerm", "Replicate"]);
+  expect(longer!.calls.slice(0, 5)).toEqual(["GetStatus", "Truncate 1", "GetStatus", "NewTerm", "Replicate"]);
   expect(world.started).toBe("served");
   for (const follower of [longer!, other!]) expectSame(world, follower);
 });
@@ -360,11 +360,11 @@ test("a truncation of a reference follower whose outcome is unknown leaves it ou
   const world = new LeaderWorld({ isReference: true, terms: [1, 1, 3, 3] });
   const [lost] = world.members;
   lost!.entries = [1, 1, 2].map((term, offset) => entryOf(term, offset));
-  lost!.reachable = false;
+  lost!.losesTruncations = true;
   world.start();
-  lost!.reachable = true;
+  lost!.losesTruncations = false;
   world.pass(100_000);
-  expect(lost!.calls).toEqual(["Truncate 1"]);
+  expect(lost!.calls).toEqual(["GetStatus", "Truncate 1"]);
   expect(world.leader.followers()[0]!.state).toBe("fenced");
 });
 

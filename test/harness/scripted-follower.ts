@@ -62,6 +62,8 @@ export class ScriptedFollower {
   reachable = true;
   /** What Replicate, Truncate and SendSnapshot are refused with. */
   refuses: Refusal | undefined;
+  /** Truncations may be carried out or not: nobody answers them. */
+  losesTruncations = false;
   /** Whether messages are read; if not, `send` answers false. */
   reads = true;
   /** Whether acks echo rounds. */
@@ -171,6 +173,7 @@ export class ScriptedFollower {
 
   async truncate({ term, keep, expectedHead }: TruncateRequest): Promise<TruncateResponse> {
     this.#requireReachable(`Truncate ${keep.offset}`);
+    if (this.losesTruncations) throw new Unreachable(`${this.server} does not answer`);
     if (this.refuses !== undefined) throw this.refuses;
     const { offset, crc } = this.head;
     if (expectedHead !== undefined && (expectedHead.offset !== offset || expectedHead.crc !== crc)) {
