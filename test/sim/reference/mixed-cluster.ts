@@ -82,6 +82,7 @@ export class MixedCluster {
       addresses,
       random: this.random.split("programs"),
       reference: new ReferenceMetadata(addresses),
+      coordinator: undefined,
     };
     this.servers = mix.servers.map((kind, nth) => this.#server(kind, addresses[nth]!, options.calm === true));
     this.coordinator = this.#machine("coordinator", (life) => COORDINATORS[mix.coordinator](this.parts, life));

@@ -28,6 +28,8 @@ export interface ProgramParts {
   readonly random: SimRandom;
   /** The reference coordinator's document. */
   readonly reference: ReferenceMetadata;
+  /** The reference coordinator that runs now. */
+  coordinator: ReferenceCoordinator | undefined;
 }
 
 export interface ServerParts {
@@ -101,6 +103,7 @@ export const COORDINATORS = {
       instanceId: INSTANCE_ID,
       options: OPTIONS,
     });
+    parts.coordinator = coordinator;
     await coordinator.run();
   },
 
