@@ -270,6 +270,43 @@ test("a copy that a forgotten swap has left is deleted in the end, whatever the 
   }
 });
 
+test("where only the removed replica holds the best head the change is turned round: it leads again", () => {
+  const world = started();
+  const [from, to] = [follower(world), spare(world)];
+  let joint = false;
+  world.dataServers.before = ({ method, server }) => {
+    if (method !== "newTerm" || server !== from || world.stored().formerEnsemble === undefined || joint) return;
+    joint = true;
+    const at = world.dataServers.server(from);
+    at.write(0, entry(0, at.replica(0).head.offset + 3));
+  };
+  const asked = swap(world, from, to);
+  world.until("told", () => asked.result !== undefined);
+  expect(asked.result).toMatchObject({ done: false });
+  world.until("well again", () => world.isWell(), 60_000);
+  expect(world.report().leader).toBe(from);
+  expect(world.report().term).toBe(2);
+  expect(holders(world)).not.toContain(to);
+});
+
+test("a change that fails again and again is turned round: one of its ensembles may be dead for good", () => {
+  const world = started();
+  const [from, to] = [follower(world), spare(world)];
+  const sides: string[] = [];
+  let joint = false;
+  world.dataServers.before = ({ method, server }) => {
+    const { formerEnsemble, ensemble } = world.stored();
+    if (method !== "newTerm" || formerEnsemble === undefined) return;
+    joint = true;
+    if (server === from) sides.push(ensemble.some(({ internal }) => internal === to) ? "to" : "from");
+    if (sides.length < 8) throw new Refusal("RESOURCE_UNAVAILABLE", "not now");
+  };
+  swap(world, from, to);
+  world.until("in doubt", () => joint);
+  world.until("well again", () => world.isWell(), 60_000);
+  expect(sides.slice(0, 7)).toEqual(["to", "to", "to", "from", "from", "from", "to"]);
+});
+
 test("a change whose new copy dies with its own data is turned round, and the old ensemble goes on", () => {
   const world = started();
   const { ensemble, leader } = world.report();

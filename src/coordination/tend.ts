@@ -69,6 +69,8 @@ interface Due {
 
 interface Swapping extends Due {
   readonly move: Move;
+  /** Both ensembles were to be stored: the next leader shows what came of it. */
+  joint: boolean;
   /** Told what became of it; undefined when nobody has asked for it. */
   readonly settle: ((result: SwapResult) => void) | undefined;
 }
@@ -133,7 +135,9 @@ export class Tending {
       else this.#miss(internal, "has not voted", 0);
     }
     this.#deletes = this.#due(this.#nowMs + SWAP_POLL_MS);
-    if (this.#swapping?.move.isDone(shard) === true) this.#endSwap({ done: true });
+    if (this.#swapping?.joint === true && !this.#swapping.move.isDone(shard)) {
+      this.#endSwap({ done: false, why: "the change was turned round, or could not be stored" });
+    }
   }
 
   /** Asks for a swap. It resolves once that is stored, or not wanted any more. Throws when it makes no sense. */
@@ -151,6 +155,7 @@ export class Tending {
   /** One step. */
   async step(shard: ShardMetadata, signal: AbortSignal): Promise<Tended> {
     this.#forgetOthers(shard);
+    if (this.#swapping?.move.isDone(shard) === true) this.#endSwap({ done: true });
     const nowMs = this.#nowMs;
     if (this.#verifyDueMs <= nowMs) return this.#verify(shard, signal);
     const missing = shard.ensemble.find((member) => this.#mayAttach(member, nowMs));
@@ -253,7 +258,7 @@ export class Tending {
 
   #beginSwap(removed: Member, to: string, settle: Swapping["settle"]): void {
     const copy = { server: removed.internal, replicaId: removed.replicaId ?? NO_REPLICA };
-    this.#swapping = { ...this.#due(0), move: new Move(this.#cluster, this.#ref, copy, to), settle };
+    this.#swapping = { ...this.#due(0), move: new Move(this.#cluster, this.#ref, copy, to), joint: false, settle };
   }
 
   #endSwap(result: SwapResult): void {
@@ -281,9 +286,13 @@ export class Tending {
   async #moveOn(shard: ShardMetadata, swapping: Swapping, signal: AbortSignal): Promise<Tended> {
     const { move } = swapping;
     swapping.dueMs = this.#nowMs + SWAP_POLL_MS;
+    swapping.joint = false;
     try {
       const step = await move.step(shard, signal);
-      if (step.kind === "elect") return { kind: "elect", next: step.next, why: "its ensemble changes" };
+      if (step.kind === "elect") {
+        swapping.joint = true;
+        return { kind: "elect", next: step.next, why: "its ensemble changes" };
+      }
       if (step.kind === "forget") this.#endSwap({ done: false, why: step.why });
       if (step.kind === "again") {
         swapping.backoff.reset();
@@ -297,11 +306,6 @@ export class Tending {
       if (isRefusal(error, "INVALID_TERM")) this.#verifyDueMs = Math.min(this.#verifyDueMs, swapping.dueMs);
     }
     return this.#now();
-  }
-
-  /** The change was stored, and has ended without the new copy: it was turned round. */
-  turnedRound(): void {
-    this.#endSwap({ done: false, why: "the change was turned round" });
   }
 
   // --- delete ---------------------------------------------------------------------------------------------------
