@@ -26,6 +26,7 @@ class Story {
   lead(server: Server, term: number, members = MEMBERS): void {
     this.shard.becomeLeaderAsked(server, { term, members } as unknown as BecomeLeaderRequest);
     this.shard.led(server, term);
+    for (const follower of SERVERS) if (follower !== server) this.shard.acked(follower, term, -1);
   }
 
   append(server: Server, entry: LogEntry): void {
@@ -128,6 +129,17 @@ const BROKEN: Readonly<Record<string, (story: Story) => void>> = {
     story.apply("a", entry(0), 1n);
     story.apply("b", entry(0), 2n);
   },
+  OwnTermEntryIsDue: (story) => {
+    story.shard.becomeLeaderAsked("a", { term: 1, members: MEMBERS } as unknown as BecomeLeaderRequest);
+    story.shard.led("a", 1);
+    story.shard.appending("a", entry(0));
+  },
+  EndedIdCounts: (story) => {
+    story.shard.diskFault("b", true);
+    story.shard.opened("b", 2, log(IDS.b));
+    story.shard.fenced("b", IDS.b, EMPTY_HEAD);
+  },
+  NoFalseDamage: (story) => story.shard.ended("a", "its checksum is wrong"),
   AckIsCommitted: (story) => story.shard.clientAcked(0),
 };
 
@@ -171,10 +183,25 @@ test("what a damaged disk has lost is no violation, and what it had acked before
   const story = new Story();
   story.lead("a", 1);
   for (const server of ["a", "b"] as const) story.append(server, entry(0));
-  story.shard.diskFault("b", false);
+  story.shard.diskFault("b", true);
   story.shard.opened("b", 2, log(IDS.b, EMPTY_HEAD, -1));
   story.apply("a", entry(0));
   expect(story.found).toEqual([]);
+});
+
+test("an id that lives on after its disk was damaged has all that it had; one that ends, for whatever reason, need not", () => {
+  const damaged = new Story();
+  damaged.append("b", entry(0));
+  damaged.shard.diskFault("b", false);
+  damaged.shard.opened("b", 2, log(IDS.b, headOf(entry(0)), 0));
+  damaged.shard.opened("b", 3, log(IDS.b));
+  expect(damaged.found).toEqual(["Monotonic", "Monotonic"]);
+  const ended = new Story();
+  ended.shard.diskFault("b", false);
+  ended.shard.opened("b", 2, { ...log(IDS.b), ended: "its checksum is wrong" });
+  ended.shard.deleteAsked("c");
+  ended.shard.ended("c", "deleted");
+  expect(ended.found).toEqual([]);
 });
 
 test("a late leader of an earlier term needs only what was committed before its term; a late commit is known to later leaders", () => {
