@@ -5,9 +5,10 @@
  * A change is noticed by looking at the file once a second: editors, config maps and `mv` replace it in ways that file
  * watches miss. A document that cannot be meant changes nothing; its complaint is told once.
  */
-import { existsSync, mkdirSync, readFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { type Document, parseDocument } from "yaml";
+import { parseDocument } from "yaml";
+import type { ConfigEdit, ConfigFile } from "../coordination/administer.ts";
 import type { ClusterConfig } from "../coordination/cluster-config.ts";
 import { ConfigInvalid, parseConfig } from "../coordination/parse-config.ts";
 import { utf8 } from "../lib/bytes.ts";
@@ -15,17 +16,20 @@ import { CLUSTER_CONFIG_BYTES_MAX, CLUSTER_CONFIG_POLL_MS } from "../model/limit
 import { Refusal } from "../model/refusal.ts";
 import type { Clock, Logger } from "../ports.ts";
 import { replaceFile, syncDirectory } from "../storage/files.ts";
+import { editedDocument } from "./cluster-document.ts";
 
 const NEW_FILE = `# The cluster: its data servers and namespaces. Changes are taken up within a second.
 servers: []
 namespaces: []
 `;
 
-export class ClusterFile {
+export class ClusterFile implements ConfigFile {
   readonly path: string;
   readonly #logger: Logger;
   #text: string;
   #config: ClusterConfig;
+  /** The one that who watches knows of: an edit that comes to nothing may have read another. */
+  #told: ClusterConfig;
   #cancelPoll: () => void = () => {};
   #complained = "";
 
@@ -43,6 +47,7 @@ export class ClusterFile {
     this.#logger = logger;
     this.#text = text;
     this.#config = this.#parse(text);
+    this.#told = this.#config;
   }
 
   get config(): ClusterConfig {
@@ -53,14 +58,15 @@ export class ClusterFile {
   watch(clock: Clock, changed: (config: ClusterConfig) => void): () => void {
     const look = () => {
       this.#cancelPoll = clock.after(CLUSTER_CONFIG_POLL_MS, look);
-      const before = this.#config;
       try {
         this.reload();
         this.#complained = "";
       } catch (error) {
         this.#complain((error as Error).message);
       }
-      if (this.#config !== before) changed(this.#config);
+      if (this.#config === this.#told) return;
+      this.#told = this.#config;
+      changed(this.#config);
     };
     this.#cancelPoll = clock.after(CLUSTER_CONFIG_POLL_MS, look);
     return () => this.#cancelPoll();
@@ -74,24 +80,18 @@ export class ClusterFile {
     this.#text = text;
   }
 
-  /**
-   * Changes the document and stores it, if what comes of it can be meant: throws FAILED_PRECONDITION with the complaint
-   * otherwise, and nothing is changed.
-   */
-  edit(change: (document: Document) => void): ClusterConfig {
+  /** See ConfigFile. What it comes to is told to its caller alone, not to who watches. */
+  edit(decide: (config: ClusterConfig) => ConfigEdit): ClusterConfig {
     this.reload();
-    const document = parseDocument(this.#text);
-    change(document);
-    const text = document.toString();
-    let config: ClusterConfig;
-    try {
-      config = this.#parse(text);
-    } catch (cause) {
-      throw new Refusal("FAILED_PRECONDITION", (cause as Error).message, { cause });
+    const text = editedDocument(this.#text, decide(this.#config));
+    const config = this.#parse(text);
+    if (read(this.path) !== this.#text) {
+      throw new Refusal("CONCURRENT_CHANGE", "the cluster's configuration was changed meanwhile");
     }
     write(this.path, text);
     this.#text = text;
     this.#config = config;
+    this.#told = config;
     return config;
   }
 
@@ -122,7 +122,12 @@ function read(path: string): string {
   return bytes.toString("utf8");
 }
 
+/** Where the name is a link, the file that it stands for; who may read it stays as it was. */
 function write(path: string, text: string): void {
-  replaceFile(path, utf8(text));
-  syncDirectory(dirname(path));
+  const before = existsSync(path) ? realpathSync(path) : undefined;
+  const file = before ?? path;
+  const mode = before === undefined ? undefined : statSync(before).mode;
+  replaceFile(file, utf8(text));
+  if (mode !== undefined) chmodSync(file, mode);
+  syncDirectory(dirname(file));
 }

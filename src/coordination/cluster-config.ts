@@ -7,7 +7,19 @@ export interface ClusterConfig {
   readonly servers: readonly ServerConfig[];
   /** Authorities by which clients may call servers, beside the servers' own addresses. */
   readonly allowExtraAuthorities: readonly string[];
+  /** Default: DEFAULT_LOAD_BALANCER. */
+  readonly loadBalancer?: LoadBalancerConfig;
 }
+
+export interface LoadBalancerConfig {
+  /** Time between two rounds in which leaders and replicas are spread evenly. */
+  readonly scheduleIntervalMs: number;
+  /** What could not be moved, or has failed, is left alone for so long. */
+  readonly quarantineTimeMs: number;
+}
+
+/** Oxia's. */
+export const DEFAULT_LOAD_BALANCER: LoadBalancerConfig = { scheduleIntervalMs: 30_000, quarantineTimeMs: 300_000 };
 
 export interface NamespaceConfig {
   readonly name: string;

@@ -7,7 +7,14 @@
 import { parseDurationMs } from "../lib/units.ts";
 import { SHARDS_PER_NAMESPACE_MAX } from "../model/limits.ts";
 import { type Json, StatusInvalid } from "../model/status-entries.ts";
-import type { AntiAffinity, ClusterConfig, NamespaceConfig, ServerConfig } from "./cluster-config.ts";
+import {
+  type AntiAffinity,
+  type ClusterConfig,
+  DEFAULT_LOAD_BALANCER,
+  type LoadBalancerConfig,
+  type NamespaceConfig,
+  type ServerConfig,
+} from "./cluster-config.ts";
 import { Fields } from "./json-fields.ts";
 
 export interface ParsedConfig {
@@ -23,6 +30,12 @@ export class ConfigInvalid extends Error {
 
 const NAMESPACE_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 const ADDRESS = /^(\[[0-9A-Fa-f:.%]+\]|[^\s/?#@:[\]]+):(\d{1,5})$/;
+
+/** Why a namespace cannot be called so, in words that go on from its name; undefined: it can. */
+export function namespaceNameProblem(name: string): string | undefined {
+  if (NAMESPACE_NAME.test(name) && !name.includes("..")) return undefined;
+  return `"${name}" is not made of letters, digits, "_", "." and "-", beginning with a letter or a digit, without ".."`;
+}
 
 /** Throws ConfigInvalid. An absent document (an empty file) is an empty configuration. */
 export function parseConfig(document: unknown): ParsedConfig {
@@ -51,9 +64,12 @@ function clusterConfig(fields: Fields, unknown: string[]): ClusterConfig {
   const namespaces = fields.list("namespaces", (path, value) => namespaceConfig(new Fields(path, value), unknown));
   const allowExtraAuthorities = fields.list("allowExtraAuthorities", (path, value) => authority(path, value));
   coordinators(fields, unknown);
-  loadBalancer(fields, unknown);
+  const balancer = loadBalancer(fields, unknown);
   autoSplit(fields);
-  const config = { namespaces, servers, allowExtraAuthorities };
+  const config = {
+    ...{ namespaces, servers, allowExtraAuthorities },
+    ...(balancer === undefined ? {} : { loadBalancer: balancer }),
+  };
   checkServers(fields, config, labels);
   checkNamespaces(fields, config);
   return config;
@@ -79,12 +95,8 @@ function serverConfig(
 function namespaceConfig(fields: Fields, unknown: string[]): NamespaceConfig {
   const name = fields.text("name");
   if (name === "") return fields.fail("name", "is missing");
-  if (!NAMESPACE_NAME.test(name) || name.includes("..")) {
-    return fields.fail(
-      "name",
-      `"${name}" is not made of letters, digits, "_", "." and "-", beginning with one of the former`,
-    );
-  }
+  const problem = namespaceNameProblem(name);
+  if (problem !== undefined) return fields.fail("name", problem);
   const sorting = fields.optionalText("keySorting") ?? "";
   if (sorting !== "" && sorting !== "natural" && sorting !== "hierarchical") {
     return fields.fail("keySorting", `"${sorting}" is neither natural nor hierarchical`);
@@ -116,7 +128,7 @@ function antiAffinity(fields: Fields, unknown: string[]): AntiAffinity {
   return { labels };
 }
 
-/** Known, and of no consequence yet: which coordinators there are is for admin clients. */
+/** Known, and of no consequence: which coordinators there are is for admin clients. */
 function coordinators(fields: Fields, unknown: string[]): void {
   const names = new Set<string>();
   fields.list("coordinators", (path, value) => {
@@ -130,15 +142,21 @@ function coordinators(fields: Fields, unknown: string[]): void {
   });
 }
 
-function loadBalancer(fields: Fields, unknown: string[]): void {
-  fields.optional("loadBalancer", (path, value) => {
+function loadBalancer(fields: Fields, unknown: string[]): LoadBalancerConfig | undefined {
+  return fields.optional("loadBalancer", (path, value) => {
     const balancer = new Fields(path, value);
-    for (const name of ["scheduleInterval", "quarantineTime"]) {
-      const text = balancer.optionalText(name);
-      if (text !== undefined && parseDurationMs(text) === undefined)
-        balancer.fail(name, `"${text}" is no duration such as 30s`);
-    }
+    const duration = (name: string, absentMs: number) => {
+      const text = balancer.optionalText(name) ?? "";
+      if (text === "") return absentMs;
+      const ms = parseDurationMs(text) ?? 0;
+      return ms > 0 ? ms : balancer.fail(name, `"${text}" is no duration such as 30s`);
+    };
+    const read = {
+      scheduleIntervalMs: duration("scheduleInterval", DEFAULT_LOAD_BALANCER.scheduleIntervalMs),
+      quarantineTimeMs: duration("quarantineTime", DEFAULT_LOAD_BALANCER.quarantineTimeMs),
+    };
     rest(balancer, unknown);
+    return read;
   });
 }
 

@@ -24,6 +24,10 @@ export type Reason =
   | "UNKNOWN"
   // plain on the wire: a code and a message
   | "INVALID_ARGUMENT"
+  | "NOT_FOUND"
+  | "ALREADY_EXISTS"
+  | "CONCURRENT_CHANGE"
+  | "STORE_FAILED"
   | "PERMISSION_DENIED"
   | "RESOURCE_EXHAUSTED"
   | "DATA_LOSS"

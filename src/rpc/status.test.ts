@@ -81,6 +81,10 @@ describe("a typed refusal", () => {
 test("a plain refusal is a code and its message", () => {
   const plain: Partial<Record<Reason, string>> = {
     INVALID_ARGUMENT: "INVALID_ARGUMENT",
+    NOT_FOUND: "NOT_FOUND",
+    ALREADY_EXISTS: "ALREADY_EXISTS",
+    CONCURRENT_CHANGE: "ABORTED",
+    STORE_FAILED: "INTERNAL",
     PERMISSION_DENIED: "PERMISSION_DENIED",
     RESOURCE_EXHAUSTED: "RESOURCE_EXHAUSTED",
     DATA_LOSS: "DATA_LOSS",

@@ -48,6 +48,10 @@ export const REASONS: Readonly<Record<Reason, Row>> = {
   // typed, but by design no reason that a client retries on the same node: sessions away from their leader (semantics §4)
   UNKNOWN: { code: Code.ABORTED, retryable: false, text: "oxia: unknown" },
   INVALID_ARGUMENT: { code: Code.INVALID_ARGUMENT, retryable: false },
+  NOT_FOUND: { code: Code.NOT_FOUND, retryable: false },
+  ALREADY_EXISTS: { code: Code.ALREADY_EXISTS, retryable: false },
+  CONCURRENT_CHANGE: { code: Code.ABORTED, retryable: true },
+  STORE_FAILED: { code: Code.INTERNAL, retryable: false },
   PERMISSION_DENIED: { code: Code.PERMISSION_DENIED, retryable: false },
   RESOURCE_EXHAUSTED: { code: Code.RESOURCE_EXHAUSTED, retryable: true },
   DATA_LOSS: { code: Code.DATA_LOSS, retryable: false },
