@@ -29,6 +29,7 @@ WORKDIR /data
 # Set, it would turn the executable into a plain Bun.
 ENV BUN_BE_BUN=""
 VOLUME /data
-EXPOSE 6648 8080
+EXPOSE 6648 6649 6651 8080
+HEALTHCHECK --interval=10s --timeout=5s CMD ["/usr/local/bin/varia", "health", "--port", "6648"]
 ENTRYPOINT ["/usr/local/bin/varia"]
 CMD ["standalone", "--data-dir", "/data/db", "--wal-dir", "/data/wal"]
