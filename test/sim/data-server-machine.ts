@@ -42,7 +42,6 @@ export class DataServerMachine extends Machine {
   readonly #cluster: Cluster;
   #log: MemoryLog | undefined;
   #server: DataServer | undefined;
-  /** The server as its peers reach it. */
   #peer: PeerServer | undefined;
   readonly #calls = new RecentCalls();
   /** By shard: what was looked at last. */
@@ -73,6 +72,16 @@ export class DataServerMachine extends Machine {
   /** The stamp that the process holds; undefined while none runs. */
   get stamp(): number | undefined {
     return this.#log?.stamp();
+  }
+
+  /** The server as its peers reach it; undefined while none runs. */
+  get peer(): PeerServer | undefined {
+    return this.#peer;
+  }
+
+  /** What has been asked of it. */
+  get calls(): RecentCalls {
+    return this.#calls;
   }
 
   /** One of the last calls that came here comes once more. */

@@ -34,12 +34,12 @@ export const MIXES = {
   /** Ensembles that change all the time. */
   swaps: {
     kinds: ["swap asked", "swap asked", "swap asked", "kill", "isolated", "coordinator killed", "request repeated"],
-    faults: 40,
+    faults: 30,
     durationMsMax: 3_000,
     dataServers: 4,
     coordinators: 1,
     duplicateChance: 0.1,
-    pauseMs: 50,
+    pauseMs: 1_000,
   },
   /** Disks that are lost, come back as they were, or are damaged, while others lag behind. */
   disks: {

@@ -28,6 +28,11 @@ export class RecentCalls {
     this.#calls.set(method, calls);
   }
 
+  /** Makes the last call of a method once more. Rejects with what it is refused. */
+  async again(server: PeerServer, method: RepeatedMethod): Promise<void> {
+    await this.#calls.get(method)?.at(-1)?.(server);
+  }
+
   /** Calls `server` as it was called before; each method is as likely as any other. */
   async repeat(server: PeerServer, random: SimRandom): Promise<void> {
     const methods = [...this.#calls.keys()].sort();

@@ -98,6 +98,11 @@ const BROKEN: Readonly<Record<string, (story: Story) => void>> = {
     story.append("a", entry(0));
     story.apply("a", entry(0));
     story.shard.stored = { ...story.shard.stored, term: 2 };
+    for (const server of ["b", "c"] as const) story.shard.promised(server, 2, EMPTY_HEAD);
+    story.lead("b", 2);
+  },
+  BothMajorities: (story) => {
+    story.shard.stored = { ...story.shard.stored, term: 2 };
     story.shard.promised("b", 2, EMPTY_HEAD);
     story.lead("b", 2);
   },

@@ -8,6 +8,7 @@
  *                              its term
  *     LeaderCompleteness       a leader has everything that leaders of lower terms have committed
  *     LegalLeader              a term has one leader, once, and a member of the stored ensemble
+ *     BothMajorities           most of the stored ensemble have promised the term; in a change, of the former one too
  *     Monotonic                promise, head and applied of one replica id do not go back, over restarts too
  *     FenceIsABarrier          the head that NewTerm answers is final: nothing of an earlier term becomes durable behind it
  *     AckIsVerified            an acked entry is durable, and the leader's own
@@ -20,6 +21,7 @@ import type { BecomeLeaderRequest, PeerHead } from "../../src/model/peer-message
 import type { AppliedState, ReplicaLog } from "../../src/ports.ts";
 import { NO_REPLICA, type Replica as State } from "../../src/protocol/replica-state.ts";
 import { describeEntry, EntryHistory, Line, type Made } from "./entry-history.ts";
+import { illegalities } from "./legal-leader.ts";
 import type { Applied, Leadership, Place, ReplicaTrace } from "./shard-trace.ts";
 import { type StoredEnsemble, type StoredSlot, Violation } from "./violation.ts";
 
@@ -344,18 +346,9 @@ export class ShardInvariants {
   }
 
   #checkLegal({ server, living }: Place, term: Term, members: readonly StoredSlot[] | undefined): void {
-    const { stored } = this;
-    if (stored.term < term) {
-      this.#violated("TermIsStoredFirst", `${server} leads ${term}, stored is ${stored.term}`);
-    }
-    if (stored.term !== term || members === undefined) return;
-    const listed = (slots: readonly StoredSlot[], { server: at, replicaId }: StoredSlot) =>
-      slots.some((slot) => slot.server === at && slot.replicaId === replicaId);
-    const agree = members.length === stored.members.length && members.every((slot) => listed(stored.members, slot));
-    if (!agree) this.#violated("LegalEnsemble", `${server} leads ${term} with members that are not the stored ones`);
-    if (!listed(members, { server, replicaId: living!.id })) {
-      this.#violated("LegalLeader", `${server} leads ${term} and is not a member`);
-    }
+    const promised = (id: ReplicaId) => this.#replicas.get(id)?.promised ?? -1;
+    const begun = { server, replicaId: living!.id, term, members };
+    for (const { checker, what } of illegalities(begun, this.stored, promised)) this.#violated(checker, what);
   }
 
   #checkComplete(trace: ReplicaTrace, term: Term): void {
