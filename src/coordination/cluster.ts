@@ -4,6 +4,7 @@ import type { Clock, DataServers, Logger, Random } from "../ports.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
 import type { Servers } from "./servers.ts";
 import type { Stamps } from "./stamps.ts";
+import type { CoordinatorStats } from "./stats.ts";
 import type { ShardRef, StatusStore } from "./status-store.ts";
 import type { Permits } from "./wait.ts";
 
@@ -16,6 +17,7 @@ export interface Cluster {
   readonly servers: Servers;
   readonly stamps: Stamps;
   readonly leaders: Leaders;
+  readonly stats: CoordinatorStats;
   /** Elections that ask for votes at once. */
   readonly elections: Permits;
   /** As of now: it may be replaced. */

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import { CoordinatorWorld, configOf, namespaceOf } from "../../test/harness/coordinator-world.ts";
 import { SimNode } from "../../test/sim/node.ts";
 import { randomPort, SimRandom } from "../../test/sim/random.ts";
+import { Refusal } from "../model/refusal.ts";
 import { type Json, joinStatus, splitStatus } from "../model/status-entries.ts";
 import type { MetadataStore } from "../ports.ts";
 import { sameAssignments } from "../protocol/assignment.ts";
@@ -198,6 +199,30 @@ test("when the store does not say what became of a change, the coordinator ends;
       expect(new Set(asked).size).toBe(asked.length);
     }
   }
+});
+
+test("a store without room for more holds elections up, and ends nothing", () => {
+  const world = new CoordinatorWorld();
+  let full = false;
+  world.start((store) => ({
+    get: () => store.get(),
+    compareAndSwap: async (expected, changes) => {
+      if (full) throw new Refusal("RESOURCE_EXHAUSTED", "no space left");
+      return store.compareAndSwap(expected, changes);
+    },
+    close: () => store.close(),
+  }));
+  world.until("all well", () => world.isWell());
+  full = true;
+  const before = world.report().leader!;
+  world.dataServers.server(before).kill();
+  world.run(70_000);
+  world.dataServers.server(before).start();
+  world.run(20_000);
+  expect(world.ended).toBe("no");
+  expect(world.report().problems.join()).toContain("no space left");
+  full = false;
+  world.until("all well", () => world.isWell(), 60_000);
 });
 
 test("a status that Oxia has written is taken over: ids are learned at the first election, wiped servers do not vote", () => {

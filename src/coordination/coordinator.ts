@@ -20,7 +20,9 @@ import type { ClusterConfig } from "./cluster-config.ts";
 import { assignmentsOf, Publisher } from "./publish.ts";
 import { reconcile } from "./reconcile.ts";
 import { type Accepted, acceptLoss, type LossPlan, planLoss } from "./recover.ts";
+import { isRefusal } from "./replica-calls.ts";
 import { type CoordinatorStatus, shardReport } from "./report.ts";
+import { wordsOf } from "./server-link.ts";
 import { Servers } from "./servers.ts";
 import { ShardKeeper } from "./shard-keeper.ts";
 import { Stamps } from "./stamps.ts";
@@ -253,7 +255,13 @@ export class Coordinator {
     this.#keepers.delete(shard);
     this.#seen.delete(shard);
     if (this.#stop.signal.aborted || this.#store.status.namespaces.get(namespace)?.shards.size !== 0) return;
-    await this.#reconcile().catch((error) => this.#fail(error));
+    try {
+      await this.#reconcile();
+    } catch (error) {
+      if (!isRefusal(error, "RESOURCE_EXHAUSTED")) this.#fail(error);
+      else
+        this.#ports.logger.error({ component: "coordinator", namespace, why: wordsOf(error) }, "namespace not settled");
+    }
   }
 
   #serversWanted(): Set<string> {

@@ -57,16 +57,21 @@ export interface ElectionOf {
 
 /** Rejects with Interrupted when the signal is aborted, wherever it stands: the next one begins with the next term. */
 export async function elect(cluster: Cluster, of: ElectionOf, signal: AbortSignal): Promise<ElectionOutcome> {
+  const times = cluster.stats.timesOf(of.ref.namespace);
+  const sinceMs = cluster.clock.monotonicMs();
   const fenced = await cluster.elections.hold(() => holdVote(cluster, of, signal));
   if (fenced.kind !== "decided") return fenced;
   const { named, leader, followers } = fenced;
+  const namedMs = cluster.clock.monotonicMs();
   const outcome = await becomeLeader(cluster, of, fenced, signal);
+  times.becomeLeader.record(cluster.clock.monotonicMs() - namedMs);
   if (outcome !== undefined) return outcome;
   const { server, replicaId } = leader;
   const result = resultDocument(storedShard(named), { server, replicaId });
   const led = shardDocument(named, result, { servers: cluster.config.servers });
   if (!(await cluster.store.updateShard(of.ref, named, led))) return { kind: "overtaken" };
   of.history.clear();
+  times.election.record(cluster.clock.monotonicMs() - sinceMs);
   cluster.logger.info(shardFields(of.ref, { term: led.term, leader: server }), "leader elected");
   return { kind: "led", named: new Set(followers.map((follower) => follower.server)) };
 }
@@ -90,8 +95,10 @@ async function holdVote(
   if (!(await cluster.store.updateShard(ref, shard, claim))) return { kind: "overtaken" };
 
   const answers = new Map<string, Answer>();
+  const askedMs = cluster.clock.monotonicMs();
   const verdict = await gatherVotes(cluster, { ref, stored: storedShard(claim), history, awaited, answers }, signal);
   if (verdict.kind !== "elect") return outcomeOf(verdict);
+  cluster.stats.timesOf(ref.namespace).quorum.record(cluster.clock.monotonicMs() - askedMs);
 
   const { members, formerMembers } = verdict;
   const minted = mintedTerms(answers);
@@ -189,14 +196,15 @@ function mintedTerms(answers: ReadonlyMap<string, Answer>): Map<ReplicaId, Term>
   return minted;
 }
 
-/** One that has not failed to lead, on a server that leads few shards. */
+/** One that has not failed to lead, on a server that is to stay and leads few shards. */
 function chooseLeader(
-  { leaders, random }: Cluster,
+  { leaders, random, config }: Cluster,
   candidates: readonly Candidate[],
   history: ElectionHistory,
 ): Candidate {
   const able = candidates.filter(({ replicaId }) => !history.failedLeaders.has(replicaId));
-  const among = able.length > 0 ? able : candidates;
+  const staying = able.filter(({ server }) => config.servers.some(({ internal }) => internal === server));
+  const among = [staying, able, candidates].find(({ length }) => length > 0)!;
   const least = Math.min(...among.map(({ server }) => leaders.ledBy(server)));
   const equals = among.filter(({ server }) => leaders.ledBy(server) === least);
   return equals[Math.floor(random.fraction() * equals.length)]!;

@@ -27,6 +27,7 @@ import type { Feature, ShardAssignments } from "../model/peer-messages.ts";
 import { Refusal, Unreachable } from "../model/refusal.ts";
 import type { AssignmentStream, Clock, DataServers, Logger } from "../ports.ts";
 import type { Stamps } from "./stamps.ts";
+import type { CoordinatorStats } from "./stats.ts";
 import type { StatusStore } from "./status-store.ts";
 import { sleep, Wakeup } from "./wait.ts";
 
@@ -38,6 +39,7 @@ export interface LinkPorts {
   readonly logger: Logger;
   readonly store: StatusStore;
   readonly stamps: Stamps;
+  readonly stats: CoordinatorStats;
 }
 
 export interface LinkHooks {
@@ -175,6 +177,12 @@ export class ServerLink {
   }
 
   async #askHealth(): Promise<Health> {
+    const health = await this.#health();
+    if (!health.serves) this.#ports.stats.healthCheckFailed(this.server);
+    return health;
+  }
+
+  async #health(): Promise<Health> {
     try {
       const serves = await this.#ports.dataServers.checkHealth(this.server, { timeoutMs: HEALTH_CALL_MS_MAX });
       return serves ? { serves } : { serves, why: "says that it does not serve", silent: false };
@@ -186,10 +194,10 @@ export class ServerLink {
   /** Handshake with a new stamp. What the server has confirmed is read behind the answer that shows that it is there. */
   async #greet(): Promise<{ readonly why: string; readonly retryMs: number } | undefined> {
     const { dataServers, store, stamps, logger } = this.#ports;
-    const { instanceId } = await store.refresh();
-    const stamp = await stamps.next();
-    const request = { instanceId, stamp, confirmedStamp: stamps.confirmed(this.server) };
     try {
+      const { instanceId } = await store.refresh();
+      const stamp = await stamps.next();
+      const request = { instanceId, stamp, confirmedStamp: stamps.confirmed(this.server) };
       const limits = { timeoutMs: FENCE_CALL_MS_MAX };
       const { status, features, stamp: held } = await dataServers.handshake(this.server, request, limits);
       if (status === "MISMATCH") {

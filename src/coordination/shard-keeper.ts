@@ -6,6 +6,7 @@
  *     no leader stored      an election, in the next term; after a while again
  *     a leader stored       tend it (tend.ts)
  */
+import { NO_TERM } from "../model/ids.ts";
 import {
   ELECTION_RETRY_MS_MAX,
   ELECTION_RETRY_MS_MIN,
@@ -20,11 +21,13 @@ import { isForeign } from "./adopt-status.ts";
 import { type Cluster, shardFields } from "./cluster.ts";
 import { deleteShard } from "./deletes.ts";
 import { ElectionHistory, elect } from "./elect.ts";
-import type { ServerState } from "./server-link.ts";
+import { settleHeir } from "./hand-over.ts";
+import { isRefusal } from "./replica-calls.ts";
+import { type ServerState, wordsOf } from "./server-link.ts";
 import type { ShardMetadata } from "./status-document.ts";
 import type { ShardRef } from "./status-store.ts";
 import { serversOf, storedShard } from "./stored-shard.ts";
-import { type SwapResult, Tending } from "./tend.ts";
+import { type SwapResult, type Tended, Tending } from "./tend.ts";
 import { Backoff, Interrupted, stepBackoff, Wakeup } from "./wait.ts";
 
 interface Job {
@@ -124,6 +127,29 @@ export class ShardKeeper {
     return result;
   }
 
+  /** Ends the swap to this server, if there is one and its change is not stored yet. */
+  giveUpSwap(to: string, why: string): void {
+    this.#tending.giveUpSwap(to, why);
+    this.#wakeup.wake();
+  }
+
+  /** Has `heir`, a member, lead in the place of a leader that is well. Resolves to who leads then, if anybody does. */
+  moveLeader(heir: string): Promise<string | undefined> {
+    const { store, logger } = this.#cluster;
+    return this.perform(async (signal) => {
+      const shard = store.shard(this.ref);
+      if (shard?.leader === undefined || shard.status !== "SteadyState") return undefined;
+      const why = await settleHeir(this.#cluster, { ref: this.ref, shard, heir }, signal);
+      if (why !== "") {
+        logger.info(shardFields(this.ref, { heir, why }), "the leader stays");
+        return shard.leader.internal;
+      }
+      const next = nextTerm(storedShard(shard));
+      await this.#replaceLeader(shard, { next, why: "leaders are spread", cause: "balance", awaited: heir }, signal);
+      return store.shard(this.ref)?.leader?.internal;
+    });
+  }
+
   /** Runs `work` as this shard's only flow: what runs is cut off, and goes on from what is stored then. */
   perform<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -141,8 +167,11 @@ export class ShardKeeper {
     try {
       return await this.#next(shard, controller.signal);
     } catch (error) {
-      if (!(error instanceof Interrupted)) throw error;
-      return 0;
+      if (error instanceof Interrupted) return 0;
+      if (!isRefusal(error, "RESOURCE_EXHAUSTED")) throw error;
+      // The store has no room for what is due: nothing was changed, and it goes on.
+      this.#problem = wordsOf(error);
+      return this.#elections.nextMs();
     } finally {
       this.#step = undefined;
     }
@@ -157,12 +186,12 @@ export class ShardKeeper {
     if (shard === this.#halted) return ELECTION_RETRY_MS_MAX;
     if (isForeign(shard)) return this.#wait("it was written by Oxia's coordinator, and is not adopted");
     if (shard.status === "Deleting") return this.#delete(shard, signal);
-    if (shard.leader === undefined) return this.#elect(shard, this.#nextDocument(shard), signal);
+    if (shard.leader === undefined) return this.#electAnew(shard, signal);
     const { internal } = shard.leader;
     this.#cluster.leaders.set(this.ref.shard, internal);
     if (this.#cluster.servers.state(internal) === "unavailable") {
       const why = `its leader ${internal} is not available: ${this.#cluster.servers.why(internal)}`;
-      return this.#replaceLeader(shard, { next: nextTerm(storedShard(shard)), why }, signal);
+      return this.#replaceLeader(shard, { next: nextTerm(storedShard(shard)), why, cause: "leader-unavailable" }, signal);
     }
     const tended = await this.#tending.step(shard, signal);
     if (tended.kind === "elect") return this.#replaceLeader(shard, tended, signal);
@@ -180,7 +209,7 @@ export class ShardKeeper {
   /** Of a shard that has a leader. Where the election has no hope, it goes on being looked after. */
   async #replaceLeader(
     shard: ShardMetadata,
-    { next, why, awaited }: { readonly next: StoredShard; readonly why: string; readonly awaited?: string },
+    { next, why, cause, awaited }: Omit<Tended & { readonly kind: "elect" }, "kind">,
     signal: AbortSignal,
   ): Promise<number> {
     const short = this.#whyHopeless(next);
@@ -189,7 +218,12 @@ export class ShardKeeper {
       return SHARD_STEP_RETRY_MS_MIN;
     }
     this.#cluster.logger.info(shardFields(this.ref, { term: shard.term, why }), "election needed");
-    return this.#elect(shard, next, signal, awaited);
+    return this.#elect(shard, { next, cause, awaited }, signal);
+  }
+
+  #electAnew(shard: ShardMetadata, signal: AbortSignal): Promise<number> {
+    const cause = shard.term === NO_TERM ? "first" : "retry";
+    return this.#elect(shard, { next: this.#nextDocument(shard), cause }, signal);
   }
 
   #nextDocument(shard: ShardMetadata): StoredShard {
@@ -197,11 +231,16 @@ export class ShardKeeper {
     return this.#turnRound && stored.formerMembers.length > 0 ? turnedRound(stored) : nextTerm(stored);
   }
 
-  async #elect(shard: ShardMetadata, next: StoredShard, signal: AbortSignal, awaited?: string): Promise<number> {
+  async #elect(
+    shard: ShardMetadata,
+    { next, cause, awaited }: Pick<Tended & { readonly kind: "elect" }, "next" | "cause" | "awaited">,
+    signal: AbortSignal,
+  ): Promise<number> {
     const short = this.#whyHopeless(next);
     if (short !== "") return this.#wait(short);
     const { ref } = this;
-    const { store, leaders, logger } = this.#cluster;
+    const { store, leaders, logger, stats } = this.#cluster;
+    stats.electionBegun(cause);
     const outcome = await elect(this.#cluster, { ref, shard, next, history: this.#history, awaited }, signal);
     this.#turnRound = false;
     if (outcome.kind !== "led") leaders.set(ref.shard, store.shard(ref)?.leader?.internal);
@@ -219,6 +258,7 @@ export class ShardKeeper {
         return ELECTION_RETRY_MS_MAX;
       case "failed":
         this.#failedTerms += 1;
+        stats.electionFailed(ref);
         this.#problem = outcome.why;
         this.#turnRound = outcome.turnRound || this.#failedTerms % ELECTIONS_BEFORE_TURNING_ROUND === 0;
         logger.warn(shardFields(ref, { term: next.term, why: outcome.why }), "election failed");

@@ -127,7 +127,7 @@ test("any status is read as it was written, also from Oxia's one document", () =
     }),
     RUNS,
   );
-});
+}, 30_000);
 
 test("changes lead from any status to any other, and name nothing that stays", () => {
   fc.assert(
@@ -138,7 +138,7 @@ test("changes lead from any status to any other, and name nothing that stays", (
     }),
     RUNS,
   );
-});
+}, 30_000);
 
 /** A cluster of one namespace with a shard 0 of these fields. */
 function withShard(fields: JsonObject, cluster: JsonObject = {}): ClusterStatus {

@@ -27,6 +27,7 @@ import { deleteRemoved } from "./deletes.ts";
 import { Move } from "./move.ts";
 import { askStatuses, isRefusal } from "./replica-calls.ts";
 import { wordsOf } from "./server-link.ts";
+import type { ElectionCause } from "./stats.ts";
 import type { Member, ShardMetadata } from "./status-document.ts";
 import type { ShardRef } from "./status-store.ts";
 import { steadinessOf } from "./steady.ts";
@@ -41,6 +42,7 @@ export type Tended =
       readonly kind: "elect";
       readonly next: StoredShard;
       readonly why: string;
+      readonly cause: ElectionCause;
       /** For whose sake it is held. */
       readonly awaited?: string;
     };
@@ -193,15 +195,15 @@ export class Tending {
       if (this.#ended.get(internal)?.replicaId !== replicaId)
         this.#miss(internal, "does not follow", SHARD_STEP_RETRY_MS_MIN);
     }
-    if (found.leader === "lost") return this.#elect(shard, found.why);
+    if (found.leader === "lost") return this.#elect(shard, found.why, "leader-lost");
     this.#silences = found.leader === "silent" ? this.#silences + 1 : 0;
-    if (this.#silences >= LEADER_SILENCES_MAX) return this.#elect(shard, found.why);
+    if (this.#silences >= LEADER_SILENCES_MAX) return this.#elect(shard, found.why, "leader-lost");
     if (found.leader === "silent") this.#verifyDueMs = this.#nowMs + SWAP_POLL_MS;
     return this.#now();
   }
 
-  #elect(shard: ShardMetadata, why: string): Tended & { readonly kind: "elect" } {
-    return { kind: "elect", next: nextTerm(storedShard(shard)), why };
+  #elect(shard: ShardMetadata, why: string, cause: ElectionCause): Tended & { readonly kind: "elect" } {
+    return { kind: "elect", next: nextTerm(storedShard(shard)), why, cause };
   }
 
   #now(): Tended {
@@ -242,7 +244,7 @@ export class Tending {
         this.#cluster.logger.warn(shardFields(this.#ref, { server, why: attached.why }), "replica has ended");
         break;
       case "slot can be filled":
-        return { ...this.#elect(shard, `${server} has no part in the shard yet`), awaited: server };
+        return { ...this.#elect(shard, `${server} has no part in the shard yet`, "new-member"), awaited: server };
       case "overtaken":
         await this.#cluster.store.refresh();
         this.#verifyDueMs = Math.min(this.#verifyDueMs, this.#nowMs + SWAP_POLL_MS);
@@ -259,6 +261,11 @@ export class Tending {
   #beginSwap(removed: Member, to: string, settle: Swapping["settle"]): void {
     const copy = { server: removed.internal, replicaId: removed.replicaId ?? NO_REPLICA };
     this.#swapping = { ...this.#due(0), move: new Move(this.#cluster, this.#ref, copy, to), joint: false, settle };
+  }
+
+  /** Ends a swap to this server, unless its change is stored already: then the election decides. */
+  giveUpSwap(to: string, why: string): void {
+    if (this.#swapping?.move.swap.added.server === to && !this.#swapping.joint) this.#endSwap({ done: false, why });
   }
 
   #endSwap(result: SwapResult): void {
@@ -291,7 +298,7 @@ export class Tending {
       const step = await move.step(shard, signal);
       if (step.kind === "elect") {
         swapping.joint = true;
-        return { kind: "elect", next: step.next, why: "its ensemble changes" };
+        return { kind: "elect", next: step.next, why: "its ensemble changes", cause: "ensemble-change" };
       }
       if (step.kind === "forget") this.#endSwap({ done: false, why: step.why });
       if (step.kind === "again") {
