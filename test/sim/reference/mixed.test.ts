@@ -37,4 +37,4 @@ test("each seed runs the same way twice", () => {
       expect(run(mix, seed).scheduler.trace.hash).toBe(hash);
     }
   }
-});
+}, 120_000);

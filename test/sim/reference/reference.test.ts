@@ -81,4 +81,4 @@ test("they serve again after whatever has happened, as long as disks are kept", 
   for (let seed = 0; seed < 50; seed++) {
     new MixedCluster(seed, { ...REFERENCE, judged: "nothing" }).run();
   }
-});
+}, 120_000);
