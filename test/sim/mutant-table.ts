@@ -59,6 +59,7 @@ async function runMutant(mutant: Mutant, options: MutantRunOptions): Promise<Out
   const found: Found[] = [];
   let tried = 0;
   for (const { way, seedsMax } of waysOf(mutant, options)) {
+    if (seedsMax === 0) continue;
     if (found.length > 0 && way.kind !== "random") break;
     const one = await find(mutant, way, { ...options, seedsMax });
     if (one !== undefined) found.push(one);

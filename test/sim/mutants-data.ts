@@ -84,6 +84,11 @@ export const DATA_MUTANTS: readonly Mutant[] = [
         replace: "if (false as boolean) {",
       },
       {
+        file: "src/protocol/following.ts",
+        find: "if (keep.offset < replica.applied) {",
+        replace: "if (keep.offset < -1) {",
+      },
+      {
         file: "src/protocol/replica.ts",
         find: "return notThisReplica(replica, request.replicaId) ?? truncateTooLate(replica);",
         replace: "return truncate(replica, request);",

@@ -60,6 +60,7 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
       },
     ],
     mix: "swaps",
+    scenario: "DeleteShard comes once more, behind a new copy",
   },
   {
     name: "another id is fenced as if it were the one",
@@ -355,6 +356,7 @@ interface Vote {`,
       },
     ],
     mix: "swaps",
+    scenario: "a change is turned round",
   },
   {
     name: "half-done swap forgotten",

@@ -154,7 +154,7 @@ const CHECKERS: Readonly<Record<string, string>> = {
   BrokenPromise: "Promises",
 };
 
-function failureOf(error: unknown): Failure {
+export function failureOf(error: unknown): Failure {
   if (error instanceof Violation) return { checker: error.checker, message: error.message };
   if (error instanceof SimulationStuck) return { checker: "Stuck", message: error.message };
   if (!(error instanceof Error)) return { checker: "Crash", message: String(error) };
