@@ -18,18 +18,22 @@ function apply(document: Document, edit: ConfigEdit): void {
     case "add-namespace": {
       const { name, initialShardCount, replicationFactor, notificationsEnabled, keySorting } = edit;
       const fields = { name, initialShardCount, replicationFactor, notificationsEnabled, keySorting };
-      return add(document, "namespaces", fields);
+      add(document, "namespaces", fields);
+      return;
     }
     case "set-namespace": {
       const { replicationFactor, notificationsEnabled } = edit;
-      return set(document, entryOf(document, "namespaces", edit.name), { replicationFactor, notificationsEnabled });
+      set(document, entryOf(document, "namespaces", edit.name), { replicationFactor, notificationsEnabled });
+      return;
     }
     case "remove-namespace":
-      return remove(document, "namespaces", edit.name);
+      remove(document, "namespaces", edit.name);
+      return;
     case "add-server": {
       const { name, public: address, internal, labels } = edit;
       add(document, "servers", { name, public: address, internal });
-      return setLabels(document, name, labels);
+      setLabels(document, name, labels);
+      return;
     }
     case "set-server": {
       const { public: address, internal, labels } = edit;
@@ -37,14 +41,15 @@ function apply(document: Document, edit: ConfigEdit): void {
       // a server without a name is called by its internal address, also from now on
       const name = internal === undefined || entry?.has("name") === true ? undefined : edit.name;
       set(document, entry, { name, public: address, internal });
-      return setLabels(document, edit.name, labels);
+      setLabels(document, edit.name, labels);
+      return;
     }
     case "remove-server":
       remove(document, "servers", edit.name);
       document.deleteIn(["serverMetadata", edit.name]);
       return;
     default:
-      return unreachable(edit);
+      unreachable(edit);
   }
 }
 

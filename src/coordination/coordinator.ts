@@ -18,6 +18,7 @@ import { adoptStatus, type NotAdopted } from "./adopt-status.ts";
 import { type Cluster, Leaders } from "./cluster.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
 import { assignmentsOf, Publisher } from "./publish.ts";
+import { Rebalancer } from "./rebalance.ts";
 import { reconcile } from "./reconcile.ts";
 import { type Accepted, acceptLoss, type LossPlan, planLoss } from "./recover.ts";
 import { isRefusal } from "./replica-calls.ts";
@@ -26,6 +27,7 @@ import { wordsOf } from "./server-link.ts";
 import { Servers } from "./servers.ts";
 import { ShardKeeper } from "./shard-keeper.ts";
 import { Stamps } from "./stamps.ts";
+import { CoordinatorStats } from "./stats.ts";
 import type { ShardMetadata } from "./status-document.ts";
 import { type ShardRef, StatusStore } from "./status-store.ts";
 import { serversOf } from "./stored-shard.ts";
@@ -38,6 +40,8 @@ export interface CoordinatorPorts {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  /** Where what it does is counted; default: nowhere that anybody sees. */
+  readonly stats?: CoordinatorStats;
 }
 
 export class Coordinator {
@@ -46,6 +50,7 @@ export class Coordinator {
   readonly #servers: Servers;
   readonly #publisher: Publisher;
   readonly #cluster: Cluster;
+  readonly #rebalancer: Rebalancer;
   readonly #keepers = new Map<ShardId, ShardKeeper>();
   readonly #running = new Set<Promise<void>>();
   readonly #stop = new AbortController();
@@ -59,7 +64,7 @@ export class Coordinator {
   readonly #failed: Promise<never>;
 
   private constructor(ports: CoordinatorPorts, store: StatusStore, config: ClusterConfig) {
-    const { clock, logger, dataServers, random } = ports;
+    const { clock, logger, dataServers, random, stats = new CoordinatorStats() } = ports;
     this.#ports = ports;
     this.#store = store;
     this.#config = config;
@@ -70,10 +75,11 @@ export class Coordinator {
     const stamps = new Stamps(store);
     const fault = (error: unknown) => this.#fail(error);
     this.#servers = new Servers(
-      { dataServers, clock, logger, store, stamps },
+      { dataServers, clock, logger, store, stamps, stats },
       {
         fault,
         changed: (server, state) => {
+          this.#rebalancer.serverChanged(server, state);
           for (const keeper of this.#keepers.values()) keeper.serverChanged(server, state);
         },
       },
@@ -85,7 +91,7 @@ export class Coordinator {
     );
     const currentConfig = () => this.#config;
     this.#cluster = {
-      ...{ dataServers, clock, random, logger, store, stamps, fault },
+      ...{ dataServers, clock, random, logger, store, stamps, stats, fault },
       servers: this.#servers,
       leaders: new Leaders(),
       elections: new Permits(ELECTIONS_AT_ONCE_MAX),
@@ -93,6 +99,7 @@ export class Coordinator {
         return currentConfig();
       },
     };
+    this.#rebalancer = new Rebalancer(this.#cluster, this.#keepers);
   }
 
   /**
@@ -121,6 +128,8 @@ export class Coordinator {
       this.#started = true;
       this.#keepShards();
       this.#refresh().catch(this.#fail);
+      // A server that was emptied, and has deleted its copies, is let go.
+      this.#rebalancer.run(this.#stop.signal, () => this.#servers.keep(this.#serversWanted())).catch(this.#fail);
       if (!this.#stop.signal.aborted) await Promise.race([stopped, this.#store.failed, this.#failed]);
     } finally {
       this.#stop.abort();
@@ -150,6 +159,16 @@ export class Coordinator {
       throw new Refusal("INVALID_ARGUMENT", `${to} is not a data server of the cluster`);
     }
     return this.#keeper(ref).swap(from, to);
+  }
+
+  /** Ends the swap to this server, if there is one, unless it is decided already. */
+  giveUpSwap(ref: ShardRef, to: string): void {
+    this.#keeper(ref).giveUpSwap(to, "it is not wanted any more");
+  }
+
+  /** Has `heir`, a member of the shard, lead it if that can be without delay. Resolves to who leads then. */
+  async moveLeader(ref: ShardRef, heir: string): Promise<string | undefined> {
+    return this.#keeper(ref).moveLeader(heir);
   }
 
   /** What would be lost if these servers' replicas, by internal address, were taken for the shard. Changes nothing. */

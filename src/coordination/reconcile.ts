@@ -99,7 +99,7 @@ function withNamespace(
 }
 
 /** Strict rules: two servers go together when their values of each label named differ, and both have one. */
-function apartBy({ antiAffinities = [] }: NamespaceConfig, servers: ClusterConfig["servers"]): Apart {
+export function apartBy({ antiAffinities = [] }: NamespaceConfig, servers: ClusterConfig["servers"]): Apart {
   const names = antiAffinities.flatMap(({ labels }) => labels);
   const labels = new Map(servers.map((server) => [server.internal, server.labels]));
   return (server, other) =>

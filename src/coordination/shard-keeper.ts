@@ -191,7 +191,11 @@ export class ShardKeeper {
     this.#cluster.leaders.set(this.ref.shard, internal);
     if (this.#cluster.servers.state(internal) === "unavailable") {
       const why = `its leader ${internal} is not available: ${this.#cluster.servers.why(internal)}`;
-      return this.#replaceLeader(shard, { next: nextTerm(storedShard(shard)), why, cause: "leader-unavailable" }, signal);
+      return this.#replaceLeader(
+        shard,
+        { next: nextTerm(storedShard(shard)), why, cause: "leader-unavailable" },
+        signal,
+      );
     }
     const tended = await this.#tending.step(shard, signal);
     if (tended.kind === "elect") return this.#replaceLeader(shard, tended, signal);

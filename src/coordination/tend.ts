@@ -44,7 +44,7 @@ export type Tended =
       readonly why: string;
       readonly cause: ElectionCause;
       /** For whose sake it is held. */
-      readonly awaited?: string;
+      readonly awaited?: string | undefined;
     };
 
 /** A member whose listed replica does not live any more. */

@@ -375,6 +375,19 @@ export const OBSERVER_ORPHANED_MS = 60_000;
 /** How often a replica that catches up is asked how far it is; and, while its shard is frozen, those that have to settle. */
 export const SWAP_POLL_MS = 500;
 export const SWAP_SETTLE_POLL_MS = 20;
+/** How often the coordinator looks whether a server is to be emptied, and how far that is. */
+export const REBALANCE_LOOK_MS = 1_000;
+/** Replicas that are moved at once, to empty a server or for evenness: each may be a snapshot that is sent. */
+export const REPLICA_MOVES_AT_ONCE_MAX = 4;
+/** A move that was given up is tried again after this long where a server has to be emptied. */
+export const DRAIN_RETRY_MS = 10_000;
+/** Leaders are moved for evenness only when no server has come or gone for so long: a rolling restart is not to be chased. */
+export const SERVERS_STABLE_MS = 300_000;
+/** A leader that gives its place up holds writes back so long at most, and does so only for an heir that is no further behind. */
+export const HAND_OVER_MS_MAX = 1_000;
+export const HAND_OVER_LAG_ENTRIES_MAX = 1_000;
+/** Replicas that are asked at once what they are, when a client asks how the cluster stands. */
+export const STATUS_CALLS_AT_ONCE_MAX = 64;
 /** Changes of the cluster's status that one compare-and-swap stores. */
 export const STATUS_CHANGES_PER_SWAP_MAX = 256;
 /** Wait before a change that met another coordinator's is tried again; it doubles each time. */
