@@ -41,13 +41,62 @@ export const ensembles: Readonly<Record<string, Story>> = {
     stage.end();
   },
 
-  "a change is turned round": (seed) => {
-    const { stage, leader, going, left, right, spare } = cutInDoubt(seed);
+  "an election while a lost member is filled anew": (seed) => {
+    const stage = new Stage({ seed });
+    stage.settle();
+    stage.write(3);
+    const { leader } = stage;
+    const [lost] = stage.followers;
+    stage.replaceDisk(lost);
+    stage.start(lost);
+    stage.until("both ensembles are stored", () => stage.stored.formerMembers.length > 0);
+    const others = [...stage.nodesBut(leader), stage.cluster.store];
+    stage.cut([leader.node], others);
+    const { terms } = stage;
+    // of the old ensemble one member is there; the new copy at the lost one's address is none of it
+    stage.pass(10_000);
+    stage.expect("nobody was elected without a majority of the old ensemble", stage.terms === terms);
+    stage.join([leader.node], others);
+    stage.end();
+  },
+
+  "a new member is away when a change ends": (seed) => {
+    const { stage, going, spare, left, right } = cutInDoubt(seed);
     stage.powerOff(spare);
-    stage.powerOff(leader);
     stage.join(left, right);
-    stage.pass(30_000);
-    stage.expect("the member that goes is there", stage.replica(going) !== undefined);
+    stage.until("the change is over", () => stage.stored.formerMembers.length === 0);
+    stage.write(2);
+    stage.pass(10_000);
+    stage.expect("the removed copy is kept", (stage.replica(going)?.state.id ?? 0n) !== 0n);
+    stage.start(spare);
+    stage.end();
+    stage.until("the removed copy is deleted", () => (stage.replica(going)?.state.id ?? 0n) === 0n);
+  },
+
+  "a removed copy's server is away": (seed) => {
+    const { stage, going, left, right } = cutInDoubt(seed);
+    stage.powerOff(going);
+    stage.join(left, right);
+    stage.until("the change is over", () => stage.stored.formerMembers.length === 0);
+    stage.write(2);
+    stage.pass(10_000);
+    stage.start(going);
+    stage.end();
+    stage.until("the removed copy is deleted", () => (stage.replica(going)?.state.id ?? 0n) === 0n);
+  },
+
+  "a swap under load, with a slow follower": (seed) => {
+    const stage = new Stage({ seed, dataServers: 4 });
+    stage.settle();
+    const { leader, spare } = stage;
+    const [going, staying] = stage.followers;
+    stage.cluster.network.slow(leader.node, staying.node, 100);
+    stage.askSwap(going, spare);
+    for (let write = 0; write < 400 && stage.stored.formerMembers.length === 0; write++) {
+      stage.offer(leader);
+      stage.pass(2);
+    }
+    stage.until("both ensembles are stored, or the change is over", () => stage.stored.term > 0);
     stage.end();
   },
 

@@ -1,6 +1,7 @@
 /** Stories of leaders, and of calls that come once more or late (safety.md §3, §6). */
 import { EMPTY_BYTES } from "../../src/lib/bytes.ts";
 import type { Append, SnapshotChunk } from "../../src/model/peer-messages.ts";
+import { Refusal } from "../../src/model/refusal.ts";
 import type { DataServerMachine } from "../sim/cluster.ts";
 import { PLACE, Stage } from "./stage.ts";
 import type { Story } from "./stories.ts";
@@ -64,7 +65,7 @@ export const leading: Readonly<Record<string, Story>> = {
         { next: async () => messages.shift() as Append | undefined, send() {} },
       ),
     );
-    stage.expect(`it is refused: ${outcome}`, outcome instanceof Error);
+    if (!(outcome instanceof Refusal)) throw outcome;
     stage.write(2);
     stage.end();
   },

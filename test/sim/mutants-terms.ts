@@ -18,6 +18,11 @@ export const TERM_MUTANTS: readonly Mutant[] = [
         find: "if (replica.streaming || replica.head.term >= term) {",
         replace: "if (replica.streaming) {",
       },
+      {
+        file: "src/storage/replica-changes.ts",
+        find: "if (record.led >= term) {",
+        replace: "if (record.led > term) {",
+      },
     ],
     mix: "crashes",
     scenario: "BecomeLeader comes once more after a crash",
@@ -135,6 +140,11 @@ export const TERM_MUTANTS: readonly Mutant[] = [
         find: `  if (!replica.streaming) return refuse(replica, "RESOURCE_CONFLICT", "the stream has ended");
   if (term !== replica.promise && term !== NO_TERM) return wrongTerm(replica, term);`,
         replace: '  if (!replica.streaming) return refuse(replica, "RESOURCE_CONFLICT", "the stream has ended");',
+      },
+      {
+        file: "src/protocol/commit.ts",
+        find: 'if (promise !== leadership.term || !leadership.followers.has(follower)) return "ignored";',
+        replace: 'if (!leadership.followers.has(follower)) return "ignored";',
       },
     ],
     mix: "partitions",
