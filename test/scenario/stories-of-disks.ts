@@ -115,7 +115,7 @@ export const disks: Readonly<Record<string, Story>> = {
     stage.expect("it serves its peers", peer !== undefined);
     stage.replaceDisk(lost);
     stage.start(lost);
-    stage.until("it was greeted", () => (lost.stamp ?? 0) > 0);
+    stage.until("it was greeted", () => lost.server?.instance !== undefined);
     // both come once more: the one makes an empty copy, the other finds it
     stage.call("NewTerm", () => lost.calls.again(lost.peer!, "newTerm"));
     stage.call("BecomeLeader", () => lost.calls.again(lost.peer!, "becomeLeader"));
