@@ -12,23 +12,25 @@
  */
 import type { ShardId } from "../model/ids.ts";
 import { ELECTIONS_AT_ONCE_MAX, SERVERS_SETTLE_MS_MAX, STATUS_REFRESH_MS } from "../model/limits.ts";
+import type { Feature } from "../model/peer-messages.ts";
 import { Refusal } from "../model/refusal.ts";
 import type { Clock, DataServers, Logger, MetadataStore, Random } from "../ports.ts";
 import { adoptStatus, type NotAdopted } from "./adopt-status.ts";
 import { type Cluster, Leaders } from "./cluster.ts";
 import type { ClusterConfig } from "./cluster-config.ts";
+import { type ClusterReport, clusterReport } from "./cluster-report.ts";
 import { assignmentsOf, Publisher } from "./publish.ts";
 import { Rebalancer } from "./rebalance.ts";
 import { reconcile } from "./reconcile.ts";
 import { type Accepted, acceptLoss, type LossPlan, planLoss } from "./recover.ts";
-import { isRefusal } from "./replica-calls.ts";
+import { askAll, isRefusal } from "./replica-calls.ts";
 import { type CoordinatorStatus, shardReport } from "./report.ts";
 import { wordsOf } from "./server-link.ts";
 import { Servers } from "./servers.ts";
 import { ShardKeeper } from "./shard-keeper.ts";
 import { Stamps } from "./stamps.ts";
 import { CoordinatorStats } from "./stats.ts";
-import type { ShardMetadata } from "./status-document.ts";
+import type { ClusterStatus, ShardMetadata } from "./status-document.ts";
 import { type ShardRef, StatusStore } from "./status-store.ts";
 import { serversOf } from "./stored-shard.ts";
 import type { SwapResult } from "./tend.ts";
@@ -194,6 +196,22 @@ export class Coordinator {
     const { instanceId } = this.#store.status;
     const servers = this.#servers.list();
     return { instanceId, servers, shards, problems: this.#problems, notAdopted: this.#notAdopted };
+  }
+
+  /** How the cluster stands: all replicas are asked, and those that do not answer soon are not waited for. */
+  async inspect(): Promise<ClusterReport> {
+    const status = this.status();
+    return clusterReport(status, this.#config, await askAll(this.#cluster, status.shards));
+  }
+
+  /** What is stored. */
+  get stored(): ClusterStatus {
+    return this.#store.status;
+  }
+
+  /** What a data server has said that its version can do. */
+  features(server: string): readonly Feature[] {
+    return this.#servers.features(server) ?? [];
   }
 
   #keeper({ namespace, shard }: ShardRef): ShardKeeper {

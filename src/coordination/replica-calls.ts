@@ -2,8 +2,8 @@
  * What the coordinator asks of one replica, with the answers in the words of the decisions. A server that is not there
  * is not asked: the process that comes next must be greeted before anything reaches it.
  */
-import { EMPTY_HEAD, NO_OFFSET, NO_TERM, type ReplicaId, type Term } from "../model/ids.ts";
-import { FENCE_CALL_MS_MAX, STATUS_CALL_MS_MAX } from "../model/limits.ts";
+import { EMPTY_HEAD, NO_OFFSET, NO_TERM, type ReplicaId, type ShardId, type Term } from "../model/ids.ts";
+import { FENCE_CALL_MS_MAX, STATUS_CALL_MS_MAX, STATUS_CALLS_AT_ONCE_MAX } from "../model/limits.ts";
 import type { GetStatusResponse, NewTermResponse } from "../model/peer-messages.ts";
 import { Refusal, Unreachable } from "../model/refusal.ts";
 import type { Answer, Slot } from "../protocol/election.ts";
@@ -11,10 +11,11 @@ import type { ObservedReplica } from "../protocol/ensemble-change.ts";
 import { NO_REPLICA } from "../protocol/replica-state.ts";
 import type { Cluster } from "./cluster.ts";
 import { optionsOf } from "./cluster-config.ts";
+import type { ShardReport } from "./report.ts";
 import { wordsOf } from "./server-link.ts";
 import type { ShardRef } from "./status-store.ts";
 import { observedReplica } from "./stored-shard.ts";
-import { unlessInterrupted } from "./wait.ts";
+import { Permits, unlessInterrupted } from "./wait.ts";
 
 export type StatusAnswer =
   | { readonly kind: "status"; readonly response: GetStatusResponse }
@@ -81,6 +82,27 @@ export async function askStatuses(
     return [server, await askStatus(cluster, ref, server)];
   });
   return new Map(await unlessInterrupted(Promise.all(asked), signal));
+}
+
+/** GetStatus of all replicas of these shards, so many at once. */
+export async function askAll(
+  cluster: Cluster,
+  shards: readonly ShardReport[],
+): Promise<Map<ShardId, Map<string, StatusAnswer>>> {
+  const permits = new Permits(STATUS_CALLS_AT_ONCE_MAX);
+  const answers = new Map<ShardId, Map<string, StatusAnswer>>();
+  const asking = shards.flatMap(({ namespace, shard, status, ensemble, formerEnsemble, observers }) => {
+    const answered = new Map<string, StatusAnswer>();
+    answers.set(shard, answered);
+    if (status === "Deleting") return [];
+    const servers = new Set([...ensemble, ...formerEnsemble, ...observers].map(({ server }) => server));
+    const ask = async (server: string) => {
+      answered.set(server, await askStatus(cluster, { namespace, shard }, server));
+    };
+    return [...servers].map((server) => permits.hold(() => ask(server)));
+  });
+  await Promise.all(asking);
+  return answers;
 }
 
 const NOTHING_THERE: ObservedReplica = {

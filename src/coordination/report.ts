@@ -1,9 +1,16 @@
 /** What the coordinator knows of the cluster at one moment, as plain data: for the admin calls, the dashboard, tests. */
 import type { ReplicaId, ShardId, Term } from "../model/ids.ts";
+import type { HashRange } from "../protocol/assignment.ts";
 import type { NotAdopted } from "./adopt-status.ts";
 import type { ServerStatus } from "./servers.ts";
 import type { ShardKeeper } from "./shard-keeper.ts";
-import { EMPTY_SLOT, type Member, type ShardMetadata, type ShardStatus } from "./status-document.ts";
+import {
+  type DataServerIdentity,
+  EMPTY_SLOT,
+  type Member,
+  type ShardMetadata,
+  type ShardStatus,
+} from "./status-document.ts";
 import type { EndedReplica, SwapReport } from "./tend.ts";
 
 export interface CoordinatorStatus {
@@ -23,6 +30,9 @@ export interface ShardReport {
   readonly term: Term;
   /** Internal address; undefined: none is stored. */
   readonly leader: string | undefined;
+  readonly range: HashRange;
+  /** Names and addresses of all servers that hold a copy, as they are stored. */
+  readonly identities: readonly DataServerIdentity[];
   readonly ensemble: readonly ReplicaReport[];
   /** Not empty while a change of the ensemble is in doubt. */
   readonly formerEnsemble: readonly ReplicaReport[];
@@ -49,6 +59,13 @@ export function shardReport({ ref, problem, tending }: ShardKeeper, shard: Shard
     status: shard.status,
     term: shard.term,
     leader: shard.leader?.internal,
+    range: shard.int32HashRange,
+    identities: [
+      ...shard.ensemble,
+      ...(shard.formerEnsemble ?? []),
+      ...shard.observers,
+      ...shard.pendingDeleteShardNodes,
+    ],
     ensemble: replicas(shard.ensemble),
     formerEnsemble: replicas(shard.formerEnsemble ?? []),
     observers: replicas(shard.observers),
