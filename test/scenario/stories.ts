@@ -7,7 +7,8 @@
 import { disks } from "./stories-of-disks.ts";
 import { ensembles } from "./stories-of-ensembles.ts";
 import { leading } from "./stories-of-leading.ts";
+import { serving } from "./stories-of-serving.ts";
 
 export type Story = (seed: number) => void;
 
-export const STORIES: Readonly<Record<string, Story>> = { ...disks, ...ensembles, ...leading };
+export const STORIES: Readonly<Record<string, Story>> = { ...disks, ...ensembles, ...leading, ...serving };

@@ -8,12 +8,16 @@ import type { MixName } from "./mixes.ts";
 import { MUTANTS, type Mutant } from "./mutants.ts";
 import { runWorkers } from "./workers.ts";
 
-export interface MutantRunOptions {
-  /** Seeds of the usual plan after which the mix is tried; of the mix, after which the bug is given up. */
-  readonly unaidedMax: number;
+export interface FindOptions {
+  /** Seeds after which the bug is given up. */
   readonly seedsMax: number;
   readonly steps: number;
   readonly workers: number;
+}
+
+export interface MutantRunOptions extends FindOptions {
+  /** Seeds of the usual plan after which the mix or the story is tried. */
+  readonly unaidedMax: number;
   readonly only: string | undefined;
   readonly writeTable: boolean;
 }
@@ -61,7 +65,7 @@ async function runMutant(mutant: Mutant, options: MutantRunOptions): Promise<Out
   for (const { way, seedsMax } of waysOf(mutant, options)) {
     if (seedsMax === 0) continue;
     if (found.length > 0 && way.kind !== "random") break;
-    const one = await find(mutant, way, { ...options, seedsMax });
+    const one = await findBug(mutant, way, { ...options, seedsMax });
     if (one !== undefined) found.push(one);
     else tried += seedsMax;
   }
@@ -82,7 +86,8 @@ function waysOf(
 /** A story is played with a few seeds only: it either shows the bug or does not. */
 const STORY_SEEDS = 20;
 
-async function find(mutant: Mutant, way: Way, options: MutantRunOptions): Promise<Found | undefined> {
+/** Runs seeds until a checker finds the bug. */
+export async function findBug(mutant: Mutant, way: Way, options: FindOptions): Promise<Found | undefined> {
   const { seedsMax, steps, workers } = options;
   let next = 0;
   let seeds = 0;

@@ -135,6 +135,7 @@ export const DATA_MUTANTS: readonly Mutant[] = [
       },
     ],
     mix: "disks",
+    scenario: "a promise is dropped without an entry",
   },
   {
     name: "log below its watermark not noticed",
@@ -227,6 +228,7 @@ export const DATA_MUTANTS: readonly Mutant[] = [
       },
     ],
     mix: "partitions",
+    scenario: "a deposed leader is asked for a value",
   },
   {
     name: "read joins a round already sent",
@@ -266,6 +268,7 @@ export const DATA_MUTANTS: readonly Mutant[] = [
       },
     ],
     mix: "partitions",
+    scenario: "a deposed leader is sent a heartbeat",
   },
   {
     name: "heartbeat does not wait behind the end",

@@ -20,6 +20,7 @@ export const MEMBERSHIP_MUTANTS: readonly Mutant[] = [
       },
     ],
     mix: "disks",
+    scenario: "a server that lost its disk answers like an honest empty member",
   },
   {
     name: "deleted replica re-armed",

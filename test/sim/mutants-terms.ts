@@ -161,6 +161,7 @@ export const TERM_MUTANTS: readonly Mutant[] = [
           "core.become({ ...next, head: next.id === before.id ? before.head : head, applied: core.kv.applied.offset });",
       },
     ],
+    scenario: "an append waits in the log while NewTerm comes",
   },
   {
     name: "writer keeps appends of an earlier term",
@@ -173,6 +174,7 @@ export const TERM_MUTANTS: readonly Mutant[] = [
         replace: "",
       },
     ],
+    scenario: "an append waits in the log while NewTerm comes",
   },
   {
     name: "promise not persisted",
@@ -225,6 +227,7 @@ export const TERM_MUTANTS: readonly Mutant[] = [
         replace: "return !leadership.ownTermEntry;",
       },
     ],
+    scenario: "a leader reaches the coordinator and no peer",
   },
   {
     name: "prior-term commit",
