@@ -10,20 +10,26 @@
  */
 
 import { join } from "node:path";
+import type { DescService } from "@bufbuild/protobuf";
 import { webApp } from "../../web/app.tsx";
 import styleSheet from "../../web/assets/style.css" with { type: "text" };
 import type { Inspect, Overview, ReadinessCheck } from "../../web/inspect.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
 import { Coordinator } from "../coordination/coordinator.ts";
-import type { CoordinatorStatus, ShardReport } from "../coordination/report.ts";
+import type { ShardReport } from "../coordination/report.ts";
 import { StoreLost } from "../coordination/status-store.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
+import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
+import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { METADATA_REOPEN_MS, PEER_CONNECTION_TIMES, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Clock, Logger, MetadataStore } from "../ports.ts";
+import { adminMethods } from "../rpc/admin-api.ts";
+import { clusterMethods } from "../rpc/cluster-api.ts";
 import { GrpcDataServers } from "../rpc/data-servers.ts";
 import { HEALTH_PROCESS, Health } from "../rpc/health-api.ts";
 import { type Listener, startListener } from "../rpc/listener.ts";
+import type { ServedMethod } from "../rpc/method.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { openFileMetadata } from "../storage/metadata/file-directory.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";
@@ -72,19 +78,24 @@ export class CoordinatorServer {
       const store = openStore();
       closing.push(() => store.close());
       const health = new Health();
-      const listen = (address: CoordinatorSettings["internalAddr"]) =>
-        startListener({
-          ...address,
-          methods: [...health.methods(), ...reflectionMethods([HealthService])],
-          clock,
-          logger,
-        });
-      const internal = await listen(settings.internalAddr);
+      const listen = (
+        address: CoordinatorSettings["internalAddr"],
+        own: readonly ServedMethod[],
+        services: readonly DescService[],
+      ) => {
+        const methods = [...own, ...health.methods(), ...reflectionMethods([...services, HealthService])];
+        return startListener({ ...address, methods, clock, logger });
+      };
+      const internal = await listen(settings.internalAddr, [], []);
       closing.push(() => internal.close({ graceMs: 0 }));
-      const admin = await listen(settings.publicAddr);
+      let server: CoordinatorServer | undefined;
+      const ports = { file, coordinator: () => server?.coordinator };
+      const methods = [...adminMethods(ports), ...clusterMethods(ports)];
+      const admin = await listen(settings.publicAddr, methods, [OxiaAdmin, VariaAdmin]);
       closing.push(() => admin.close({ graceMs: 0 }));
       const transport = new Http2Transport({ times: PEER_CONNECTION_TIMES });
-      return new CoordinatorServer(options, { file, openStore, store, health, internal, admin, transport });
+      server = new CoordinatorServer(options, { file, openStore, store, health, internal, admin, transport });
+      return server;
     } catch (error) {
       for (const close of closing.reverse()) await close();
       throw error;
@@ -116,9 +127,9 @@ export class CoordinatorServer {
     return this.#http.port ?? 0;
   }
 
-  /** What it knows of the cluster; undefined between two openings of the store. */
-  status(): CoordinatorStatus | undefined {
-    return this.#coordinator?.status();
+  /** The one that works now; undefined between two openings of the store, and while it stops. */
+  get coordinator(): Coordinator | undefined {
+    return this.#stopping ? undefined : this.#coordinator;
   }
 
   /** Ends the work and closes everything. */
@@ -202,16 +213,16 @@ export class CoordinatorServer {
       mode: "coordinator",
       publicAddress: `${settings.publicAddr.host}:${this.adminPort}`,
       startedAt: this.#startedAt,
-      shards: (this.status()?.shards ?? []).map(shardOverview),
+      shards: (this.coordinator?.status().shards ?? []).map(shardOverview),
     };
   }
 }
 
-function shardOverview({ namespace, shard, leader, term, problems }: ShardReport): Overview["shards"][number] {
+function shardOverview({ namespace, shard, leader, term, range, problems }: ShardReport): Overview["shards"][number] {
   return {
     namespace,
     shard,
-    hashRange: [0, 0],
+    hashRange: [range.minInclusive, range.maxInclusive],
     status: leader === undefined ? "electing" : `led by ${leader}`,
     reason: problems.join("; "),
     term,

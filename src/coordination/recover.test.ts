@@ -33,7 +33,7 @@ test("the plan says what would be lost, and changes nothing", () => {
   expect(plan.term).toBe(before.term + 1);
   for (const server of gone) {
     expect(plan.losses.some((loss) => loss.startsWith(`${server} cannot be asked`))).toBe(true);
-    expect(plan.losses.some((loss) => loss.includes(`at ${server} never counts again`))).toBe(true);
+    expect(plan.dropped.some((loss) => loss.includes(`at ${server} never counts again`))).toBe(true);
   }
   expect(world.stored()).toEqual(before);
 });

@@ -46,8 +46,10 @@ export interface LossPlan {
   readonly replicas: readonly FoundReplica[];
   /** The replica to begin with: the best head among the chosen ones. */
   readonly best: FoundReplica;
-  /** What is given up, in words for the operator. */
+  /** Entries that may be given up with them, in words for the operator. */
   readonly losses: readonly string[];
+  /** Replicas that are given up for ever, in words. */
+  readonly dropped: readonly string[];
 }
 
 export interface Accepted {
@@ -70,7 +72,7 @@ export async function planLoss(cluster: Cluster, { ref, chosen }: Choice, signal
   if (silent !== undefined) throw new Refusal("RESOURCE_UNAVAILABLE", `${silent.server}: ${silent.why}`);
   const best = able.reduce((a, b) => (compareHeads(b.head!, a.head!) > 0 ? b : a));
   const term = Math.max(shard.term, ...replicas.map(({ promise }) => promise)) + 1;
-  return { term, replicas, best, losses: lossesOf(shard, replicas, best) };
+  return { term, replicas, best, ...givenUp(shard, replicas, best) };
 }
 
 /** Carries it out. Rejects when the shard was changed meanwhile: look again. */
@@ -155,8 +157,13 @@ function found(server: string, chosen: boolean, answer: StatusAnswer): FoundRepl
   return { server, chosen, replicaId, head, promise, why: "" };
 }
 
-function lossesOf(shard: ShardMetadata, replicas: readonly FoundReplica[], best: FoundReplica): string[] {
+function givenUp(
+  shard: ShardMetadata,
+  replicas: readonly FoundReplica[],
+  best: FoundReplica,
+): Pick<LossPlan, "losses" | "dropped"> {
   const losses: string[] = [];
+  const dropped: string[] = [];
   const listed = new Set([...shard.ensemble, ...(shard.formerEnsemble ?? [])].map(({ internal }) => internal));
   for (const { server, chosen, head, why, replicaId } of replicas) {
     if (chosen || !listed.has(server)) continue;
@@ -167,7 +174,8 @@ function lossesOf(shard: ShardMetadata, replicas: readonly FoundReplica[], best:
         `${server} holds entries up to ${words(head)}, ${best.server} up to ${words(best.head!)}: the difference is lost`,
       );
     }
-    losses.push(`replica ${replicaId} at ${server} never counts again, and is deleted`);
+    const replica = replicaId === NO_REPLICA ? "the replica" : `replica ${replicaId}`;
+    dropped.push(`${replica} at ${server} never counts again, and is deleted`);
   }
-  return losses;
+  return { losses, dropped };
 }

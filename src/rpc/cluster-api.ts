@@ -1,0 +1,119 @@
+/**
+ * `varia.admin.v1.VariaAdmin`: how the cluster stands, swaps of replicas, and recovery with loss. Servers are named by
+ * their name in the configuration, or by their internal address.
+ */
+import { create, type DescMessage, type DescMethod, type MessageShape } from "@bufbuild/protobuf";
+import { serverName } from "../coordination/administer.ts";
+import type { ReplicaLine, ServerLine, ShardLine } from "../coordination/cluster-report.ts";
+import type { Coordinator } from "../coordination/coordinator.ts";
+import type { FoundReplica, LossPlan } from "../coordination/recover.ts";
+import type { ShardRef } from "../coordination/status-store.ts";
+import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { Refusal } from "../model/refusal.ts";
+import { NO_REPLICA } from "../protocol/replica-state.ts";
+import { type AdminPorts, requireCoordinator } from "./admin-api.ts";
+import type { Call, ServedMethod } from "./method.ts";
+import { toNumber } from "./peer-fields.ts";
+import { typedUnary } from "./typed.ts";
+
+/** All methods of the service. */
+export function clusterMethods(ports: AdminPorts): ServedMethod[] {
+  const { method } = VariaAdmin;
+  const unary = <I extends DescMessage, O extends DescMessage>(
+    descriptor: DescMethod & { readonly input: I; readonly output: O },
+    answer: (request: MessageShape<I>, coordinator: Coordinator, call: Call) => unknown,
+  ): ServedMethod => ({
+    paths: [`/${descriptor.parent.typeName}/${descriptor.name}`],
+    binary: descriptor,
+    json: descriptor,
+    method: typedUnary(descriptor.input, descriptor.output, async (request, call) => {
+      const fields = await answer(request, requireCoordinator(ports), call);
+      return create(descriptor.output, fields as never);
+    }),
+  });
+  const named = (name: string, coordinator: Coordinator) => internalAddress(ports, name, coordinator);
+  return [
+    unary(method.getClusterStatus, async (_, coordinator) => {
+      const { servers, shards, problems, ...rest } = await coordinator.inspect();
+      return { ...rest, problems, servers: servers.map(protoServer), shards: shards.map(protoShard) };
+    }),
+    unary(method.swapReplica, async (request, coordinator, call) => {
+      const ref = shardRef(request);
+      const [from, to] = [named(request.from, coordinator), named(request.to, coordinator)];
+      call.onCancel(() => giveUp(coordinator, ref, to));
+      const result = await coordinator.swap(ref, from, to);
+      return { reason: result.done ? "" : result.why };
+    }),
+    unary(method.planRecovery, async (request, coordinator) => {
+      const servers = request.servers.map((server) => named(server, coordinator));
+      const plan = await coordinator.planLoss(shardRef(request), servers);
+      return { lines: planLines(plan), loses: plan.losses.length > 0 };
+    }),
+    unary(method.recoverShard, async (request, coordinator) => {
+      const servers = request.servers.map((server) => named(server, coordinator));
+      const { plan, pending } = await coordinator.acceptLoss(shardRef(request), servers);
+      return { term: BigInt(plan.term), pending };
+    }),
+  ];
+}
+
+/** A swap of its own may have ended, or its shard gone, by the time that its caller has. */
+function giveUp(coordinator: Coordinator, ref: ShardRef, to: string): void {
+  try {
+    coordinator.giveUpSwap(ref, to);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+  }
+}
+
+function shardRef({ namespace, shard }: { readonly namespace: string; readonly shard: bigint }): ShardRef {
+  if (namespace === "") throw new Refusal("INVALID_ARGUMENT", "namespace must not be empty");
+  return { namespace, shard: toNumber(shard, "shard") };
+}
+
+/** Throws INVALID_ARGUMENT, NOT_FOUND. */
+function internalAddress({ file }: AdminPorts, name: string, coordinator: Coordinator): string {
+  if (name === "") throw new Refusal("INVALID_ARGUMENT", "data server must not be empty");
+  const leaving = coordinator.status().shards.flatMap(({ identities }) => identities);
+  const all = [...file.config.servers, ...leaving];
+  const found = all.find((server) => serverName(server) === name) ?? all.find(({ internal }) => internal === name);
+  if (found === undefined) throw new Refusal("NOT_FOUND", `data server "${name}" not found`);
+  return found.internal;
+}
+
+function protoServer(server: ServerLine) {
+  const { name, available, replicas, leaders, draining, why } = server;
+  const addresses = { publicAddress: server.public, internalAddress: server.internal };
+  return { name, ...addresses, available, reason: why, replicas, leaders, draining };
+}
+
+function protoShard(shard: ShardLine) {
+  const { namespace, leader = "", range, replicas, problems, faultTolerance, change } = shard;
+  return {
+    ...{ namespace, shard: BigInt(shard.shard), term: BigInt(shard.term), leader },
+    ...{ minHashInclusive: range.minInclusive, maxHashInclusive: range.maxInclusive },
+    ...{ replicas: replicas.map(protoReplica), problems, faultTolerance, change },
+  };
+}
+
+function protoReplica({ server, replicaId, part, status, why, scanned, ...numbers }: ReplicaLine) {
+  const { promise, head, committed, applied, lag = -1 } = numbers;
+  return {
+    ...{ server, replicaId, part, status, reason: why, promise: BigInt(promise), scanned },
+    ...{ headOffset: BigInt(head), commitOffset: BigInt(committed), appliedOffset: BigInt(applied) },
+    lagEntries: BigInt(lag),
+  };
+}
+
+/** What each replica holds, then what is given up. */
+function planLines({ term, best, replicas, losses, dropped }: LossPlan): string[] {
+  const begins = `The shard goes on in term ${term}, with what ${best.server} holds.`;
+  return [begins, ...replicas.map(replicaWords), ...[...losses, ...dropped].map((text) => `${text}.`)];
+}
+
+function replicaWords({ server, chosen, replicaId, head, why }: FoundReplica): string {
+  const what = chosen ? "taken" : "not taken";
+  if (head === undefined) return `${server} (${what}): ${why === "" ? "holds nothing" : why}.`;
+  const id = replicaId === NO_REPLICA ? "" : `replica ${replicaId}, `;
+  return `${server} (${what}): ${id}entries up to offset ${head.offset} of term ${head.term}.`;
+}
