@@ -80,9 +80,12 @@ export function clusterReport(
   answers: ClusterAnswers,
 ): ClusterReport {
   const lines = shards.map((shard) => shardLine(shard, answers.get(shard.shard) ?? new Map()));
-  const serverLines = servers.map(({ server, state, why }) => {
-    return serverLine(config, shards, { server, available: state === "available", why });
-  });
+  const known = new Set(
+    [...config.servers, ...shards.flatMap(({ identities }) => identities)].map(({ internal }) => internal),
+  );
+  const serverLines = servers
+    .filter(({ server }) => known.has(server))
+    .map(({ server, state, why }) => serverLine(config, shards, { server, available: state === "available", why }));
   const all = [
     ...problems,
     ...notAdopted.map(({ namespace, shard, why }) => `shard ${namespace}/${shard} is not adopted: ${why}`),
