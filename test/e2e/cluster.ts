@@ -11,7 +11,8 @@ import { closeSync, cpSync, existsSync, mkdirSync, openSync, readFileSync, rmSyn
 import { join } from "node:path";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ShardAssignmentsRequestSchema, ShardAssignmentsSchema } from "../../src/gen/io/oxia/proto/v1/client_pb.ts";
-import { Connection } from "../harness/grpc.ts";
+import { GetClusterStatusResponseSchema } from "../../src/gen/varia/admin/v1/admin_pb.ts";
+import { Connection, type Reply } from "../harness/grpc.ts";
 import { type Network, openNetwork, run } from "./network.ts";
 import { serverCommand } from "./varia.ts";
 
@@ -102,6 +103,18 @@ export class Cluster {
       await Bun.sleep(POLL_MS);
     }
     throw new Error("no server leads a shard");
+  }
+
+  /** What is wrong, as the coordinator says; empty: every shard has a leader and all its replicas, caught up. */
+  async problems(): Promise<readonly string[]> {
+    try {
+      const reply = await this.coordinator.call(COORDINATOR_ADMIN_PORT, "/varia.admin.v1.VariaAdmin/GetClusterStatus");
+      if (reply.messages[0] === undefined) return [`the coordinator does not tell: ${reply.message}`];
+      const { healthy, problems } = fromBinary(GetClusterStatusResponseSchema, reply.messages[0]);
+      return healthy || problems.length > 0 ? problems : ["it is not healthy, and does not say why"];
+    } catch (error) {
+      return [`the coordinator does not answer: ${(error as Error).message}`];
+    }
   }
 
   /** Cuts a server off from all other members, clients excepted. */
@@ -201,6 +214,11 @@ export class Member {
     return this.#process !== undefined && this.#process.exitCode === null && this.#process.signalCode === null;
   }
 
+  /** Whether it has a small disk of its own. */
+  get mounted(): boolean {
+    return this.#mounted;
+  }
+
   get pid(): number {
     if (this.#process === undefined) throw new Error(`${this.name} was never started`);
     return this.#process.pid;
@@ -295,6 +313,16 @@ export class Member {
   restore(from: string): void {
     this.wipe();
     cpSync(from, this.directory, { recursive: true });
+  }
+
+  /** One call without fields, answered once. */
+  async call(port: number, path: string): Promise<Reply> {
+    const connection = await withinMs(Connection.open(`${this.host}:${port}`), 1_000);
+    try {
+      return await connection.call(path, new Uint8Array(), { timeoutMs: 5_000 });
+    } finally {
+      await connection.close();
+    }
   }
 
   /** The assignments that it hands to clients now. */

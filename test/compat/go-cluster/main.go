@@ -47,6 +47,7 @@ type recordOptions struct {
 	ephemerals int
 	subscribe  bool
 	drain      time.Duration
+	fillMiB    int
 }
 
 func recordFlags(arguments []string) (recordOptions, error) {
@@ -64,6 +65,7 @@ func recordFlags(arguments []string) (recordOptions, error) {
 	flags.IntVar(&o.ephemerals, "ephemerals", 0, "ephemeral records at a time")
 	flags.BoolVar(&o.subscribe, "subscribe", false, "record notifications")
 	flags.DurationVar(&o.drain, "drain", 40*time.Second, "how long the subscriber may take to hear of the last write")
+	flags.IntVar(&o.fillMiB, "fill-mib", 0, "mebibytes written before anything else, so that a snapshot takes a while")
 	err := flags.Parse(arguments)
 	o.servers = strings.Split(*servers, ",")
 	return o, err
@@ -121,6 +123,9 @@ func start(starting, running context.Context, loops *sync.WaitGroup, c *cluster,
 			}
 		}
 	}
+	if err := fill(starting, c, o); err != nil {
+		return nil, err
+	}
 	var feed *subscription
 	if o.subscribe {
 		client, err := officialClient(o.servers, 0, 20*time.Second)
@@ -156,6 +161,26 @@ func start(starting, running context.Context, loops *sync.WaitGroup, c *cluster,
 		loops.Go(func() { holdEphemerals(running, c, out, fmt.Sprintf("%s-%d", o.name, index)) })
 	}
 	return feed, nil
+}
+
+const fillBytes = 64 << 10
+
+// fill writes records that nobody reads.
+func fill(starting context.Context, c *cluster, o recordOptions) error {
+	value := make([]byte, fillBytes)
+	for n := 0; n < o.fillMiB<<20/fillBytes; n++ {
+		key := fmt.Sprintf("f/%s/%d", o.name, n)
+		for {
+			response, err := c.put(c.shardOf(key), pulseTimeout, &proto.PutRequest{Key: key, Value: value})
+			if err == nil && response.Status == proto.Status_OK {
+				break
+			}
+			if starting.Err() != nil {
+				return fmt.Errorf("%s cannot be written: %w", key, err)
+			}
+		}
+	}
+	return nil
 }
 
 // How long after the last heartbeat all ephemeral records have to be gone: the longest timeout, what it may be late,
