@@ -88,7 +88,7 @@ export function json(value: unknown): string {
 export async function printObject(form: Exclude<OutputForm, "oxia">, object: Row, write: Write): Promise<void> {
   if (form === "json") await write(`${json(object)}\n`);
   else if (form === "yaml") await write(stringify(object));
-  else await printTable(pagesOf([object]), write);
+  else await printTable(onePage([object]), write);
 }
 
 /** Prints many objects in a form that is not Oxia's own: a JSON array, a YAML sequence, a table. */
@@ -116,7 +116,8 @@ export async function printObjects(
   else if (first) await write("[]\n");
 }
 
-async function* pagesOf(rows: readonly Row[]): AsyncGenerator<readonly Row[]> {
+/** All rows at once. */
+export async function* onePage(rows: readonly Row[]): AsyncGenerator<readonly Row[]> {
   yield rows;
 }
 

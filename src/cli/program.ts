@@ -2,13 +2,16 @@
 import { Command, CommanderError } from "commander";
 import { SettingError } from "../ops/settings.ts";
 import { explainError } from "../storage/sqlite.ts";
+import { addAdminCommands } from "./admin.ts";
 import { addClientCommands } from "./client.ts";
 import { addCoordinatorCommand } from "./coordinator.ts";
 import { EXIT, ExitError } from "./exit.ts";
+import { addHealthCommand } from "./health.ts";
 import { addLockCommands } from "./lock.ts";
 import { addPerfCommand } from "./perf.ts";
 import { addShellCommand } from "./shell.ts";
 import { addStandaloneCommand } from "./standalone.ts";
+import { addStatusCommand } from "./status.ts";
 import { addStorageCommand } from "./storage.ts";
 import { VERSION } from "./version.ts";
 
@@ -18,6 +21,7 @@ Examples:
   varia standalone -s 4 --data-dir /srv/db    four shards, data elsewhere
   varia client put greeting hello             write a record
   varia client get greeting                   read it back
+  varia status                                whether the cluster is well
   varia lock nightly -- ./backup.sh           run it in one place at a time
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 version conflict,
@@ -40,6 +44,9 @@ export function buildProgram(): Command {
   addClientCommands(program.commandsGroup("Data:"));
   addShellCommand(program.commandsGroup("Data:"));
   addLockCommands(program.commandsGroup("Coordinate:"));
+  addAdminCommands(program.commandsGroup("Admin:"));
+  addStatusCommand(program.commandsGroup("Inspect:"));
+  addHealthCommand(program.commandsGroup("Inspect:"));
   addPerfCommand(program.commandsGroup("Inspect:"));
   return program;
 }

@@ -157,6 +157,8 @@ function shardLine(report: ShardReport, answers: ReadonlyMap<string, StatusAnswe
 function problemsOf(report: ShardReport, answers: ReadonlyMap<string, StatusAnswer>): string[] {
   const told = [...report.problems];
   if (report.leader === undefined && told.length === 0) told.push("it has no leader yet");
+  const { length } = report.ensemble;
+  if (length < report.replicationFactor) told.push(`it has ${length} of ${report.replicationFactor} replicas`);
   for (const replica of report.ensemble) {
     const why = whyNot(report, replica, answers.get(replica.server));
     // while there is no leader, nobody is expected to follow

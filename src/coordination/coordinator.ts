@@ -191,7 +191,9 @@ export class Coordinator {
   status(): CoordinatorStatus {
     const shards = [...this.#keepers.values()].flatMap((keeper) => {
       const shard = this.#store.shard(keeper.ref);
-      return shard === undefined ? [] : [shardReport(keeper, shard)];
+      if (shard === undefined) return [];
+      const { replicationFactor } = this.#store.status.namespaces.get(keeper.ref.namespace)!;
+      return [shardReport(keeper, shard, replicationFactor)];
     });
     const { instanceId } = this.#store.status;
     const servers = this.#servers.list();

@@ -33,6 +33,8 @@ export interface ShardReport {
   readonly range: HashRange;
   /** Names and addresses of all servers that hold a copy, as they are stored. */
   readonly identities: readonly DataServerIdentity[];
+  /** Of its namespace, as it was made: a shard that was recovered may have fewer replicas. */
+  readonly replicationFactor: number;
   readonly ensemble: readonly ReplicaReport[];
   /** Not empty while a change of the ensemble is in doubt. */
   readonly formerEnsemble: readonly ReplicaReport[];
@@ -50,7 +52,11 @@ export interface ReplicaReport {
   readonly replicaId: ReplicaId;
 }
 
-export function shardReport({ ref, problem, tending }: ShardKeeper, shard: ShardMetadata): ShardReport {
+export function shardReport(
+  { ref, problem, tending }: ShardKeeper,
+  shard: ShardMetadata,
+  replicationFactor: number,
+): ShardReport {
   const replicas = (members: readonly Member[]) =>
     members.map(({ internal, replicaId }) => ({ server: internal, replicaId: replicaId ?? EMPTY_SLOT }));
   return {
@@ -66,6 +72,7 @@ export function shardReport({ ref, problem, tending }: ShardKeeper, shard: Shard
       ...shard.observers,
       ...shard.pendingDeleteShardNodes,
     ],
+    replicationFactor,
     ensemble: replicas(shard.ensemble),
     formerEnsemble: replicas(shard.formerEnsemble ?? []),
     observers: replicas(shard.observers),

@@ -56,11 +56,21 @@ export type PeerMethod<I extends DescMessage, O extends DescMessage> = DescMetho
   readonly output: O;
 };
 
+export interface PeerCall {
+  readonly server: string;
+  readonly limits: CallLimits;
+  readonly withoutInstance?: boolean;
+  /** Further headers, lower case. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** What a status that is not OK rejects with; default: errorOf. */
+  readonly errorOf?: (server: string, status: CallStatus) => Error;
+}
+
 /** One request, one answer. */
 export function callPeer<I extends DescMessage, O extends DescMessage>(
   ports: PeerPorts,
   method: PeerMethod<I, O>,
-  call: { readonly server: string; readonly limits: CallLimits; readonly withoutInstance?: boolean },
+  call: PeerCall,
   request: MessageShape<I>,
 ): Promise<MessageShape<O>> {
   const { server, limits } = call;
@@ -81,7 +91,7 @@ export function callPeer<I extends DescMessage, O extends DescMessage>(
     };
     limits.signal?.addEventListener("abort", onAbort);
     if (limits.signal?.aborted === true) return onAbort();
-    const headers = call.withoutInstance === true ? {} : instanceHeader(ports);
+    const headers = { ...(call.withoutInstance === true ? {} : instanceHeader(ports)), ...call.headers };
     const message = framed(toBinary(method.input, request));
     open = ports.transport.open(
       { address: server, path: pathOf(method), headers, timeoutMs, message },
@@ -92,7 +102,7 @@ export function callPeer<I extends DescMessage, O extends DescMessage>(
         drained: () => {},
         ended: (status) => {
           done();
-          if (status.code !== GrpcCode.ok) return reject(errorOf(server, status));
+          if (status.code !== GrpcCode.ok) return reject((call.errorOf ?? errorOf)(server, status));
           try {
             resolve(fromBinary(method.output, answer ?? EMPTY_BYTES));
           } catch (cause) {

@@ -1,0 +1,96 @@
+/** What all commands that talk to a coordinator share: its flags, one call, and how errors end a command. */
+import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
+import { type Command, Option } from "commander";
+import type { CallStatus } from "../client/call-status.ts";
+import { GrpcCode } from "../client/grpc-code.ts";
+import { Http2Transport } from "../client/http2-transport.ts";
+import { Unreachable } from "../model/refusal.ts";
+import { systemClock } from "../ops/clock.ts";
+import { callPeer, type PeerMethod } from "../rpc/peer-call.ts";
+import { authToken, durationFlag } from "./client-connection.ts";
+import { EXIT, type ExitCode, ExitError } from "./exit.ts";
+import { OUTPUT_FORMS, type OutputForm } from "./output.ts";
+
+export interface AdminFlags {
+  readonly adminAddress: string;
+  readonly output: Exclude<OutputForm, "oxia">;
+  readonly requestTimeout: number;
+  readonly authToken?: string;
+  readonly authTokenFile?: string;
+}
+
+/** Adds the flags for reaching a coordinator, and for the form of what is printed. */
+export function addAdminFlags(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--admin-address <host:port>", "the coordinator's admin port")
+        .default("localhost:6651")
+        .env("VARIA_ADMIN_ADDRESS"),
+    )
+    .addOption(new Option("-o, --output <form>", "table, json or yaml").choices(OUTPUT_FORMS).default("table"))
+    .addOption(
+      new Option("--request-timeout <duration>", "time for one request").default(30_000, "30s").argParser(durationFlag),
+    )
+    .addOption(
+      new Option("--auth-token <token>", "bearer token (a file or the environment keeps it out of process lists)").env(
+        "VARIA_AUTH_TOKEN",
+      ),
+    )
+    .option("--auth-token-file <path>", "file that holds the bearer token");
+}
+
+/** One call of the coordinator. Rejects with an ExitError. `timeoutMs`: in place of the flag's. */
+export async function callAdmin<I extends DescMessage, O extends DescMessage>(
+  flags: AdminFlags,
+  method: PeerMethod<I, O>,
+  request: MessageInitShape<I>,
+  timeoutMs = flags.requestTimeout,
+): Promise<MessageShape<O>> {
+  const token = authToken(flags);
+  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const advice = `Nothing answers at ${flags.adminAddress}: name the coordinator with --admin-address.`;
+  return callOnce(flags.adminAddress, method, create(method.input, request), { timeoutMs, headers, advice });
+}
+
+export interface OnceOptions {
+  readonly timeoutMs: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Said when nobody is there. */
+  readonly advice?: string;
+}
+
+/** One call on a connection of its own. Rejects with an ExitError. */
+export async function callOnce<I extends DescMessage, O extends DescMessage>(
+  address: string,
+  method: PeerMethod<I, O>,
+  request: MessageShape<I>,
+  { timeoutMs, headers = {}, advice = "" }: OnceOptions,
+): Promise<MessageShape<O>> {
+  const transport = new Http2Transport();
+  const ports = { transport, clock: systemClock, instanceId: () => undefined };
+  const errorOf = (_: string, status: CallStatus) => exitErrorOf(status, advice);
+  const call = { server: address, limits: { timeoutMs: Math.max(1, timeoutMs) }, headers, errorOf };
+  try {
+    return await callPeer(ports, method, call, request);
+  } catch (error) {
+    if (!(error instanceof Unreachable)) throw error;
+    throw new ExitError(EXIT.unavailable, error.message, { cause: error });
+  } finally {
+    transport.close();
+  }
+}
+
+function exitErrorOf({ code, message }: CallStatus, advice: string): ExitError {
+  const isAbsent = message.includes("ECONNREFUSED") || message.includes("ENOTFOUND");
+  return new ExitError(EXITS.get(code) ?? EXIT.failure, isAbsent && advice !== "" ? `${message}\n${advice}` : message);
+}
+
+const EXITS: ReadonlyMap<number, ExitCode> = new Map<number, ExitCode>([
+  [GrpcCode.invalidArgument, EXIT.usage],
+  [GrpcCode.notFound, EXIT.notFound],
+  [GrpcCode.unavailable, EXIT.unavailable],
+  [GrpcCode.deadlineExceeded, EXIT.unavailable],
+  [GrpcCode.unauthenticated, EXIT.notAllowed],
+  [GrpcCode.permissionDenied, EXIT.notAllowed],
+]);

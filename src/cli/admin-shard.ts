@@ -1,0 +1,133 @@
+/** `varia admin shard …`: what is done to one shard by hand. */
+import { type Command, InvalidArgumentError as InvalidFlag, Option } from "commander";
+import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
+import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { type AdminFlags, callAdmin } from "./admin-connection.ts";
+import { durationFlag, integerFlag } from "./client-connection.ts";
+import { confirmed } from "./confirm.ts";
+import { EXIT, ExitError } from "./exit.ts";
+import { json, printObject, standardOutput } from "./output.ts";
+
+interface ShardFlags extends AdminFlags {
+  readonly namespace: string;
+  readonly shard: number;
+}
+
+interface RecoverFlags extends ShardFlags {
+  readonly servers: readonly string[];
+  readonly acceptLoss?: boolean;
+  readonly yes?: boolean;
+}
+
+interface SwapFlags extends ShardFlags {
+  readonly from: string;
+  readonly to: string;
+  readonly timeout: number;
+}
+
+interface SplitFlags extends ShardFlags {
+  readonly splitPoint?: number;
+}
+
+export function addShardCommands(admin: Command): void {
+  const shard = admin.command("shard").description("Single shards.");
+  addSwap(shard);
+  addRecover(shard);
+  addSplit(shard);
+}
+
+function addShardFlags(command: Command): Command {
+  return command
+    .addOption(new Option("-n, --namespace <name>", "namespace").default("default"))
+    .addOption(new Option("--shard <id>", "shard").argParser(integerFlag(0)).makeOptionMandatory());
+}
+
+function addSwap(shard: Command): void {
+  addShardFlags(shard.command("swap"))
+    .description("Move one replica to another server, or refill it on the same one. Ends when that is done.")
+    .requiredOption("--from <server>", "server whose replica goes, by name or internal address")
+    .requiredOption("--to <server>", "server that gets one")
+    .addOption(
+      new Option("--timeout <duration>", "given up after that").default(3_600_000, "1h").argParser(durationFlag),
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  varia admin shard swap --shard 3 --from s1 --to s4
+  varia admin shard swap --shard 3 --from s1 --to s1     refill it`,
+    )
+    .action(async (_, command: Command) => {
+      const { timeout, ...flags } = command.optsWithGlobals<SwapFlags>();
+      const { namespace, from, to } = flags;
+      const request = { namespace, shard: BigInt(flags.shard), from, to };
+      const { reason } = await callAdmin(flags, VariaAdmin.method.swapReplica, request, timeout);
+      if (reason !== "") throw new ExitError(EXIT.failure, `given up: ${reason}`);
+      await printObject(flags.output, { namespace, shard: flags.shard, from, to }, standardOutput());
+    });
+}
+
+function addRecover(shard: Command): void {
+  addShardFlags(shard.command("recover"))
+    .description("Let a shard whose majority is lost for ever go on with the replicas that are left.")
+    .addOption(
+      new Option("--servers <list>", "servers whose replicas are to be the shard, by name or internal address")
+        .argParser(serversFlag)
+        .makeOptionMandatory(),
+    )
+    .option("--accept-loss", "carry it out; without it, only what would be lost is shown")
+    .option("-y, --yes", "do not ask")
+    .addHelpText(
+      "after",
+      `
+What only the servers hold that are not named is lost for ever. Shards whose
+majority may come back need no recovery: wait for it.
+
+Examples:
+  varia admin shard recover --shard 3 --servers s2         what would be lost
+  varia admin shard recover --shard 3 --servers s2 --accept-loss`,
+    )
+    .action(async (_, command: Command) => recover(command.optsWithGlobals<RecoverFlags>()));
+}
+
+async function recover(flags: RecoverFlags): Promise<void> {
+  const { namespace, servers } = flags;
+  const request = { namespace, shard: BigInt(flags.shard), servers: [...servers] };
+  const { lines, loses } = await callAdmin(flags, VariaAdmin.method.planRecovery, request);
+  console.error(
+    [...lines, loses ? "Acknowledged writes may be lost." : "Nothing that is known would be lost."].join("\n"),
+  );
+  if (flags.acceptLoss !== true) {
+    console.error("Nothing was changed: say --accept-loss to carry it out.");
+    return;
+  }
+  await confirmed(flags, `Recover shard ${namespace}/${flags.shard} so?`, { withoutTerminal: "refuse" });
+  const { term, pending } = await callAdmin(flags, VariaAdmin.method.recoverShard, request);
+  for (const text of pending) console.error(`Not told yet: ${text}`);
+  await printObject(flags.output, { namespace, shard: flags.shard, term }, standardOutput());
+}
+
+function addSplit(shard: Command): void {
+  addShardFlags(shard.command("split"))
+    .description("Split a shard in two (Oxia's coordinator; Varia's does not yet).")
+    .addOption(
+      new Option("--split-point <hash>", "last hash of the left half; default: the middle").argParser(
+        integerFlag(0, 0xffff_ffff),
+      ),
+    )
+    .action(async (_, command: Command) => {
+      const { splitPoint, ...flags } = command.optsWithGlobals<SplitFlags>();
+      const point = splitPoint === undefined ? {} : { splitPoint };
+      const request = { namespace: flags.namespace, shard: BigInt(flags.shard), ...point };
+      const answer = await callAdmin(flags, OxiaAdmin.method.splitShard, request);
+      const { leftChildShard: LeftChildShardId, rightChildShard: RightChildShardId } = answer;
+      console.log(json({ LeftChildShardId, RightChildShardId, Error: null }));
+    });
+}
+
+function serversFlag(text: string): readonly string[] {
+  const servers = text.split(",").map((server) => server.trim());
+  if (servers.some((server) => server === ""))
+    throw new InvalidFlag("Expected names or addresses, with commas between.");
+  return servers;
+}

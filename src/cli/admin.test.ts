@@ -1,0 +1,164 @@
+/** `varia status`, `varia health` and `varia admin` on a cluster of real servers in this process. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { variaCommand } from "../../test/client/server.ts";
+import { LocalCluster } from "../../test/harness/local-cluster.ts";
+import { connect } from "../client/connect.ts";
+
+let cluster: LocalCluster;
+
+beforeAll(async () => {
+  const namespaces = "namespaces: # what there is\n  - {name: default, initialShardCount: 2, replicationFactor: 3}\n";
+  cluster = await LocalCluster.start({ servers: 4, configured: 3, namespaces });
+});
+afterAll(async () => {
+  await cluster.stop();
+  expect(cluster.faults).toEqual([]);
+});
+
+interface Ended {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+async function varia(...words: string[]): Promise<Ended> {
+  const child = Bun.spawn([...variaCommand(), ...words], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { code: await child.exited, out, err };
+}
+
+const admin = (...words: string[]) => varia("admin", "--admin-address", cluster.adminAddress, ...words);
+const status = async () => JSON.parse((await varia("status", "--admin-address", cluster.adminAddress, "--json")).out);
+
+async function untilHealthy(isSo: (found: Awaited<ReturnType<typeof status>>) => boolean = () => true) {
+  let found: Awaited<ReturnType<typeof status>>;
+  for (const sinceMs = performance.now(); performance.now() - sinceMs < 60_000; await Bun.sleep(100)) {
+    found = await status();
+    if (found.healthy && isSo(found)) return found;
+  }
+  throw new Error(`not well in 60 s: ${JSON.stringify(found)}`);
+}
+
+test("a cluster that is well: status says so and who holds what, in three forms", async () => {
+  const found = await untilHealthy();
+  expect(found).toMatchObject({ problems: [], fault_tolerance: 1 });
+  expect(found.servers.map(({ name }: { name: string }) => name)).toEqual(["s1", "s2", "s3"]);
+  expect(found.shards).toHaveLength(2);
+  for (const shard of found.shards) {
+    expect(shard.replicas.map(({ status }: { status: string }) => status).sort()).toEqual([
+      "follower",
+      "follower",
+      "leader",
+    ]);
+    expect(shard.replicas.every((replica: { replica_id: string }) => /^\d+$/.test(replica.replica_id))).toBe(true);
+    expect(shard.replicas.every((replica: { lag_entries: number }) => replica.lag_entries === 0)).toBe(true);
+  }
+  const table = await varia("status", "--admin-address", cluster.adminAddress);
+  expect(table.code).toBe(0);
+  expect(table.out).toStartWith("healthy: 1 data server may fail\n");
+  expect(table.out).toContain("default/1");
+  const yaml = await varia("status", "--admin-address", cluster.adminAddress, "-o", "yaml");
+  expect(Bun.YAML.parse(yaml.out)).toMatchObject({ healthy: true });
+}, 90_000);
+
+test("health answers for the process and for readiness, with exit code 1 for what does not serve", async () => {
+  await untilHealthy();
+  const [, port] = cluster.servers[0]!.internal.split(":") as [string, string];
+  const at = ["--host", "127.0.0.1", "--port"];
+  expect(await varia("health", ...at, port, "--service", "oxia-readiness")).toEqual({
+    code: 0,
+    out: "SERVING\n",
+    err: "",
+  });
+  expect((await varia("health", ...at, String(cluster.coordinator.adminPort))).out).toBe("SERVING\n");
+  expect((await varia("health", ...at, port, "--service", "nothing")).code).toBe(1);
+  // a data server without assignments is not ready
+  const [, spare] = cluster.servers[3]!.internal.split(":") as [string, string];
+  expect((await varia("health", ...at, spare, "--service", "oxia-readiness")).code).toBe(1);
+  expect((await varia("health", ...at, "1", "--timeout", "2s")).code).toBe(1);
+}, 90_000);
+
+test("namespaces come and go; the file keeps its comments", async () => {
+  const created = await admin("namespace", "create", "orders", "--initial-shards", "1", "--replication-factor", "3");
+  expect([created.code, created.err]).toEqual([0, ""]);
+  expect(created.out.split("\n")[0]!.split(/ +/)).toEqual(["NAME", "INITIAL_SHARDS", "REPLICATION_FACTOR"]);
+  const found = await untilHealthy(({ shards }) => shards.length === 3);
+  expect(found.shards[2]).toMatchObject({ namespace: "orders", shard: 2 });
+  const client = await connect({ serviceAddress: cluster.servers[0]!.public, namespace: "orders" });
+  await client.put("a", "b");
+  await client.close();
+  expect((await admin("namespace", "create", "orders", "--replication-factor", "3")).code).toBe(1);
+  expect((await admin("namespace", "create", "wide", "--replication-factor", "9")).err).toContain("failed to create");
+  const listed = JSON.parse((await admin("namespace", "list", "-o", "json")).out);
+  expect(listed.map(({ name }: { name: string }) => name)).toEqual(["default", "orders"]);
+  const one = JSON.parse((await admin("-o", "json", "namespace", "get", "orders")).out);
+  expect(one).toMatchObject({ replication_factor: 3, notifications_enabled: true, key_sorting: "hierarchical" });
+  expect(one.shards[0].status).toBe("SteadyState");
+  expect((await admin("namespace", "patch", "orders", "--notifications", "false", "-o", "json")).out).toContain(
+    '"notifications_enabled":false',
+  );
+  const file = readFileSync(cluster.configFile, "utf8");
+  expect(file).toContain("# ours");
+  expect(file).toContain("# what there is");
+  expect(file).toContain("orders");
+  expect((await admin("namespace", "delete", "orders")).code).toBe(0);
+  expect((await admin("namespace", "get", "orders")).code).toBe(3);
+  await untilHealthy(({ shards }) => shards.length === 2);
+}, 120_000);
+
+test("a data server is added, takes the place of another one, which is emptied; replicas are swapped", async () => {
+  const client = await connect({ serviceAddress: cluster.servers[1]!.public });
+  for (let index = 0; index < 50; index++) await client.put(`key-${index}`, "x".repeat(1_000));
+  const s4 = cluster.servers[3]!;
+  const added = await admin(
+    "dataserver",
+    "create",
+    "s4",
+    "--public",
+    s4.public,
+    "--internal",
+    s4.internal,
+    "--label",
+    "zone=z",
+  );
+  expect([added.code, added.err]).toEqual([0, ""]);
+  await untilHealthy(({ servers }) => servers.length === 4);
+  const swapped = await admin("shard", "swap", "--shard", "0", "--from", "s1", "--to", "s4");
+  expect([swapped.code, swapped.err]).toEqual([0, ""]);
+  await untilHealthy(({ servers }) => servers[0].replicas === 1);
+  expect((await admin("dataserver", "delete", "s1")).code).toBe(0);
+  expect((await admin("dataserver", "list")).out).toContain("draining");
+  const found = await untilHealthy(({ servers }) => servers.length === 3);
+  expect(found.servers.map(({ name, replicas }: Record<string, unknown>) => [name, replicas])).toEqual([
+    ["s2", 2],
+    ["s3", 2],
+    ["s4", 2],
+  ]);
+  for (let index = 0; index < 50; index++) expect((await client.get(`key-${index}`))?.value).toHaveLength(1_000);
+  await client.close();
+  expect((await admin("dataserver", "delete", "s4")).err).toContain("failed to delete data server");
+  expect(readFileSync(cluster.configFile, "utf8")).not.toContain(cluster.servers[0]!.internal);
+}, 180_000);
+
+test("two of three gone for ever: status says so, the loss is shown first, and the shard goes on", async () => {
+  const found = await untilHealthy();
+  for (const name of ["s2", "s3"]) await cluster.stopServer(cluster.servers.find((server) => server.name === name)!);
+  for (let now = found; now.fault_tolerance !== -1; now = await status()) await Bun.sleep(50);
+  const sick = await varia("status", "--admin-address", cluster.adminAddress);
+  expect(sick.code).toBe(1);
+  expect(sick.out).toStartWith("not healthy: a shard has stopped\n");
+  const words = ["shard", "recover", "--shard", "1", "--servers", "s4"];
+  const plan = await admin(...words);
+  expect(plan.code).toBe(0);
+  expect(plan.err).toContain("cannot be asked");
+  expect(plan.err).toContain("Nothing was changed");
+  const unasked = await admin(...words, "--accept-loss");
+  expect([unasked.code, unasked.out]).toEqual([2, ""]);
+  const done = await admin(...words, "--accept-loss", "--yes", "-o", "json");
+  expect([done.code, JSON.parse(done.out)]).toMatchObject([0, { namespace: "default", shard: 1 }]);
+  const shard = async () => (await status()).shards.find((each: { shard: number }) => each.shard === 1);
+  while ((await shard()).leader !== cluster.servers[3]!.internal) await Bun.sleep(50);
+  expect((await shard()).replicas.filter(({ part }: { part: string }) => part === "member")).toHaveLength(1);
+  expect((await shard()).problems).toEqual(["it has 1 of 3 replicas"]);
+}, 120_000);

@@ -1,0 +1,23 @@
+/** `varia admin …`: namespaces, data servers and shards of a cluster, with Oxia's flags; the coordinator is asked. */
+import type { Command } from "commander";
+import { addAdminFlags } from "./admin-connection.ts";
+import { addDataServerCommands } from "./admin-dataserver.ts";
+import { addNamespaceCommands } from "./admin-namespace.ts";
+import { addShardCommands } from "./admin-shard.ts";
+
+export function addAdminCommands(program: Command): void {
+  const admin = addAdminFlags(program.command("admin"))
+    .description("Change a cluster: namespaces, data servers, shards.")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  varia admin namespace create orders --initial-shards 4 --replication-factor 3
+  varia admin dataserver create s4 --public h4:6648 --internal h4:6649
+  varia admin dataserver delete s1          moves what it holds to the others
+  varia admin --admin-address h1:6651 namespace list -o json`,
+    );
+  addNamespaceCommands(admin);
+  addDataServerCommands(admin);
+  addShardCommands(admin);
+}

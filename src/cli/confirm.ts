@@ -1,0 +1,30 @@
+/** Asks before a command does what cannot be taken back. */
+import { createInterface } from "node:readline/promises";
+import { InvalidArgumentError as InvalidFlag } from "commander";
+import { EXIT, ExitError } from "./exit.ts";
+
+/**
+ * Resolves when the user says yes, or has said so with `--yes`. Rejects with an ExitError when not, and where there is
+ * no terminal to ask on unless the command then goes on.
+ */
+export async function confirmed(
+  { yes = false }: { readonly yes?: boolean },
+  question: string,
+  { withoutTerminal }: { readonly withoutTerminal: "go on" | "refuse" },
+): Promise<void> {
+  if (yes) return;
+  if (!process.stdin.isTTY || !process.stderr.isTTY) {
+    if (withoutTerminal === "go on") return;
+    throw new ExitError(EXIT.usage, "there is no terminal to ask on: say --yes to go on without being asked");
+  }
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const answer = await terminal.question(`${question} [y/N] `);
+  terminal.close();
+  if (!/^y(es)?$/i.test(answer.trim())) throw new ExitError(EXIT.failure, "nothing was changed");
+}
+
+export function booleanFlag(text: string): boolean {
+  if (/^(true|1|yes|on|t)$/i.test(text)) return true;
+  if (/^(false|0|no|off|f)$/i.test(text)) return false;
+  throw new InvalidFlag("Expected true or false.");
+}

@@ -1,0 +1,123 @@
+/** `varia status`: whether the cluster is well, what is not, and who holds what. Exit code 0: it is well. */
+import type { MessageShape } from "@bufbuild/protobuf";
+import type { Command } from "commander";
+import { type GetClusterStatusResponseSchema, VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { type AdminFlags, addAdminFlags, callAdmin } from "./admin-connection.ts";
+import { EXIT } from "./exit.ts";
+import { onePage, printObject, printObjects, standardOutput, type Write } from "./output.ts";
+
+type ClusterStatus = MessageShape<typeof GetClusterStatusResponseSchema>;
+
+interface StatusFlags extends AdminFlags {
+  readonly json?: boolean;
+}
+
+export function addStatusCommand(program: Command): void {
+  addAdminFlags(program.command("status"))
+    .description("Show whether the cluster is well: servers, shards, replicas; exit code 1 when it is not.")
+    .option("--json", "the same as -o json")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  varia status
+  varia status --admin-address h1:6651 --json | jq .problems`,
+    )
+    .action(async (flags: StatusFlags) => {
+      const status = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
+      const form = flags.json === true ? "json" : flags.output;
+      if (form === "table") await printStatus(status, standardOutput());
+      else await printObject(form, statusObject(status), standardOutput());
+      if (!status.healthy) process.exitCode = EXIT.failure;
+    });
+}
+
+/** For programs: the names of the protocol; ids of 63 bits as text, since many JSON readers would round them. */
+export function statusObject({ instanceId, healthy, problems, faultTolerance, servers, shards }: ClusterStatus) {
+  return {
+    instance_id: instanceId,
+    healthy,
+    problems,
+    fault_tolerance: faultTolerance,
+    servers: servers.map((server) => ({
+      name: server.name,
+      public_address: server.publicAddress,
+      internal_address: server.internalAddress,
+      available: server.available,
+      reason: server.reason,
+      replicas: server.replicas,
+      leaders: server.leaders,
+      draining: server.draining,
+    })),
+    shards: shards.map((shard) => ({
+      namespace: shard.namespace,
+      shard: shard.shard,
+      term: shard.term,
+      leader: shard.leader,
+      min_hash_inclusive: shard.minHashInclusive,
+      max_hash_inclusive: shard.maxHashInclusive,
+      fault_tolerance: shard.faultTolerance,
+      change: shard.change,
+      problems: shard.problems,
+      replicas: shard.replicas.map((replica) => ({
+        server: replica.server,
+        replica_id: String(replica.replicaId),
+        part: replica.part,
+        status: replica.status,
+        reason: replica.reason,
+        promise: replica.promise,
+        head_offset: replica.headOffset,
+        commit_offset: replica.commitOffset,
+        applied_offset: replica.appliedOffset,
+        lag_entries: replica.lagEntries,
+        scanned: replica.scanned,
+      })),
+    })),
+  };
+}
+
+/** For people. */
+export async function printStatus(status: ClusterStatus, write: Write): Promise<void> {
+  const { healthy, problems, faultTolerance, instanceId } = status;
+  await write(`${healthy ? "healthy" : "not healthy"}: ${toleranceWords(faultTolerance)}\n`);
+  for (const problem of problems) await write(`  - ${problem}\n`);
+  await write(`cluster ${instanceId}\n\n`);
+  await printObjects("table", onePage(status.servers.map(serverRow)), write);
+  if (status.shards.length > 0) await write("\n");
+  await printObjects("table", onePage(status.shards.flatMap(replicaRows)), write);
+  const changes = status.shards.filter(({ change }) => change !== "");
+  if (changes.length > 0) await write("\n");
+  for (const { namespace, shard, change } of changes) await write(`shard ${namespace}/${shard}: ${change}\n`);
+}
+
+function toleranceWords(faultTolerance: number): string {
+  if (faultTolerance < 0) return "a shard has stopped";
+  if (faultTolerance === 0) return "no data server may fail";
+  return `${faultTolerance} data server${faultTolerance === 1 ? "" : "s"} may fail`;
+}
+
+function serverRow(server: ClusterStatus["servers"][number]) {
+  const { name, publicAddress, internalAddress, available, replicas, leaders, draining, reason } = server;
+  const state = `${available ? "available" : "unavailable"}${draining ? ", leaving" : ""}`;
+  return { server: name, public: publicAddress, internal: internalAddress, state, replicas, leaders, why: reason };
+}
+
+function replicaRows({ namespace, shard, term, leader, replicas }: ClusterStatus["shards"][number]) {
+  return replicas.map((replica, index) => {
+    const { server, replicaId, part, status, headOffset, commitOffset, lagEntries, reason, scanned } = replica;
+    const is = status === "" ? "silent" : status === "leader" && server !== leader ? "leader of an old term" : status;
+    return {
+      shard: index === 0 ? `${namespace}/${shard}` : "",
+      term: index === 0 ? term : "",
+      replica: server,
+      id: replicaId === 0n ? "none yet" : replicaId,
+      is: part === "member" ? is : `${is} (${part})`,
+      head: headOffset < 0n ? "" : headOffset,
+      committed: commitOffset < 0n ? "" : commitOffset,
+      lag: lagEntries < 0n ? "" : lagEntries,
+      note: [reason, status !== "" && status !== "not-member" && !scanned ? "not scanned yet" : ""]
+        .filter((text) => text !== "")
+        .join("; "),
+    };
+  });
+}
