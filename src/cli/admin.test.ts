@@ -62,6 +62,47 @@ test("a cluster that is well: status says so and who holds what, in three forms"
   expect(Bun.YAML.parse(yaml.out)).toMatchObject({ healthy: true });
 }, 90_000);
 
+test("metrics of the coordinator and of a data server, and whether they are ready", async () => {
+  await untilHealthy();
+  const at = (port: number, path: string) => fetch(`http://127.0.0.1:${port}${path}`);
+  const text = await (await at(cluster.coordinator.httpPort, "/metrics")).text();
+  for (const line of [
+    "varia_coordinator_servers_available 3",
+    "varia_coordinator_shards 2",
+    "varia_coordinator_shards_without_leader 0",
+    'varia_coordinator_elections_total{reason="first"} 2',
+    'oxia_coordinator_term_count{oxia_namespace="default",shard="1"}',
+    `oxia_coordinator_node_running_count{data_server="${cluster.servers[0]!.internal}"} 1`,
+    'oxia_coordinator_leader_election_latency_milliseconds_count{oxia_namespace="default"} ',
+    'oxia_coordinator_new_term_quorum_latency_milliseconds_count{oxia_namespace="default"} ',
+    'oxia_coordinator_become_leader_latency_milliseconds_count{oxia_namespace="default"} ',
+    "oxia_coordinator_metadata_store_latency_milliseconds_count ",
+    'grpc_server_started_total{grpc_service="varia.admin.v1.VariaAdmin",grpc_method="GetClusterStatus",grpc_type="unary"} ',
+    "process_resident_memory_bytes ",
+  ]) {
+    expect(text).toContain(line);
+  }
+  expect((await at(cluster.coordinator.httpPort, "/readyz")).status).toBe(200);
+  const servers = cluster.servers.slice(0, 3);
+  const texts = await Promise.all(servers.map(async ({ server }) => (await at(server!.httpPort, "/metrics")).text()));
+  const sum = (name: string) =>
+    texts.reduce((total, each) => total + Number(new RegExp(`^${name} (\\d+)$`, "m").exec(each)?.[1] ?? Number.NaN), 0);
+  expect(sum("oxia_server_leaders_count")).toBe(2);
+  expect(sum("oxia_server_followers_count")).toBe(4);
+  expect(sum("varia_shards_damaged")).toBe(0);
+  const lines = texts.join("").split("\n");
+  const acked = lines.filter((line) => line.startsWith("oxia_server_follower_ack_offset_count{"));
+  expect(acked).toHaveLength(4);
+  expect(
+    acked.every((line) => /oxia_namespace="default",shard="[01]",follower="127\.0\.0\.1:\d+"} \d+$/.test(line)),
+  ).toBe(true);
+  expect(lines.filter((line) => /^varia_follower_lag_entries\{.*\} 0$/.test(line))).toHaveLength(4);
+  const following = lines.filter((line) =>
+    /^varia_replica_status\{oxia_namespace="default".*status="following"} 1$/.test(line),
+  );
+  expect(following).toHaveLength(4);
+});
+
 test("health answers for the process and for readiness, with exit code 1 for what does not serve", async () => {
   await untilHealthy();
   const [, port] = cluster.servers[0]!.internal.split(":") as [string, string];

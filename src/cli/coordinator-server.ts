@@ -17,6 +17,7 @@ import type { Inspect, Overview, ReadinessCheck } from "../../web/inspect.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
 import { Coordinator } from "../coordination/coordinator.ts";
 import type { ShardReport } from "../coordination/report.ts";
+import { CoordinatorStats, timedStore } from "../coordination/stats.ts";
 import { StoreLost } from "../coordination/status-store.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
@@ -35,6 +36,7 @@ import { openFileMetadata } from "../storage/metadata/file-directory.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";
 import { openSqliteMetadata } from "../storage/metadata/sqlite.ts";
 import { ClusterFile } from "./cluster-file.ts";
+import { coordinatorMetrics } from "./coordinator-metrics.ts";
 import { type CoordinatorFiles, type CoordinatorSettings, coordinatorFiles } from "./coordinator-settings.ts";
 
 export interface CoordinatorOptions {
@@ -62,6 +64,7 @@ export class CoordinatorServer {
   readonly #parts: Parts;
   readonly #http: Bun.Server<undefined>;
   readonly #startedAt = new Date();
+  readonly #stats = new CoordinatorStats();
   readonly #stopWatching: () => void;
   readonly #working: Promise<void>;
   #coordinator: Coordinator | undefined;
@@ -179,7 +182,14 @@ export class CoordinatorServer {
     const instanceId = () => this.#coordinator?.instanceId;
     const dataServers = new GrpcDataServers({ transport, clock, instanceId });
     const coordinator = await Coordinator.open(
-      { store, dataServers, clock, random: systemRandom, logger },
+      {
+        store: timedStore(store, clock, this.#stats),
+        dataServers,
+        clock,
+        random: systemRandom,
+        logger,
+        stats: this.#stats,
+      },
       file.config,
     );
     this.#coordinator = coordinator;
@@ -192,18 +202,21 @@ export class CoordinatorServer {
   }
 
   #inspect(): Inspect {
+    const { admin: listener } = this.#parts;
+    const metrics = coordinatorMetrics({ stats: this.#stats, listener, coordinator: () => this.coordinator });
     return {
       styleSheet,
-      metricsContentType: "text/plain; version=0.0.4; charset=utf-8",
-      metricsText: async () => "",
+      metricsContentType: metrics.contentType,
+      metricsText: () => metrics.text(),
       overview: () => this.#overview(),
       readiness: () => this.#readiness(),
     };
   }
 
   #readiness(): ReadinessCheck[] {
-    const works = this.#coordinator !== undefined;
-    return [{ name: "working", ok: works && !this.#stopping, detail: works ? "" : "the metadata store is not open" }];
+    const works = this.coordinator !== undefined;
+    const why = this.#stopping ? "shutting down" : "the metadata store is not open";
+    return [{ name: "working", ok: works, detail: works ? "" : why }];
   }
 
   #overview(): Overview {

@@ -1,14 +1,14 @@
 /** What `/metrics` of a server that stores data shows: Oxia's names where there are any, `varia_` for the rest. */
-import { monitorEventLoopDelay } from "node:perf_hooks";
 import { type Labels, Metrics, type Sample } from "../ops/metrics.ts";
 import type { Log } from "../ports.ts";
+import type { FollowerProgress } from "../replication/follower-cursors.ts";
 import type { Leader } from "../replication/leader.ts";
+import type { Replica } from "../replication/replica.ts";
 import type { Shards } from "../replication/shards.ts";
 import type { Assignments } from "../rpc/assignments-api.ts";
-import { CODE_NAMES } from "../rpc/code.ts";
 import type { Listener } from "../rpc/listener.ts";
-import type { MethodStats } from "../rpc/stats.ts";
 import type { KeyValueNode } from "../storage/key-value/node.ts";
+import { one, processMetrics, rpcMetrics } from "./process-metrics.ts";
 
 export interface MetricsSources {
   readonly shards: Shards;
@@ -17,9 +17,6 @@ export interface MetricsSources {
   readonly assignments: Assignments;
   readonly listener: Listener;
 }
-
-const EVENT_LOOP_RESOLUTION_MS = 10;
-const NS_PER_S = 1e9;
 
 /** Registers everything; values are read at each scrape. */
 export function dataMetrics(sources: MetricsSources): Metrics {
@@ -30,10 +27,6 @@ export function dataMetrics(sources: MetricsSources): Metrics {
   rpcMetrics(metrics, sources.listener);
   processMetrics(metrics);
   return metrics;
-}
-
-function one(value: number, labels: Labels = {}): Sample<number>[] {
-  return [{ labels, value }];
 }
 
 function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources): void {
@@ -92,12 +85,57 @@ function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources)
     each((shard) => shard.inFlight),
   );
   feedMetrics(metrics, each);
-  metrics.gauge("oxia_server_leaders_count", "Shards led here.", () => one(shards.leaders().length));
-  metrics.gauge("varia_shards_damaged", "Shards that refuse to serve.", () =>
-    one(shards.all().length - shards.leaders().length),
-  );
+  replicaMetrics(metrics, shards);
   metrics.gauge("oxia_server_shards_assignments_active_clients_count", "Clients that watch assignments.", () =>
     one(assignments.watchers),
+  );
+}
+
+/** What all replicas here are, and how far those are that follow a leader here. */
+function replicaMetrics(metrics: Metrics, shards: Shards): void {
+  const labelsOf = ({ shard, told }: Replica): Labels => ({ oxia_namespace: told?.namespace ?? "", shard });
+  metrics.gauge("oxia_server_leaders_count", "Shards led here.", () => one(shards.leaders().length));
+  metrics.gauge("oxia_server_followers_count", "Shards whose replica here follows a leader elsewhere.", () =>
+    one(shards.all().filter(({ state }) => state.status === "following").length),
+  );
+  metrics.gauge("varia_shards_damaged", "Shards whose replica here is damaged, or has stopped after a fault.", () =>
+    one(shards.all().filter(({ damage, stopped }) => damage !== undefined || stopped !== undefined).length),
+  );
+  metrics.gauge("varia_replica_status", "1 for what each replica here is.", () =>
+    shards.all().map((replica) => {
+      const { damage, state } = replica;
+      const status = damage !== undefined ? "damaged" : state.ended !== "" ? "ended" : state.status;
+      return { labels: { ...labelsOf(replica), status }, value: 1 };
+    }),
+  );
+  metrics.gauge("varia_replica_promised_term", "The highest term that each replica here has promised.", () =>
+    shards.all().map((replica) => ({ labels: labelsOf(replica), value: replica.state.promise })),
+  );
+  const followers =
+    (observer: boolean, read: (leader: Leader, follower: FollowerProgress) => number) => (): Sample<number>[] =>
+      shards.leaders().flatMap((leader) =>
+        leader
+          .followers()
+          .filter((follower) => follower.observer === observer)
+          .map((follower) => ({
+            labels: { oxia_namespace: leader.namespace, shard: leader.id, follower: follower.server },
+            value: read(leader, follower),
+          })),
+      );
+  metrics.gauge(
+    "oxia_server_follower_ack_offset_count",
+    "Last offset that a follower has acknowledged.",
+    followers(false, (_, { acked }) => acked),
+  );
+  metrics.gauge(
+    "oxia_server_observer_ack_offset_count",
+    "Last offset that an observer, which is being filled, has acknowledged.",
+    followers(true, (_, { acked }) => acked),
+  );
+  metrics.gauge(
+    "varia_follower_lag_entries",
+    "Entries that the leader holds and a follower has not acknowledged.",
+    followers(false, ({ head }, { acked }) => Math.max(0, head.offset - acked)),
   );
 }
 
@@ -169,61 +207,4 @@ function keyValueMetrics(metrics: Metrics, node: KeyValueNode): void {
     one(node.unverifiedBytes),
   );
   metrics.gauge("varia_kv_file_bytes", "Bytes of all key-value files.", () => one(node.stats.fileBytes));
-}
-
-function rpcMetrics(metrics: Metrics, listener: Listener): void {
-  const labels = ({ service, method, type }: MethodStats): Labels => ({
-    grpc_service: service,
-    grpc_method: method,
-    grpc_type: type,
-  });
-  const each = (read: (stats: MethodStats) => number) => (): Sample<number>[] =>
-    listener.stats().methods.map((stats) => ({ labels: labels(stats), value: read(stats) }));
-  metrics.counter(
-    "grpc_server_started_total",
-    "Calls started.",
-    each((stats) => stats.started),
-  );
-  metrics.counter(
-    "grpc_server_msg_received_total",
-    "Messages received.",
-    each((stats) => stats.messagesReceived),
-  );
-  metrics.counter(
-    "grpc_server_msg_sent_total",
-    "Messages sent.",
-    each((stats) => stats.messagesSent),
-  );
-  metrics.counter("grpc_server_handled_total", "Calls ended, by code.", () =>
-    listener
-      .stats()
-      .methods.flatMap((stats) =>
-        stats.handled.flatMap((value, code) =>
-          value === 0 ? [] : [{ labels: { ...labels(stats), grpc_code: CODE_NAMES[code]! }, value }],
-        ),
-      ),
-  );
-  metrics.gauge("varia_connections", "Open client connections.", () => one(listener.connections()));
-  metrics.gauge("varia_request_bytes_in_flight", "Bytes of requests accepted and not answered.", () =>
-    one(listener.stats().requestBytesInFlight),
-  );
-}
-
-function processMetrics(metrics: Metrics): void {
-  const delay = monitorEventLoopDelay({ resolution: EVENT_LOOP_RESOLUTION_MS });
-  delay.enable();
-  const started = Date.now() / 1000;
-  metrics.counter("process_cpu_seconds_total", "CPU time of all threads.", () => {
-    const { user, system } = process.cpuUsage();
-    return one((user + system) / 1e6);
-  });
-  metrics.gauge("process_resident_memory_bytes", "Resident memory.", () => one(process.memoryUsage.rss()));
-  metrics.gauge("process_start_time_seconds", "Start, since the epoch.", () => one(started));
-  metrics.gauge("varia_event_loop_delay_seconds", "How late the main event loop was, since the start.", () => [
-    ...[0.5, 0.99, 0.999].map((quantile) => ({
-      labels: { quantile },
-      value: delay.percentile(quantile * 100) / NS_PER_S,
-    })),
-    { labels: { quantile: 1 }, value: delay.max / NS_PER_S },
-  ]);
 }

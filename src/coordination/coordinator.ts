@@ -293,6 +293,7 @@ export class Coordinator {
   async #gone({ namespace, shard }: ShardRef): Promise<void> {
     this.#keepers.delete(shard);
     this.#seen.delete(shard);
+    this.#cluster.stats.forget({ namespace, shard }, this.#store.status.namespaces.get(namespace)?.shards.size ?? 0);
     if (this.#stop.signal.aborted || this.#store.status.namespaces.get(namespace)?.shards.size !== 0) return;
     try {
       await this.#reconcile();

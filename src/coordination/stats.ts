@@ -1,6 +1,7 @@
 /** What a coordinator has done since its process began, for its metrics: it outlives one opening of the store. */
 import { Histogram } from "../lib/histogram.ts";
 import type { ShardId } from "../model/ids.ts";
+import type { Clock, MetadataStore } from "../ports.ts";
 import type { ShardRef } from "./status-store.ts";
 
 /** Why an election was held. */
@@ -67,9 +68,26 @@ export class CoordinatorStats {
     this.healthChecksFailed.set(server, (this.healthChecksFailed.get(server) ?? 0) + 1);
   }
 
-  /** Nothing of shards and namespaces that are gone is kept. */
-  forget(shards: ReadonlySet<ShardId>, namespaces: ReadonlySet<string>): void {
-    for (const shard of this.failedElections.keys()) if (!shards.has(shard)) this.failedElections.delete(shard);
-    for (const namespace of this.times.keys()) if (!namespaces.has(namespace)) this.times.delete(namespace);
+  /** Nothing of a shard that is gone is kept, nor of its namespace when `shardsLeft` of it are none. */
+  forget({ namespace, shard }: ShardRef, shardsLeft: number): void {
+    this.failedElections.delete(shard);
+    if (shardsLeft === 0) this.times.delete(namespace);
   }
+}
+
+/** The store, with the time that its calls take recorded. */
+export function timedStore(store: MetadataStore, clock: Clock, stats: CoordinatorStats): MetadataStore {
+  const timed = async <T>(times: Histogram, call: () => Promise<T>): Promise<T> => {
+    const sinceMs = clock.monotonicMs();
+    try {
+      return await call();
+    } finally {
+      times.record(clock.monotonicMs() - sinceMs);
+    }
+  };
+  return {
+    get: () => timed(stats.storeReads, () => store.get()),
+    compareAndSwap: (expected, changes) => timed(stats.storeWrites, () => store.compareAndSwap(expected, changes)),
+    close: () => store.close(),
+  };
 }

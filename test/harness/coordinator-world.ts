@@ -2,6 +2,7 @@
 import type { ClusterConfig, NamespaceConfig } from "../../src/coordination/cluster-config.ts";
 import { Coordinator } from "../../src/coordination/coordinator.ts";
 import type { ShardReport } from "../../src/coordination/report.ts";
+import { CoordinatorStats } from "../../src/coordination/stats.ts";
 import { decodeStatus, type ShardMetadata } from "../../src/coordination/status-document.ts";
 import type { Logger, MetadataStore } from "../../src/ports.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../../src/storage/metadata/memory.ts";
@@ -26,6 +27,7 @@ export class CoordinatorWorld {
   readonly node: SimNode;
   readonly dataServers: FakeDataServers;
   readonly warnings: string[] = [];
+  readonly stats = new CoordinatorStats();
   config: ClusterConfig;
   coordinator!: Coordinator;
   /** Settled by `run` of the coordinator that runs. */
@@ -47,7 +49,13 @@ export class CoordinatorWorld {
     const life = this.node.start();
     const random = randomPort(this.#random.split(`life ${++this.#lives}`));
     const opened = openMemoryMetadata(this.memory);
-    const ports = { dataServers: this.dataServers, clock: life.clock, random, logger: this.#logger() };
+    const ports = {
+      dataServers: this.dataServers,
+      clock: life.clock,
+      random,
+      logger: this.#logger(),
+      stats: this.stats,
+    };
     const open = () => Coordinator.open({ ...ports, store: store?.(opened) ?? opened }, this.config);
     const coordinator = this.scheduler.complete("open", open);
     this.coordinator = coordinator;
