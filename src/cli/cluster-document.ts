@@ -10,7 +10,7 @@ import { unreachable } from "../lib/assert.ts";
 export function editedDocument(text: string, edit: ConfigEdit): string {
   const document = parseDocument(text);
   apply(document, edit);
-  return isJson(text) ? `${JSON.stringify(document.toJS(), undefined, 2)}\n` : document.toString();
+  return isJson(text) ? `${JSON.stringify(document.toJS(), undefined, 2)}\n` : document.toString({ lineWidth: 0 });
 }
 
 function apply(document: Document, edit: ConfigEdit): void {
@@ -46,7 +46,7 @@ function apply(document: Document, edit: ConfigEdit): void {
     }
     case "remove-server":
       remove(document, "servers", edit.name);
-      document.deleteIn(["serverMetadata", edit.name]);
+      drop(document, ["serverMetadata", edit.name]);
       return;
     default:
       unreachable(edit);
@@ -77,8 +77,12 @@ function setLabels(document: Document, name: string, labels: ReadonlyMap<string,
   if (labels === undefined) return;
   const path = ["serverMetadata", name, "labels"];
   if (!isMap(document.get("serverMetadata", true))) document.set("serverMetadata", document.createNode({}));
-  if (labels.size === 0) document.deleteIn(path);
+  if (labels.size === 0) drop(document, path);
   else document.setIn(path, document.createNode(Object.fromEntries(labels)));
+}
+
+function drop(document: Document, path: readonly string[]): void {
+  if (document.hasIn(path)) document.deleteIn(path);
 }
 
 function entryOf(document: Document, list: string, name: string): YAMLMap | undefined {

@@ -28,6 +28,11 @@ autoSplit: {enabled: false}
 test("Oxia's document is read", () => {
   const { config, unknown } = parseConfig(parse(GOOD));
   expect(unknown).toEqual([]);
+  expect(config.loadBalancer).toEqual({ scheduleIntervalMs: 30_000, quarantineTimeMs: 300_000 });
+  const { config: quick } = parseConfig(
+    parse(GOOD.replace("{scheduleInterval: 30s, quarantineTime: 5m}", "{scheduleInterval: 2s}")),
+  );
+  expect(quick.loadBalancer).toEqual({ scheduleIntervalMs: 2_000, quarantineTimeMs: 300_000 });
   expect(config.namespaces).toEqual([
     {
       name: "default",
@@ -87,6 +92,7 @@ const BAD: readonly (readonly [why: string, from: string, to: string, message: s
   ["a name of two servers", "name: s3", "name: s1", 'servers.2.name "s1" is that of servers.0 too'],
   ["labels of nobody", "  s1: {labels", "  s9: {labels", "serverMetadata.s9 is no server's name"],
   ["splitting by itself", "enabled: false", "enabled: true", "does not split shards by itself"],
+  ["a duration of nothing", "scheduleInterval: 30s", "scheduleInterval: 0s", 'loadBalancer.scheduleInterval "0s"'],
   ["a duration that is none", "quarantineTime: 5m", "quarantineTime: soon", 'loadBalancer.quarantineTime "soon"'],
   ["an authority that is none", "tls://lb:6648", "tls://lb", "allowExtraAuthorities.0"],
   ["a coordinator without a name", "name: c1, ", "", "coordinators.0.name is missing"],

@@ -3,7 +3,7 @@
  * then, from servers that have most to those that have least (protocol/placement.ts decides).
  *
  *     each second      a replica at a leaving server  ──swap──> the least loaded one; so many at once
- *     each interval    nothing leaves: replicas, one after the other, until no server holds two more than another;
+ *     each interval    nothing is on its way: replicas, one after the other, until no server holds two more than another;
  *                      those are even, and servers have been there for a while: leaders likewise
  *
  * Nothing of it is stored: a coordinator that comes new decides anew. Each move is an ordinary swap, or an ordinary
@@ -34,7 +34,8 @@ export class Rebalancer {
   readonly #keepers: ReadonlyMap<ShardId, ShardKeeper>;
   /** Replicas on their way, by shard. */
   readonly #running = new Map<ShardId, Running>();
-  readonly #leftAloneUntilMs = new Map<ShardId, number>();
+  /** When a move of the shard came to nothing. */
+  readonly #failedMs = new Map<ShardId, number>();
   /** When a server was lost. */
   readonly #lostMs = new Map<string, number>();
   #stableSinceMs: number;
@@ -76,41 +77,44 @@ export class Rebalancer {
     this.#forget();
     this.#giveUpLost();
     const servers = new Set(this.#cluster.config.servers.map(({ internal }) => internal));
-    const shards = this.#heldShards();
-    const drains = shards.some((shard) => shard.servers.some((server) => !servers.has(server)));
-    if (drains) {
-      const movesMax = REPLICA_MOVES_AT_ONCE_MAX - this.#running.size;
-      const options = { stays: (server: string) => servers.has(server), movesMax };
-      for (const move of drainMoves(shards, this.#counts(shards, servers), options)) this.#moveReplica(move, true);
-      return;
-    }
+    this.#drain(servers);
     if (this.#nowMs < this.#roundDueMs || this.#running.size > 0 || this.#leaderMoves) return;
-    this.#round(shards, servers);
+    this.#round(servers);
+  }
+
+  #drain(servers: ReadonlySet<string>): void {
+    const shards = this.#heldShards(DRAIN_RETRY_MS);
+    const movesMax = REPLICA_MOVES_AT_ONCE_MAX - this.#running.size;
+    const options = { stays: (server: string) => servers.has(server), movesMax };
+    for (const move of drainMoves(shards, this.#counts(shards, servers), options)) this.#moveReplica(move);
   }
 
   /** As long as there is something to move, the next look goes on; else the next round is an interval away. */
-  #round(shards: readonly HeldShard[], servers: ReadonlySet<string>): void {
+  #round(servers: ReadonlySet<string>): void {
+    const shards = this.#heldShards(this.#balancer.quarantineTimeMs);
     const well = shards.map((shard) => ({ ...shard, movable: shard.movable && this.#isWell(shard) }));
     const replicas = this.#counts(shards, servers);
     for (const server of [...replicas.keys()]) if (this.#wasLostLately(server)) replicas.delete(server);
     const replica = evenMove(well, replicas);
     const isStable = this.#nowMs - this.#stableSinceMs >= SERVERS_STABLE_MS;
     const leader = isStable ? leaderMove(well, this.#available(servers)) : undefined;
-    if (replica !== undefined) this.#moveReplica(replica, false);
+    if (replica !== undefined) this.#moveReplica(replica);
     else if (leader !== undefined) this.#moveLeader(leader);
     else this.#roundDueMs = this.#nowMs + this.#balancer.scheduleIntervalMs;
   }
 
   // --- what there is --------------------------------------------------------------------------------------------
 
-  #heldShards(): HeldShard[] {
+  /** One of which a move came to nothing within `restMs` is not to be moved. */
+  #heldShards(restMs: number): HeldShard[] {
     const { store, config } = this.#cluster;
     const rules = new Map(config.namespaces.map((namespace) => [namespace.name, apartBy(namespace, config.servers)]));
     return [...this.#keepers.values()].flatMap(({ ref, tending }): HeldShard[] => {
       const shard = store.shard(ref);
       if (shard === undefined || shard.status === "Deleting") return [];
       const isFree = tending.swap === undefined && !this.#running.has(ref.shard) && !isForeign(shard);
-      const movable = shard.status === "SteadyState" && isFree && !this.#leftAloneUntilMs.has(ref.shard);
+      const movable =
+        shard.status === "SteadyState" && isFree && this.#nowMs - (this.#failedMs.get(ref.shard) ?? -restMs) >= restMs;
       const servers = shard.ensemble.map(({ internal }) => internal);
       const apart = rules.get(ref.namespace);
       return [{ ...ref, servers, leader: shard.leader?.internal, movable, ...(apart === undefined ? {} : { apart }) }];
@@ -147,40 +151,31 @@ export class Rebalancer {
   }
 
   #forget(): void {
-    for (const [shard, untilMs] of this.#leftAloneUntilMs) {
-      if (untilMs <= this.#nowMs) this.#leftAloneUntilMs.delete(shard);
+    const restMs = Math.max(DRAIN_RETRY_MS, this.#balancer.quarantineTimeMs);
+    for (const [shard, failedMs] of this.#failedMs) {
+      if (this.#nowMs - failedMs >= restMs) this.#failedMs.delete(shard);
     }
     for (const server of this.#lostMs.keys()) if (!this.#wasLostLately(server)) this.#lostMs.delete(server);
   }
 
   // --- moves ----------------------------------------------------------------------------------------------------
 
-  #moveReplica(move: Move, drains: boolean): void {
+  #moveReplica(move: Move): void {
     const keeper = this.#keepers.get(move.shard)!;
-    const { stats } = this.#cluster;
     this.#running.set(move.shard, { move, keeper });
     this.#finish(keeper.swap(move.from, move.to), (result) => {
       this.#running.delete(move.shard);
-      if (result?.done === true) {
-        stats.moves.replicas += 1;
-        return;
-      }
-      stats.moves.failed += 1;
-      this.#leaveAlone(move.shard, drains ? DRAIN_RETRY_MS : this.#balancer.quarantineTimeMs);
+      if (result?.done === true) this.#cluster.stats.moves.replicas += 1;
+      else this.#failed(move);
     });
   }
 
   #moveLeader(move: Move): void {
-    const { stats } = this.#cluster;
     this.#leaderMoves = true;
     this.#finish(this.#keepers.get(move.shard)!.moveLeader(move.to), (leader) => {
       this.#leaderMoves = false;
-      if (leader !== undefined && leader !== move.from) {
-        stats.moves.leaders += 1;
-        return;
-      }
-      stats.moves.failed += 1;
-      this.#leaveAlone(move.shard, this.#balancer.quarantineTimeMs);
+      if (leader !== undefined && leader !== move.from) this.#cluster.stats.moves.leaders += 1;
+      else this.#failed(move);
     });
   }
 
@@ -207,7 +202,8 @@ export class Rebalancer {
     }
   }
 
-  #leaveAlone(shard: ShardId, ms: number): void {
-    this.#leftAloneUntilMs.set(shard, this.#nowMs + ms);
+  #failed({ shard }: Move): void {
+    this.#cluster.stats.moves.failed += 1;
+    this.#failedMs.set(shard, this.#nowMs);
   }
 }
