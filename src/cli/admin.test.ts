@@ -180,6 +180,17 @@ test("a data server is added, takes the place of another one, which is emptied; 
   await client.close();
   expect((await admin("dataserver", "delete", "s4")).err).toContain("failed to delete data server");
   expect(readFileSync(cluster.configFile, "utf8")).not.toContain(cluster.servers[0]!.internal);
+  // a server that comes back holds a new replica where an old one has ended, and is shown as what it is
+  const [s1] = cluster.servers;
+  expect((await admin("dataserver", "create", "s1", "--public", s1!.public, "--internal", s1!.internal)).code).toBe(0);
+  await untilHealthy(({ servers }) => servers.length === 4);
+  expect((await admin("shard", "swap", "--shard", "0", "--from", "s4", "--to", "s1")).err).toBe("");
+  const back = await untilHealthy(({ servers }) => servers.length === 4 && servers[3].replicas === 1);
+  const replica = back.shards[0].replicas.find(({ server }: { server: string }) => server === s1!.internal);
+  expect(replica).toMatchObject({ part: "member", reason: "" });
+  const text = await (await fetch(`http://127.0.0.1:${s1!.server!.httpPort}/metrics`)).text();
+  const [, is] = /^varia_replica_status\{oxia_namespace="default",shard="0",status="(.*)"} 1$/m.exec(text)!;
+  expect(is).toBeOneOf(["following", "leader"]);
 }, 180_000);
 
 test("two of three gone for ever: status says so, the loss is shown first, and the shard goes on", async () => {

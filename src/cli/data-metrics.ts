@@ -1,6 +1,7 @@
 /** What `/metrics` of a server that stores data shows: Oxia's names where there are any, `varia_` for the rest. */
 import { type Labels, Metrics, type Sample } from "../ops/metrics.ts";
 import type { Log } from "../ports.ts";
+import { NO_REPLICA } from "../protocol/replica-state.ts";
 import type { FollowerProgress } from "../replication/follower-cursors.ts";
 import type { Leader } from "../replication/leader.ts";
 import type { Replica } from "../replication/replica.ts";
@@ -104,7 +105,9 @@ function replicaMetrics(metrics: Metrics, shards: Shards): void {
   metrics.gauge("varia_replica_status", "1 for what each replica here is.", () =>
     shards.all().map((replica) => {
       const { damage, state } = replica;
-      const status = damage !== undefined ? "damaged" : state.ended !== "" ? "ended" : state.status;
+      // what lives here may say, too, why the one before it has ended
+      const isEnded = state.id === NO_REPLICA && state.ended !== "";
+      const status = damage !== undefined ? "damaged" : isEnded ? "ended" : state.status;
       return { labels: { ...labelsOf(replica), status }, value: 1 };
     }),
   );

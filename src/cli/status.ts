@@ -76,11 +76,15 @@ export function statusObject({ instanceId, healthy, problems, faultTolerance, se
   };
 }
 
+/** What is wrong has room on a screen beside what follows; the other forms have all. */
+const PROBLEMS_SHOWN_MAX = 20;
+
 /** For people. */
 export async function printStatus(status: ClusterStatus, write: Write): Promise<void> {
   const { healthy, problems, faultTolerance, instanceId } = status;
   await write(`${healthy ? "healthy" : "not healthy"}: ${toleranceWords(faultTolerance)}\n`);
-  for (const problem of problems) await write(`  - ${problem}\n`);
+  for (const problem of problems.slice(0, PROBLEMS_SHOWN_MAX)) await write(`  - ${problem}\n`);
+  if (problems.length > PROBLEMS_SHOWN_MAX) await write(`  - and ${problems.length - PROBLEMS_SHOWN_MAX} more\n`);
   await write(`cluster ${instanceId}\n\n`);
   await printObjects("table", onePage(status.servers.map(serverRow)), write);
   if (status.shards.length > 0) await write("\n");

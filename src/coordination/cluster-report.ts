@@ -79,19 +79,23 @@ export function clusterReport(
   config: ClusterConfig,
   answers: ClusterAnswers,
 ): ClusterReport {
-  const lines = shards.map((shard) => shardLine(shard, answers.get(shard.shard) ?? new Map()));
+  const away = new Set(servers.filter(({ state }) => state === "unavailable").map(({ server }) => server));
+  const lines = shards.map((shard) => shardLine(shard, answers.get(shard.shard) ?? new Map(), away));
   const known = new Set(
     [...config.servers, ...shards.flatMap(({ identities }) => identities)].map(({ internal }) => internal),
   );
   const serverLines = servers
     .filter(({ server }) => known.has(server))
     .map(({ server, state, why }) => serverLine(config, shards, { server, available: state === "available", why }));
+  const absent = serverLines.filter(({ available, draining }) => !available && !draining);
+  // said once with the server, and not again with each of its shards
+  const toldOnce = new Set(absent.map(({ internal }) => isAway(internal)));
   const all = [
     ...problems,
     ...notAdopted.map(({ namespace, shard, why }) => `shard ${namespace}/${shard} is not adopted: ${why}`),
-    ...serverLines.filter(({ available, draining }) => !available && !draining).map(serverProblem),
-    ...lines.flatMap(({ namespace, shard, problems }) =>
-      problems.map((text) => `shard ${namespace}/${shard}: ${text}`),
+    ...absent.map(serverProblem),
+    ...lines.flatMap(({ namespace, shard, problems: found }) =>
+      found.filter((text) => !toldOnce.has(text)).map((text) => `shard ${namespace}/${shard}: ${text}`),
     ),
   ];
   const living = lines.filter((_, index) => shards[index]!.status !== "Deleting");
@@ -122,12 +126,17 @@ function serverLine(
   };
 }
 
-function serverProblem({ name, internal, why }: ServerLine): string {
+function serverProblem({ name, internal, why, replicas }: ServerLine): string {
   const where = name === internal ? name : `${name} (${internal})`;
-  return `data server ${where} is not available: ${why}`;
+  const held = replicas === 0 ? "" : `, with its ${replicas} replica${replicas === 1 ? "" : "s"}`;
+  return `data server ${where} is not available${held}: ${why}`;
 }
 
-function shardLine(report: ShardReport, answers: ReadonlyMap<string, StatusAnswer>): ShardLine {
+function shardLine(
+  report: ShardReport,
+  answers: ReadonlyMap<string, StatusAnswer>,
+  away: ReadonlySet<string>,
+): ShardLine {
   const { namespace, shard, term, leader, range } = report;
   const answer = ({ server }: ReplicaReport) => answers.get(server);
   const leading = report.ensemble.find(({ server }) => server === leader);
@@ -142,7 +151,7 @@ function shardLine(report: ShardReport, answers: ReadonlyMap<string, StatusAnswe
     ...report.observers.map(line("observer")),
   ];
   const isDeleted = report.status === "Deleting";
-  const found = isDeleted ? [] : problemsOf(report, answers);
+  const found = isDeleted ? [] : problemsOf(report, answers, away);
   const there = report.ensemble.filter((replica) => whyNot(report, replica, answer(replica)) === "").length;
   const spare = there - majority(report.ensemble.length);
   return {
@@ -154,7 +163,11 @@ function shardLine(report: ShardReport, answers: ReadonlyMap<string, StatusAnswe
 }
 
 /** What the coordinator says of it, then what the replicas say that it has not said. */
-function problemsOf(report: ShardReport, answers: ReadonlyMap<string, StatusAnswer>): string[] {
+function problemsOf(
+  report: ShardReport,
+  answers: ReadonlyMap<string, StatusAnswer>,
+  away: ReadonlySet<string>,
+): string[] {
   const told = [...report.problems];
   if (report.leader === undefined && told.length === 0) told.push("it has no leader yet");
   const { length } = report.ensemble;
@@ -164,9 +177,14 @@ function problemsOf(report: ShardReport, answers: ReadonlyMap<string, StatusAnsw
     // while there is no leader, nobody is expected to follow
     const matters = report.leader !== undefined || answers.get(replica.server)?.kind !== "status";
     if (why === "" || !matters || told.some((text) => text.includes(replica.server))) continue;
-    told.push(`${replica.server}: ${why}`);
+    told.push(away.has(replica.server) ? isAway(replica.server) : `${replica.server}: ${why}`);
   }
   return told;
+}
+
+/** What a shard says of a member whose server is not there: why that is stands with the server. */
+function isAway(server: string): string {
+  return `${server} is not available`;
 }
 
 /** Why a member does not do its part; empty: it does. */
@@ -209,7 +227,14 @@ function replicaLine(
   const counts = isReplica(answer.response, replicaId) && status !== "NOT_MEMBER";
   const lag = status === "LEADER" ? 0 : Math.max(0, (committed ?? 0) - holds);
   return {
-    ...{ server, replicaId, part, status: STATUS[status], why: ended ?? "", promise: promised(answer.response) },
+    ...{
+      server,
+      replicaId,
+      part,
+      status: STATUS[status],
+      why: counts ? "" : (ended ?? ""),
+      promise: promised(answer.response),
+    },
     ...{ head: headOffset, committed: commitOffset, applied: appliedOffset ?? commitOffset },
     lag: committed === undefined || !counts ? undefined : lag,
     scanned: scanned ?? true,

@@ -47,7 +47,8 @@ export function errorOf(server: string, status: CallStatus): Refusal | Unreachab
   const { reason, code, message } = status;
   if (reason !== undefined && reason in REASONS) return new Refusal(reason as Reason, message);
   const plain = PLAIN.get(code);
-  return plain === undefined ? new Unreachable(`${server}: ${message}`) : new Refusal(plain, message);
+  if (plain !== undefined) return new Refusal(plain, message);
+  return new Unreachable(message.startsWith(`${server}: `) ? message : `${server}: ${message}`);
 }
 
 /** A method's descriptor, with its messages. */
