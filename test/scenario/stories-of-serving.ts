@@ -124,6 +124,57 @@ export const serving: Readonly<Record<string, Story>> = {
     stage.end();
   },
 
+  "a leader that one of five follows is asked for a value": (seed) => {
+    const stage = new Stage({ seed, dataServers: 5, replicationFactor: 5 });
+    stage.settle();
+    stage.write(2);
+    const old = stage.leader;
+    const { term } = stage.stored;
+    const leader = stage.replica(old)!.serving!;
+    const [follower] = stage.followers;
+    const left = [old.node, follower.node];
+    const right = [...stage.nodesBut(old, follower), stage.cluster.store];
+    stage.cut(left, right);
+    stage.untilLedAfter(term);
+    stage.write(1);
+    let isConfirmed = false;
+    const confirmed = () => {
+      isConfirmed = true;
+    };
+    try {
+      leader.confirmRead()?.then(confirmed, () => {});
+    } catch {
+      // it knows that it hears from too few
+    }
+    stage.pass(20_000);
+    stage.expect("one answer of five confirms no read", !isConfirmed);
+    stage.join(left, right);
+    stage.end();
+  },
+
+  "a heartbeat meets the end of its session": (seed) => {
+    const stage = new Stage({ seed });
+    stage.settle();
+    const old = stage.leader;
+    const leader = stage.replica(old)!.serving!;
+    const id = stage.call("a session", () => leader.createSession(500, EMPTY_BYTES)) as number;
+    const others = stage.followers.map(({ node }) => node);
+    // its end is proposed, and cannot be committed yet
+    stage.cut([old.node], others);
+    stage.pass(1_500);
+    let isConfirmed = false;
+    leader.keepAlive(id)?.then(
+      () => {
+        isConfirmed = true;
+      },
+      () => {},
+    );
+    stage.join([old.node], others);
+    stage.pass(300);
+    stage.expect("a session whose heartbeat was answered lives", !isConfirmed || leader.sessionCount === 1);
+    stage.end();
+  },
+
   "a deposed leader is sent a heartbeat": (seed) => {
     const stage = new Stage({ seed });
     stage.settle();

@@ -99,7 +99,7 @@ export async function findBug(mutant: Mutant, way: Way, options: FindOptions): P
     twice: false,
   });
   await runWorkers({
-    count: Math.min(workers, seedsMax),
+    count: way.kind === "story" ? 1 : Math.min(workers, seedsMax),
     mutant: mutant.name,
     next: () => (next < seedsMax ? request(next++) : undefined),
     done: ({ seed, violation }) => {

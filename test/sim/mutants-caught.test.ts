@@ -18,9 +18,9 @@ const SAMPLE = [
   "NewTerm leaves the leadership running",
   "ack before fsync",
   "prior-term commit",
-  "truncate by offset only",
+  "snapshot without its log",
   "log trimmed whoever needs it",
-  "reads without a round",
+  "version reused",
   "assignments before the result is stored",
 ];
 

@@ -251,10 +251,10 @@ export const DATA_MUTANTS: readonly Mutant[] = [
       {
         file: "src/protocol/commit.ts",
         find: "return [...echoed.values()].sort((a, b) => b - a)[acksNeeded - 1] ?? 0;",
-        replace: "return Math.max(0, leadership.roundSent - acksNeeded + acksNeeded, ...echoed.values());",
+        replace: "return [...echoed.values()].sort((a, b) => b - a)[0] ?? 0;",
       },
     ],
-    mix: "partitions",
+    scenario: "a leader that one of five follows is asked for a value",
   },
   {
     name: "deposed leader answers KeepAlive",
@@ -286,6 +286,7 @@ export const DATA_MUTANTS: readonly Mutant[] = [
         replace: "if (ending === undefined || true) break;",
       },
     ],
+    scenario: "a heartbeat meets the end of its session",
   },
   {
     name: "session expired early by a new leader",
@@ -326,13 +327,15 @@ export const DATA_MUTANTS: readonly Mutant[] = [
   {
     name: "notification skipped over a control gap",
     rule: "§8 notifications",
-    story: "a reader takes the gap that a control entry leaves for an entry that it has seen",
+    story:
+      "a subscriber takes the gap that a control entry leaves for a batch that it has seen, and misses the one behind",
     edits: [
       {
-        file: "src/database/apply.ts",
-        find: "    const entries = this.#notifications?.take();\n    this.#kv.commit(",
-        replace:
-          "    const taken = this.#notifications?.take();\n    const entries = this.#kv.applied.term === at.term ? taken : undefined;\n    this.#kv.commit(",
+        file: "src/replication/feeds.ts",
+        find: "return this.#kv.notifications(after).map((",
+        replace: `const next = this.#kv.notifications(after);
+    const isGap = after >= 0 && next[0] !== undefined && next[0].offset > after + 1;
+    return next.slice(isGap ? 1 : 0).map((`,
       },
     ],
   },

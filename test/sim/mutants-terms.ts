@@ -281,34 +281,25 @@ export const TERM_MUTANTS: readonly Mutant[] = [
     ],
   },
   {
-    name: "acks counted by address",
-    rule: "§5 acks of its own id",
-    story: "what an ended replica has acked counts on for the one that takes its place",
-    edits: [
-      {
-        file: "src/protocol/commit.ts",
-        find: `  leadership.attached.delete(follower);
-  leadership.quorum.acked.delete(follower);
-`,
-        replace: "",
-      },
-    ],
-    mix: "disks",
-  },
-  {
-    name: "leader serves before its own-term entry",
+    name: "read answered before apply",
     rule: "§5 serving",
-    story: "a new leader answers reads from a state that lacks what was committed before it",
+    story: "a new leader serves before its own-term entry is applied: its state lacks what was committed before it",
     edits: [
       {
         file: "src/replication/leader.ts",
         find: `    this.#progress();
     return this.#started.promise;`,
-        replace: `    this.#takingOver = true;
-    void this.#serve();
+        replace: `    this.#unavailable = undefined;
+    this.#started.resolve();
     this.#progress();
     return this.#started.promise;`,
       },
+      {
+        file: "src/replication/leader.ts",
+        find: "this.#writePath.paused = this.#unavailable ??",
+        replace: "this.#writePath.paused = this.#unavailable ?? (this.#takingOver ? undefined : notServing()) ??",
+      },
     ],
+    mix: "partitions",
   },
 ];
