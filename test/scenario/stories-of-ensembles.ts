@@ -1,5 +1,6 @@
 /** Stories of ensembles that change, and of the store that says so (safety.md §2, §9). */
-import { Stage } from "./stage.ts";
+import { shardKey } from "../../src/model/status-entries.ts";
+import { PLACE, Stage } from "./stage.ts";
 import type { Story } from "./stories.ts";
 
 /** A swap of a follower up to the moment in which both ensembles are stored, with the cluster cut in two there. */
@@ -15,6 +16,22 @@ function cutInDoubt(seed: number) {
   const right = [staying.node, spare.node, stage.coordinator, stage.cluster.store];
   stage.cut(left, right);
   return { stage, leader, going, staying, spare, left, right };
+}
+
+/** The store holds the shard as a coordinator of Oxia has left it, adopted in its present term: without replica ids. */
+function forgetIds({ cluster, stored }: Stage): void {
+  const { version, entries } = cluster.metadata.state();
+  const key = shardKey(PLACE.namespace, PLACE.shard);
+  const document = JSON.parse(entries.get(key)!);
+  const ensemble = document.ensemble.map((member: object) => ({
+    ...member,
+    replicaId: "0",
+    mintedTerm: undefined,
+    countedTerm: undefined,
+  }));
+  cluster.invariants.changes.forget(PLACE.shard);
+  const adopted = JSON.stringify({ ...document, ensemble, adoptedTerm: String(stored.term) });
+  cluster.metadata.swap({ expected: version, changes: new Map([[key, adopted]]) });
 }
 
 export const ensembles: Readonly<Record<string, Story>> = {
@@ -113,6 +130,26 @@ export const ensembles: Readonly<Record<string, Story>> = {
     stage.askSwap(spare, going);
     stage.until("another copy is there", lives);
     stage.call("DeleteShard", () => going.calls.again(going.peer!, "deleteShard"));
+    stage.end();
+  },
+
+  "a member of an adopted shard has lost its disk": (seed) => {
+    const stage = new Stage({ seed });
+    stage.settle();
+    const { leader } = stage;
+    const [wiped, behind] = stage.followers;
+    stage.cut([behind.node], [leader.node, wiped.node]);
+    stage.write(3);
+    stage.kill(stage.cluster.coordinators[0]!, 2_000);
+    forgetIds(stage);
+    stage.powerOff(leader);
+    stage.replaceDisk(wiped);
+    stage.start(wiped);
+    stage.join([behind.node], [leader.node, wiped.node]);
+    const { terms } = stage;
+    stage.pass(15_000);
+    stage.expect("nobody was elected by an empty disk", stage.terms === terms);
+    stage.start(leader);
     stage.end();
   },
 

@@ -219,6 +219,19 @@ interface Vote {`,
     scenario: "a server alone starts again",
   },
   {
+    name: "young replica of an adopted shard votes",
+    rule: "§1 adopting",
+    story: "in a shard that was taken over from Oxia an empty copy, minted since, passes for the member that was there",
+    edits: [
+      {
+        file: "src/protocol/election.ts",
+        find: "const young = stored.adoptedTerm !== undefined && mintedTerm > stored.adoptedTerm;",
+        replace: "const young = stored.adoptedTerm !== undefined && mintedTerm > Number.MAX_SAFE_INTEGER;",
+      },
+    ],
+    scenario: "a member of an adopted shard has lost its disk",
+  },
+  {
     name: "accepted loss keeps the old ids",
     rule: "§1 accept-loss",
     story: "after a loss was accepted the chosen replica keeps its id, and those that were given up may still count",
