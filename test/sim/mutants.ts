@@ -7,6 +7,7 @@
  */
 import type { MixName } from "./mixes.ts";
 import { DATA_MUTANTS } from "./mutants-data.ts";
+import { ENSEMBLE_MUTANTS } from "./mutants-ensembles.ts";
 import { MEMBERSHIP_MUTANTS } from "./mutants-membership.ts";
 import { TERM_MUTANTS } from "./mutants-terms.ts";
 
@@ -31,7 +32,12 @@ export interface Mutant {
   readonly scenario?: string;
 }
 
-export const MUTANTS: readonly Mutant[] = [...MEMBERSHIP_MUTANTS, ...TERM_MUTANTS, ...DATA_MUTANTS];
+export const MUTANTS: readonly Mutant[] = [
+  ...MEMBERSHIP_MUTANTS,
+  ...ENSEMBLE_MUTANTS,
+  ...TERM_MUTANTS,
+  ...DATA_MUTANTS,
+];
 
 export function findMutant(name: string): Mutant {
   const mutant = MUTANTS.find((one) => one.name === name);
