@@ -113,10 +113,32 @@ async function cargoTest(): Promise<Counts> {
   return checked({ passed: count(output, /(\d+) passed/g), failed: count(output, /(\d+) failed/g) }, code);
 }
 
+/** Simulated clusters: seeds that are run twice and must be the same run, others once, and mixtures with reference peers. */
+async function simulate(): Promise<Counts> {
+  const sim = [BUN, "scripts/sim.ts"];
+  const campaigns = [
+    [...sim, "--seeds", "1000", "--verify-determinism"],
+    [...sim, "--seed", "1000", "--seeds", "1000"],
+    [...sim, "--mixed", "--seed", "1000", "--seeds", "100"],
+  ];
+  const total = { passed: 0, failed: 0 };
+  for (const campaign of campaigns) {
+    const { passed, failed } = await asOne(campaign);
+    total.passed += passed;
+    total.failed += failed;
+  }
+  return total;
+}
+
 const SUITES: readonly Suite[] = [
   { name: "check", tools: [], run: () => asOne([BUN, "run", "check"]) },
   { name: "build", tools: [], run: () => asOne([BUN, "scripts/build.ts", "--all"]) },
-  { name: "unit", tools: [], run: () => bunTest("src", "test/house.test.ts", "test/contract", "test/sim") },
+  {
+    name: "unit",
+    tools: [],
+    run: () => bunTest("src", "test/house.test.ts", "test/contract", "test/sim", "test/scenario"),
+  },
+  { name: "sim", tools: [], run: simulate },
   { name: "client", tools: [], run: () => bunTest("test/client") },
   { name: "go", tools: ["go"], run: goTest },
   { name: "java", tools: ["java", "mvn"], run: mavenTest },

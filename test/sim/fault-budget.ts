@@ -46,6 +46,11 @@ export class FaultBudget {
     this.#invariants.diskFault(server, gone);
   }
 
+  /** Whether its disk has ever been damaged. */
+  wasDamaged(server: string): boolean {
+    return this.#damagedAt.has(server);
+  }
+
   #survives(shard: ShardInvariants, slots: readonly StoredSlot[], server: string): boolean {
     if (slots.length === 0) return true;
     const damaged = new Set([server]);
