@@ -360,3 +360,30 @@ test.if(canMount)(
     }
   },
 );
+
+test.if(canMount)(
+  "a full disk does not hold up the end of one state, and what was not flushed stays in the log",
+  async () => {
+    const run = (...command: string[]) => expect(Bun.spawnSync(command).exitCode).toBe(0);
+    run("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", directory);
+    try {
+      const kv = await open(start());
+      fill(kv, 5);
+      await kv.flush();
+      const flushed = kv.applied.offset;
+      const { bavail, bsize } = statfsSync(directory);
+      writeFileSync(join(directory, "filler"), new Uint8Array(bavail * bsize - MiB / 2));
+      kv.put(new TextEncoder().encode("large"), new Uint8Array(3 * MiB));
+      kv.commit({ offset: flushed + 1, term: 50, versionId: 0 });
+      // whether a flush is on its way and has found the disk full, or is yet to
+      void kv.flush();
+      await kv.close();
+      rmSync(join(directory, "filler"));
+      for (const each of started.splice(0)) await each.close();
+      expect((await open(start())).applied.offset).toBe(flushed);
+      for (const each of started.splice(0)) await each.close();
+    } finally {
+      run("umount", "-l", directory);
+    }
+  },
+);

@@ -225,8 +225,12 @@ export class KeyValueNode implements StateHost {
   async flushNow(shard: SqliteKeyValue): Promise<void> {
     const wanted = shard.applied.offset;
     // without space the state stays in the log, which a start replays
-    const givenUp = () => (this.#closing && this.full) || shard.damage !== undefined || shard.isClosed;
-    while (shard.flushedOffset < wanted && !givenUp()) await (this.#flushes.get(shard) ?? this.#flush(shard));
+    const ends = () => this.#closing || shard.isClosing;
+    const givenUp = () => (ends() && this.full) || shard.damage !== undefined || shard.isClosed;
+    while (shard.flushedOffset < wanted && !givenUp()) {
+      const flush = this.#flushes.get(shard) ?? this.#flush(shard);
+      await (ends() ? Promise.race([flush, this.#roomMade()]) : flush);
+    }
     for (let attempt = 0; shard.durableOffset < wanted && !givenUp(); attempt++) {
       if (await this.#checkpoint(shard)) this.#durable(shard, shard.flushedOffset);
       else await this.#pause(Math.min(10 * 2 ** attempt, FLUSH_RETRY_MS));

@@ -97,6 +97,8 @@ export class SqliteKeyValue implements KeyValue {
   #trimmed: Offset;
   damage: Damage | undefined;
   scanned = true;
+  /** It ends once it is flushed, or the disk has no space for that. */
+  isClosing = false;
   #closed = false;
 
   constructor(node: StateHost, path: string, order: KeyOrder, state: StoredState, trimmed: Offset) {
@@ -442,9 +444,11 @@ export class SqliteKeyValue implements KeyValue {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#cutReaders(); // what they pin would hold up the checkpoint
+    this.isClosing = true;
     await this.flush();
     if (this.#closed) return;
     this.#closed = true;
+    await this.#node.settled(this); // one that waits for space ends
     await this.#release();
   }
 
