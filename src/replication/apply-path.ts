@@ -16,6 +16,7 @@ import type { TermOptions } from "../model/peer-messages.ts";
 import { damageRefusal } from "../model/refusal.ts";
 import type { Clock, KeyValue, Log } from "../ports.ts";
 import type { FollowerMemory } from "./follower-memory.ts";
+import { readNeeded } from "./needed-entries.ts";
 import type { Turns } from "./turns.ts";
 
 export interface ApplyPorts {
@@ -124,7 +125,7 @@ export class ApplyPath {
   async #entryAt(offset: Offset): Promise<LogEntry> {
     const kept = this.#kept.get(offset) ?? this.#readBack[offset - (this.#readBack[0]?.offset ?? offset)];
     if (kept !== undefined) return kept;
-    this.#readBack = await this.#ports.log.read(this.#shard, offset);
+    this.#readBack = await readNeeded(this.#ports.log, this.#shard, offset);
     const [first] = this.#readBack;
     assert(first?.offset === offset, "a durable entry is in the log", offset);
     return first;

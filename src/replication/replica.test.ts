@@ -3,6 +3,8 @@ import { expect, test } from "bun:test";
 import { NAMESPACE, OPTIONS, refusal, ScriptedLeader, SHARD, simulated } from "../../test/harness/replica-server.ts";
 import { EMPTY_BYTES } from "../lib/bytes.ts";
 import { REPLICA_CALLS_WAITING_MAX } from "../model/limits.ts";
+import { Refusal } from "../model/refusal.ts";
+import type { Log } from "../ports.ts";
 
 test("NewTerm with id 0 mints a replica once; the id is answered again and outlives a power cut with its promise", () =>
   simulated(async (world) => {
@@ -178,6 +180,31 @@ test("a standalone server keeps the id of a damaged replica, which refuses", () 
     expect(await refusal(server.newTerm(2, id))).toBe("DATA_LOSS");
     expect(() => server.now.replicas.leader(SHARD)).toThrow("kv/shard");
     expect(server.log.replicas()[0]).toMatchObject({ replicaId: id, ended: "" });
+  }));
+
+test("a state that was lost, and needs what the log has trimmed since it was opened, ends the id: as follower and as leader", () =>
+  simulated(async (world) => {
+    for (const leads of [true, false]) {
+      const server = await world.server(leads ? "leader" : "follower");
+      const id = await server.mint(1);
+      await server.becomeLeader(1, id);
+      await server.kv.flush();
+      server.node.end("power");
+      server.disk.lose(`kv/shard-${SHARD}`);
+      const spy = (log: Log): Log => {
+        log.read = () => Promise.reject(new Refusal("FAILED_PRECONDITION", "offset 0 was trimmed"));
+        return log;
+      };
+      await server.start({ spy });
+      await server.newTerm(2, id);
+      const leading = leads ? server.becomeLeader(2, id) : undefined;
+      if (leads) expect(await refusal(leading!)).toBe("DATA_LOSS");
+      else {
+        server.stream(2).open(id, 0).push({ commitOffset: 0 });
+      }
+      await world.until(() => server.log.replicas()[0]!.ended !== "", "the end of the id");
+      expect(server.log.replicas()[0]!.ended).toContain("offset 0 was trimmed");
+    }
   }));
 
 test("the options of the last NewTerm outlive a restart; the key order of a replica is never changed", () =>

@@ -28,6 +28,7 @@ import { commitToTell, entrySent, type Leadership, takeOwnDurable } from "../pro
 import { encodeWriteEntry } from "../wire/log-entry.ts";
 import type { Write } from "../wire/requests.ts";
 import type { EntryTail } from "./entry-tail.ts";
+import { readNeeded } from "./needed-entries.ts";
 import type { Turns } from "./turns.ts";
 
 export interface WritePorts {
@@ -368,7 +369,7 @@ export class WritePath {
   async #catchUp(): Promise<void> {
     const { firstOwnOffset } = this.#leadership.quorum;
     while (!this.#over && this.#kv.applied.offset < firstOwnOffset - 1) {
-      const entries = await this.#log.read(this.#shard, this.#kv.applied.offset + 1);
+      const entries = await readNeeded(this.#log, this.#shard, this.#kv.applied.offset + 1);
       for (const entry of entries) if (entry.offset < firstOwnOffset) await this.#applyEntry(entry);
     }
     assert(this.#ownTermEntry !== undefined, "the own-term entry is committed");
