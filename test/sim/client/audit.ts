@@ -74,13 +74,18 @@ export async function audit(options: AuditOptions): Promise<Audit> {
   for (const key of last.values()) await operations.put(key, {});
   await operations.scan({ fromInclusive: "a", toExclusive: RANGE_END });
   for (const key of [...KEYS, ...EPHEMERAL_KEYS]) await operations.get(key);
-  const readMs = nowMs();
-  const found: FoundAtEnd[] = [];
-  for await (const { key, value, version } of client.rangeScan()) {
-    const session = version.sessionId === undefined ? undefined : Number(version.sessionId);
-    found.push({ shard: shardOf(key), key, value: text(value), version: Number(version.versionId), session });
+  let readMs = nowMs();
+  let found = await everything(client, shardOf);
+  let told = await notificationsOfAll(options, portsOf(), resolved);
+  for (;;) {
+    // a session may have ended in between, and its records with it: what was told is then of another moment
+    const [atMs, again] = [nowMs(), await everything(client, shardOf)];
+    if (sameRecords(found, again)) break;
+    readMs = atMs;
+    found = again;
+    told = await notificationsOfAll(options, portsOf(), resolved);
   }
-  const { whole, resumed } = await notificationsOfAll(options, portsOf(), resolved);
+  const { whole, resumed } = told;
   const shards = whole.map((one) => ({
     ...one,
     // where nothing is left nothing says so
@@ -89,6 +94,19 @@ export async function audit(options: AuditOptions): Promise<Audit> {
   }));
   await client.close();
   return { readMs, found, shards, resumed, shardOf };
+}
+
+async function everything(client: VariaClient, shardOf: (key: string) => number): Promise<FoundAtEnd[]> {
+  const found: FoundAtEnd[] = [];
+  for await (const { key, value, version } of client.rangeScan()) {
+    const session = version.sessionId === undefined ? undefined : Number(version.sessionId);
+    found.push({ shard: shardOf(key), key, value: text(value), version: Number(version.versionId), session });
+  }
+  return found;
+}
+
+function sameRecords(a: readonly FoundAtEnd[], b: readonly FoundAtEnd[]): boolean {
+  return a.length === b.length && a.every(({ key, version }, n) => b[n]!.key === key && b[n]!.version === version);
 }
 
 async function notificationsOfAll({ life, random }: AuditOptions, ports: ClientPorts, options: ResolvedOptions) {
