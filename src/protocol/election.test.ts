@@ -42,6 +42,18 @@ test("whoever counted is to be stored as counted in this term, nobody else", () 
   expect(verdict.followers.map(({ server }) => server)).toEqual(["a", "b"]);
 });
 
+test("who could not lead is left out of the majorities and follows all the same, unless its head is a better one", () => {
+  const same = { a: fenced(1n, head(6, 9)), b: fenced(2n, head(6, 9)), c: fenced(3n, head(6, 9)) };
+  const after = elected(election(same, {}, [1n]));
+  expect(after.names).toBe("bc");
+  expect(after.followers.map(({ server }) => server)).toEqual(["a", "b", "c"]);
+  expect(after.members.map(({ countedTerm }) => countedTerm)).toEqual([7, 7, 7]);
+  const better = elected(election({ ...same, a: fenced(1n, head(6, 10)) }, {}, [1n]));
+  expect(better.names).toBe("bc");
+  expect(better.followers.map(({ server }) => server)).toEqual(["b", "c"]);
+  expect(better.members.map(({ countedTerm }) => countedTerm)).toEqual([6, 7, 7]);
+});
+
 test("a vote belongs to the listed id: a wiped or ended replica does not count, and status says why (seed 17)", () => {
   const wiped = election({
     a: fenced(1n, head(6, 9)),

@@ -111,7 +111,7 @@ export function judge(election: Election): Verdict {
   if (diverged !== undefined) return { kind: "diverged", why: diverged };
   // A candidate that could not lead is left out while the others form the majorities (safety.md §5).
   const able = votes.filter((vote) => !election.failedLeaders.has(vote.replicaId));
-  return elect(election, able) ?? elect(election, votes) ?? nobody(election, votes);
+  return elect(election, able, votes) ?? elect(election, votes, votes) ?? nobody(election, votes);
 }
 
 /** Each slot of both ensembles: whether it counts and why not. */
@@ -156,19 +156,22 @@ function votesOf(election: Election): Vote[] {
   return [...votes.values()];
 }
 
-function elect(election: Election, votes: readonly Vote[]): Verdict | undefined {
+/** `votes` form the majorities; of `all`, those who could not lead may follow. */
+function elect(election: Election, votes: readonly Vote[], all: readonly Vote[]): Verdict | undefined {
   const { stored } = election;
   if (!majorities(election, votes)) return undefined;
   const best = bestOf(votes);
   const members = votes.filter((vote) => vote.member);
   const holders = members.filter(({ head }) => compareHeads(head, best) === 0);
   if (holders.length === 0) return undefined;
+  // One that reaches the leader may be the only one that does. A better head than the leader's must not follow it (§5).
+  const named = all.filter(({ head }) => compareHeads(head, best) <= 0);
   const failed = ({ replicaId }: Vote) => Number(election.failedLeaders.has(replicaId));
-  const fill = (slots: readonly Slot[]) => slots.map((slot) => counted(slot, stored.term, votes, election));
+  const fill = (slots: readonly Slot[]) => slots.map((slot) => counted(slot, stored.term, named, election));
   return {
     kind: "elect",
     candidates: holders.sort((a, b) => failed(a) - failed(b)).map(candidate),
-    followers: members.map(candidate),
+    followers: named.filter((vote) => vote.member).map(candidate),
     members: fill(stored.members),
     formerMembers: fill(stored.formerMembers),
   };

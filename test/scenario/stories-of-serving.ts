@@ -79,6 +79,25 @@ export const serving: Readonly<Record<string, Story>> = {
     stage.end();
   },
 
+  "a member reaches the coordinator and no peer": (seed) => {
+    const stage = new Stage({ seed });
+    stage.settle();
+    stage.write(2);
+    stage.settle();
+    const [alone] = stage.followers;
+    const others = stage.cluster.dataServers.filter((machine) => machine !== alone).map(({ node }) => node);
+    stage.cut([alone.node], others);
+    // whoever leads fails time and again: the other two always find together
+    for (let elections = 0; elections < 4; elections++) {
+      const { term } = stage.stored;
+      stage.kill(stage.leader, 500);
+      const isLed = () => stage.stored.term > term && stage.stored.leader !== undefined;
+      stage.until("the other two elect one of them", isLed, 25_000);
+      stage.write(1);
+    }
+    stage.end();
+  },
+
   "a leader reaches the coordinator and no peer": (seed) => {
     const stage = new Stage({ seed });
     stage.settle();
