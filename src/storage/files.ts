@@ -2,7 +2,17 @@
  * Small steps on files that a promise hangs on. A name is durable only when its directory is synced; a file's content
  * only when the file is. Synchronous: they run when a process starts, in a Worker, or for a file of a few kilobytes.
  */
-import { closeSync, existsSync, fsyncSync, openSync, readdirSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { open, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Bytes } from "../lib/bytes.ts";
@@ -89,4 +99,10 @@ export function setAside(path: string): string | undefined {
   while ([...names].some((other) => other.startsWith(name(count).slice(dirname(path).length + 1)))) count++;
   renameSqlite(path, name(count));
   return name(count);
+}
+
+/** Makes a directory whose name is durable. */
+export function makeDirectory(directory: string): void {
+  const first = mkdirSync(directory, { recursive: true });
+  if (first !== undefined) syncDirectory(dirname(first));
 }

@@ -6,7 +6,6 @@
  * is one queue of generations over all shards: past its budget the oldest are dropped.
  */
 
-import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { assert } from "../../lib/assert.ts";
 import type { EntryId, Offset, Timestamp } from "../../model/ids.ts";
@@ -19,7 +18,7 @@ import {
 } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { Clock, Damage, Logger } from "../../ports.ts";
-import { syncDirectory } from "../files.ts";
+import { makeDirectory } from "../files.ts";
 import { BackgroundScan } from "./background-scan.ts";
 import { ChunkPool } from "./chunk-pool.ts";
 import type { Opened } from "./flush.ts";
@@ -480,12 +479,6 @@ export class KeyValueNode implements StateHost {
   #readerCacheBytes(): number {
     return this.#options.sqliteCacheBytesMax / (2 * Math.max(1, Math.min(this.#shards.size, KEY_VALUE_FILES_OPEN_MAX)));
   }
-}
-
-/** Makes a directory whose name is durable. */
-function makeDirectory(directory: string): void {
-  const first = mkdirSync(directory, { recursive: true });
-  if (first !== undefined) syncDirectory(dirname(first));
 }
 
 /** A state that proves damaged while it is read must not be served any more. */
