@@ -54,7 +54,8 @@ export async function runMutants(options: MutantRunOptions): Promise<boolean> {
   console.log(`\n${summary}`);
   if (options.writeTable) {
     const table = [INTRODUCTION, HEAD, ...outcomes.map(rowOf), "", summary, ""].join("\n");
-    writeFileSync(join(import.meta.dir, "MUTANTS.md"), table);
+    writeFileSync(TABLE, table);
+    Bun.spawnSync([process.execPath, "x", "--bun", "biome", "format", "--write", TABLE]);
   }
   return outcomes.every(({ found }) => found.length > 0);
 }
@@ -111,6 +112,7 @@ export async function findBug(mutant: Mutant, way: Way, options: FindOptions): P
   return found;
 }
 
+const TABLE = join(import.meta.dir, "MUTANTS.md");
 const HEAD = `| planted bug | rule | what it does | found by | in | seed | after seeds |
 | --- | --- | --- | --- | --- | --- | --- |`;
 
