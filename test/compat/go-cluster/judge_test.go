@@ -50,6 +50,8 @@ func TestRegisterHistories(t *testing.T) {
 		{"a write that went unheard and was not done", true, []event{first, lost, op(opGet, "a", 40, 41).at(5, 0)}},
 		{"a write that is there and gone again", false,
 			[]event{first, lost, op(opGet, "b", 40, 41).at(9, 1), op(opGet, "a", 42, 43).at(5, 0)}},
+		{"a write that went unheard and was deleted before anybody read it", true,
+			[]event{first, lost, op(opPut, "c", 40, 41).at(9, 2)}},
 		{"a version that falls", false, []event{first, op(opPut, "b", 20, 30).at(4, 1)}},
 		{"a write that counts as two", false, []event{first, op(opPut, "b", 20, 30).at(6, 2)}},
 		{"a write that the client sent twice", true, []event{first, op(opPut, "b", 20, 120).at(7, 2)}},

@@ -24,13 +24,13 @@ const (
 // resolver gives the official client all servers to begin with, where a deployment has a load balancer.
 type resolver struct{ addresses []string }
 
-func (resolver) Scheme() string { return "cluster" }
+func (resolver) Scheme() string { return "all" }
 
 func (r resolver) Resolve(_ string, updater oxia.AddressUpdater) { _ = updater(r.addresses) }
 
 func officialClient(addresses []string, first int, timeout time.Duration) (oxia.SyncClient, error) {
 	rotated := append(append([]string{}, addresses[first%len(addresses):]...), addresses[:first%len(addresses)]...)
-	return oxia.NewSyncClient("cluster:///cluster:6648",
+	return oxia.NewSyncClient("all:///"+rotated[0],
 		oxia.WithDialResolver(resolver{rotated}), oxia.WithNamespace(namespace), oxia.WithRequestTimeout(timeout))
 }
 
@@ -133,10 +133,18 @@ func (c *registerClient) judged(it *event, version oxia.Version, err error) {
 	}
 }
 
-// neverSent says that a failed operation of the official client cannot have reached a server: it took too short for a
-// second attempt, and the first found nobody who listens.
-func neverSent(it event) bool {
-	return !mayBeRepeated(it) && strings.Contains(it.Error, "connection refused")
+// notDone says that a failed operation of the official client cannot have taken effect: it took too short for a second
+// attempt, and the first found nobody who listens, or was refused before anything was written.
+func notDone(it event) bool {
+	if mayBeRepeated(it) {
+		return false
+	}
+	for _, text := range []string{"connection refused", "code = ResourceExhausted", "code = InvalidArgument"} {
+		if strings.Contains(it.Error, text) {
+			return true
+		}
+	}
+	return false
 }
 
 // The official client waits at least half of 100 ms before it sends a request again.
