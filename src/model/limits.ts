@@ -331,12 +331,19 @@ export const PEER_CALL_MS_MAX = 10_000;
 /** Messages of a stream between servers that wait for the flow that reads them, before the other side is held back. */
 export const PEER_MESSAGES_UNREAD_MAX = 256;
 
+/** A data server that is told to stop waits so long at most for the coordinator to have others lead what it leads, looking this often; clients have so long then to hear of it. */
+export const LEADERS_LEFT_MS_MAX = 5_000;
+export const LEADERS_LEFT_LOOK_MS = 20;
+export const LEADERS_LEFT_HEARD_MS = 300;
+
 // --- coordination ---------------------------------------------------------------------------------------------
 
 /** A data server is asked whether it serves this often, and given as long to answer; as many silences in a row make it unavailable. Together: a frozen one is found within 3 s. */
 export const HEALTH_INTERVAL_MS = 1_000;
 export const HEALTH_CALL_MS_MAX = 600;
 export const HEALTH_FAILURES_MAX = 3;
+/** A server that says that it does not serve, and answers, is about to stop: longer than it takes that to hand over what it leads. One that stays so is not available. */
+export const SERVER_LEAVING_MS_MAX = 2 * LEADERS_LEFT_MS_MAX;
 /** Pause after a failed question: a process that is gone refuses each at once, and is found after two such pauses. */
 export const HEALTH_RETRY_MS = 20;
 /** A server that cannot be reached, or belongs to another cluster, is tried again after this long. */
@@ -409,3 +416,5 @@ export const CLUSTER_CONFIG_POLL_MS = 1_000;
 export const CLUSTER_CONFIG_BYTES_MAX = 4 * MiB;
 /** A metadata store that did not answer is opened again after this long. */
 export const METADATA_REOPEN_MS = 500;
+/** A thread that opens a database for longer has been ended within it: opening takes a millisecond. */
+export const DATABASE_OPEN_MS_MAX = 10_000;

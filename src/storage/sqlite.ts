@@ -12,7 +12,10 @@
  * lose a commit when two connections reset the -wal: refused.
  */
 import { Database, SQLiteError } from "bun:sqlite";
+import { existsSync, realpathSync } from "node:fs";
+import { basename } from "node:path";
 import { assert } from "../lib/assert.ts";
+import { inTurn } from "./open-lock.ts";
 
 export const SQLITE_VERSION_MIN = "3.51.3";
 
@@ -43,11 +46,15 @@ export function openSqlite(path: string, options: SqliteOptions): Database {
   assertSqliteVersion();
   let database: Database | undefined;
   try {
-    database = new Database(path, {
+    const flags = {
       readonly: options.mode === "read",
       readwrite: options.mode !== "read",
       create: options.mode === "create",
-    });
+    };
+    const opened = inTurn(() => new Database(path, flags));
+    // not to be closed if it is not ours
+    requireFile(opened, path);
+    database = opened;
     configure(database, options);
     return database;
   } catch (error) {
@@ -55,6 +62,17 @@ export function openSqlite(path: string, options: SqliteOptions): Database {
     if (error instanceof SQLiteError) error.message = `${path}: ${error.message}`;
     throw error;
   }
+}
+
+/** A handle that is another file's would lose the data of both (open-lock.ts): the process must not go on with it. */
+function requireFile(database: Database, path: string): void {
+  const file = String(database.query("PRAGMA database_list").values()[0]?.[2] ?? "");
+  assert(file !== "" && basename(file) === basename(realPath(path)), "an opened database is the file's", path, file);
+}
+
+/** SQLite follows symbolic links. */
+function realPath(path: string): string {
+  return existsSync(path) ? realpathSync(path) : path;
 }
 
 /** An error's message with what SQLite's own leaves out, for people. */
@@ -95,7 +113,7 @@ let versionChecked = false;
 /** Refuses a library that may lose commits. */
 export function assertSqliteVersion(): void {
   if (versionChecked) return;
-  const memory = new Database(":memory:");
+  const memory = inTurn(() => new Database(":memory:"));
   const version = String(memory.query("SELECT sqlite_version()").values()[0]![0]);
   memory.close();
   assert(isVersionAtLeast(version, SQLITE_VERSION_MIN), "SQLite is too old", version, SQLITE_VERSION_MIN);

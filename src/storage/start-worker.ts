@@ -13,6 +13,8 @@
  * start-worker.test.ts builds such an executable and runs it in an empty directory.
  */
 
+import { shareOpenLock } from "./open-lock.ts";
+
 /** Files beside this one, without their extension. */
 export type WorkerEntry =
   | "log-worker"
@@ -24,6 +26,7 @@ const EXECUTABLE_ROOT = /^file:\/\/\/(?:\$bunfs|[A-Z]:\/~BUN)\/root\//;
 
 /** Starts a Worker; the caller listens to its `message` and `error` events, and terminates it. */
 export function startWorker(entry: WorkerEntry): Worker {
+  shareOpenLock();
   return new Worker(workerUrl(entry, import.meta.url), { name: entry });
 }
 
