@@ -3,7 +3,7 @@
  * coordinators and other data servers to the internal one.
  *
  *     start    directories → log → replicas found → internal port → public port → HTTP port
- *     stop     not ready → client streams end → calls drain → replicas stop, states flushed → internal port → log
+ *     stop     not ready → others lead what it leads, if a coordinator is there → client streams end → calls drain → replicas stop, states flushed → internal port → log
  *
  * It is ready once a coordinator has told it who leads what. The internal port has connections of its own, one for calls
  * and one for entries, so that a heartbeat never waits behind data.
@@ -15,14 +15,21 @@ import type { Inspect, Overview, ReadinessCheck } from "../../web/inspect.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaCoordination, OxiaLogReplication } from "../gen/replication/replication_pb.ts";
-import { FLUSH_INTERVAL_MS, INTERNAL_MESSAGE_EXTRA_BYTES, PEER_CONNECTION_TIMES } from "../model/limits.ts";
+import {
+  FLUSH_INTERVAL_MS,
+  INTERNAL_MESSAGE_EXTRA_BYTES,
+  LEADERS_LEFT_HEARD_MS,
+  LEADERS_LEFT_LOOK_MS,
+  LEADERS_LEFT_MS_MAX,
+  PEER_CONNECTION_TIMES,
+} from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Clock, Logger } from "../ports.ts";
 import { DataServer } from "../replication/data-server.ts";
 import type { Replica } from "../replication/replica.ts";
 import { GrpcFollowers } from "../rpc/followers.ts";
-import { HEALTH_PROCESS, HEALTH_READINESS } from "../rpc/health-api.ts";
+import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
 import { internalMethods } from "../rpc/internal-methods.ts";
 import { type Listener, startListener } from "../rpc/listener.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
@@ -44,8 +51,20 @@ interface Parts {
   readonly storage: DataStorage;
   readonly server: DataServer;
   readonly internal: Listener;
+  /** What the coordinator hears: it ends before clients do. */
+  readonly internalHealth: Health;
   readonly side: PublicSide;
+  readonly coordinators: Coordinators;
   readonly transport: Http2Transport;
+}
+
+/** Coordinators that send assignments now: who leaves has nobody to hand over to without one. */
+class Coordinators {
+  connected = 0;
+
+  count(change: 1 | -1): void {
+    this.connected += change;
+  }
 }
 
 /** A running server. */
@@ -85,12 +104,14 @@ export class StorageServer {
     closing.push(() => server.close());
     const side = await PublicSide.start({ settings, shards: server.replicas, clock, logger });
     closing.push(() => side.listener.close({ graceMs: 0 }));
+    const internalHealth = new Health();
+    const coordinators = new Coordinators();
     const internal = await startListener({
       host,
       port,
       methods: [
-        ...internalMethods(server, settings),
-        ...side.health.methods(),
+        ...internalMethods(server, { ...settings, onCoordinator: (change) => coordinators.count(change) }),
+        ...internalHealth.methods(),
         ...reflectionMethods([OxiaCoordination, OxiaLogReplication, HealthService]),
       ],
       limits: { messageBytesMax: settings.maxMessageSize + INTERNAL_MESSAGE_EXTRA_BYTES },
@@ -98,7 +119,7 @@ export class StorageServer {
       logger,
     });
     closing.push(() => internal.close({ graceMs: 0 }));
-    return new StorageServer(options, { storage, server, internal, side, transport });
+    return new StorageServer(options, { storage, server, internal, internalHealth, side, coordinators, transport });
   }
 
   private constructor(options: StorageOptions, parts: Parts) {
@@ -106,11 +127,11 @@ export class StorageServer {
     this.#parts = parts;
     const { host, port } = options.settings.metricsAddr;
     this.#http = Bun.serve({ hostname: host, port, fetch: webApp(this.#inspect()).fetch });
-    const { health } = parts.side;
-    health.set(HEALTH_PROCESS, true);
+    const { side, internalHealth } = parts;
+    for (const health of [side.health, internalHealth]) health.set(HEALTH_PROCESS, true);
     const stopWatching = parts.server.replicas.onAssignments(() => {
       stopWatching();
-      health.set(HEALTH_READINESS, true);
+      for (const health of [side.health, internalHealth]) health.set(HEALTH_READINESS, true);
     });
     this.#cancelFlush = options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
   }
@@ -131,8 +152,10 @@ export class StorageServer {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#cancelFlush();
-    const { storage, server, internal, side, transport } = this.#parts;
+    const { storage, server, internal, internalHealth, side, transport } = this.#parts;
     const reason = new Refusal("RESOURCE_UNAVAILABLE", "oxia: resource unavailable: the server is shutting down");
+    internalHealth.shutDown();
+    await this.#leadNoMore();
     await side.close(reason);
     await Promise.all(server.replicas.leaders().map((leader) => leader.drain(reason)));
     await server.close();
@@ -140,6 +163,20 @@ export class StorageServer {
     transport.close();
     await storage.close();
     await this.#http.stop(true);
+  }
+
+  /** Waits until the coordinator has others lead what this server leads, and clients have heard of it. */
+  async #leadNoMore(): Promise<void> {
+    const { clock } = this.#options;
+    const { server, coordinators } = this.#parts;
+    const pause = (ms: number) => new Promise<void>((resolve) => clock.after(ms, resolve));
+    if (server.replicas.leaders().length === 0) return;
+    const untilMs = clock.monotonicMs() + LEADERS_LEFT_MS_MAX;
+    while (server.replicas.leaders().length > 0) {
+      if (coordinators.connected === 0 || clock.monotonicMs() >= untilMs) return;
+      await pause(LEADERS_LEFT_LOOK_MS);
+    }
+    await pause(LEADERS_LEFT_HEARD_MS);
   }
 
   /** Pushes the states along, so that no log segment is kept for one alone. */

@@ -198,12 +198,13 @@ function mintedTerms(answers: ReadonlyMap<string, Answer>): Map<ReplicaId, Term>
 
 /** One that has not failed to lead, on a server that is to stay and leads few shards. */
 function chooseLeader(
-  { leaders, random, config }: Cluster,
+  { leaders, random, config, servers }: Cluster,
   candidates: readonly Candidate[],
   history: ElectionHistory,
 ): Candidate {
   const able = candidates.filter(({ replicaId }) => !history.failedLeaders.has(replicaId));
-  const staying = able.filter(({ server }) => config.servers.some(({ internal }) => internal === server));
+  const isConfigured = (server: string) => config.servers.some(({ internal }) => internal === server);
+  const staying = able.filter(({ server }) => isConfigured(server) && servers.state(server) !== "leaving");
   const among = [staying, able, candidates].find(({ length }) => length > 0)!;
   const least = Math.min(...among.map(({ server }) => leaders.ledBy(server)));
   const equals = among.filter(({ server }) => leaders.ledBy(server) === least);

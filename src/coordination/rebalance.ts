@@ -133,7 +133,7 @@ export class Rebalancer {
   }
 
   #available(servers: ReadonlySet<string>): Set<string> {
-    return new Set([...servers].filter((server) => this.#cluster.servers.isAvailable(server)));
+    return new Set([...servers].filter((server) => this.#cluster.servers.isStaying(server)));
   }
 
   #isWell({ shard, servers }: HeldShard): boolean {
@@ -141,7 +141,7 @@ export class Rebalancer {
     return (
       problem === "" &&
       tending.troubles.length === 0 &&
-      servers.every((server) => this.#cluster.servers.isAvailable(server))
+      servers.every((server) => this.#cluster.servers.isStaying(server))
     );
   }
 

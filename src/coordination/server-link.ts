@@ -6,6 +6,10 @@
  *         │ does not serve, or is silent           └──── greeting
  *         └─────────────── too often ──────────────────────┘
  *
+ *     available ── says that it does not serve, and answers ──> leaving ── stops, or takes too long ──> unavailable
+ *
+ * A server that is leaving is about to stop: it does what it is asked until then, and what it leads is handed over.
+ *
  * The stream tells at once when the connection breaks; asking for health finds a process that stands still. Whoever
  * answers after a break is greeted by a new Handshake before anything else is asked of it, and what it should be is
  * verified, however soon it came back: it may be a new process, on another disk.
@@ -19,6 +23,7 @@ import {
   HEALTH_FAILURES_MAX,
   HEALTH_INTERVAL_MS,
   HEALTH_RETRY_MS,
+  SERVER_LEAVING_MS_MAX,
   SERVER_MISMATCH_RETRY_MS,
   SERVER_RETRY_MS,
   STAMP_INTERVAL_MS,
@@ -31,7 +36,7 @@ import type { CoordinatorStats } from "./stats.ts";
 import type { StatusStore } from "./status-store.ts";
 import { sleep, Wakeup } from "./wait.ts";
 
-export type ServerState = "available" | "greeting" | "unavailable";
+export type ServerState = "available" | "leaving" | "greeting" | "unavailable";
 
 export interface LinkPorts {
   readonly dataServers: DataServers;
@@ -151,6 +156,7 @@ export class ServerLink {
       broken.wake();
     });
     let failures = 0;
+    let leavingSinceMs: number | undefined;
     let stampDueMs = clock.monotonicMs() + STAMP_INTERVAL_MS;
     let repeatDueMs = clock.monotonicMs() + ASSIGNMENTS_REPEAT_MS;
     try {
@@ -158,9 +164,15 @@ export class ServerLink {
         await broken.wait(clock, failures > 0 ? HEALTH_RETRY_MS : HEALTH_INTERVAL_MS, signal);
         if (ended || signal.aborted) return undefined;
         const health = await this.#askHealth();
-        failures = health.serves ? 0 : failures + 1;
-        if (!health.serves && (!health.silent || failures >= HEALTH_FAILURES_MAX)) return health.why;
+        failures = !health.serves && health.silent ? failures + 1 : 0;
+        if (!health.serves && failures >= HEALTH_FAILURES_MAX) return health.why;
+        if (!health.serves && !health.silent) {
+          leavingSinceMs ??= clock.monotonicMs();
+          if (clock.monotonicMs() - leavingSinceMs >= SERVER_LEAVING_MS_MAX) return health.why;
+          this.#become("leaving", health.why);
+        }
         if (!health.serves) continue;
+        if (leavingSinceMs !== undefined) return undefined; // it stays after all
         if (this.#assignments !== undefined && clock.monotonicMs() >= repeatDueMs) {
           repeatDueMs = clock.monotonicMs() + ASSIGNMENTS_REPEAT_MS;
           stream.send(this.#assignments);

@@ -1,6 +1,7 @@
 /** Data servers that die, stand still, come back, come back on another disk, or belong to somebody else. */
 import { expect, test } from "bun:test";
 import { CoordinatorWorld } from "../../test/harness/coordinator-world.ts";
+import { SERVER_LEAVING_MS_MAX } from "../model/limits.ts";
 import type { HandshakeRequest } from "../model/peer-messages.ts";
 
 function started(options: ConstructorParameters<typeof CoordinatorWorld>[0] = {}): CoordinatorWorld {
@@ -48,11 +49,31 @@ test("one question that is not answered costs nobody the leadership", () => {
   expect(world.report()).toMatchObject({ leader: before, term: 0 });
 });
 
-test("a leader that says that it does not serve is replaced at the next question", () => {
+test("a leader that is about to stop is replaced at the next question, holds writes back first and is fenced like others", () => {
   const world = started();
   const before = world.report().leader!;
+  world.dataServers.calls.length = 0;
   world.dataServers.server(before).serving = false;
   expect(world.until("another leader", () => otherLeader(world, before))).toBeLessThan(1_200);
+  expect(world.dataServers.callsOf("freezeShard").map(({ server }) => server)).toContain(before);
+  expect(world.dataServers.callsOf("newTerm").map(({ server }) => server)).toContain(before);
+  world.until("it follows", () => world.dataServers.server(before).replica(0).status === "following");
+  expect(world.report().term).toBe(1);
+  expect(world.coordinator.status().servers.find(({ server }) => server === before)?.state).toBe("leaving");
+});
+
+test("a server that has said for long that it does not serve is not available; one that serves again is", () => {
+  const world = started();
+  const state = () => world.coordinator.status().servers.find(({ server }) => server === "a:1")?.state;
+  world.dataServers.server("a:1").serving = false;
+  world.run(3_000);
+  expect(state()).toBe("leaving");
+  world.dataServers.server("a:1").serving = true;
+  world.until("it is available", () => state() === "available", 2_000);
+  world.dataServers.server("a:1").serving = false;
+  const tookMs = world.until("it is not available", () => state() === "unavailable", 20_000);
+  expect(tookMs).toBeGreaterThan(SERVER_LEAVING_MS_MAX - 1_000);
+  expect(tookMs).toBeLessThan(SERVER_LEAVING_MS_MAX + 3_000);
 });
 
 test("a leader that restarts faster than it is missed is found out: its shard gets a leader again", () => {

@@ -59,8 +59,14 @@ export class Servers {
     await Promise.all([...this.#links.values()].map(({ tried }) => tried));
   }
 
-  /** Whether calls may be sent to it: it serves, and the process that does has been greeted. */
+  /** Whether calls may be sent to it: it answers, and the process that does has been greeted. */
   isAvailable(server: string): boolean {
+    const state = this.state(server);
+    return state === "available" || state === "leaving";
+  }
+
+  /** Whether it is available, and not about to stop: a leader may be put there. */
+  isStaying(server: string): boolean {
     return this.state(server) === "available";
   }
 

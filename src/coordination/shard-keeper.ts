@@ -106,7 +106,8 @@ export class ShardKeeper {
     this.#elections.reset();
     this.#deletes.reset();
     if (state === "available") this.#tending.verifySoon();
-    if (state === "unavailable" && shard.leader?.internal === server && this.#step?.tends === true) {
+    const isGoing = state === "unavailable" || state === "leaving";
+    if (isGoing && shard.leader?.internal === server && this.#step?.tends === true) {
       this.#step.controller.abort();
     }
     this.#wakeup.wake();
@@ -197,6 +198,10 @@ export class ShardKeeper {
         signal,
       );
     }
+    if (this.#cluster.servers.state(internal) === "leaving") {
+      const heir = this.#heirOf(shard);
+      if (heir !== undefined) return this.#handOver(shard, heir, signal);
+    }
     const tended = await this.#tending.step(shard, signal);
     if (tended.kind === "elect") return this.#replaceLeader(shard, tended, signal);
     this.#problem = "";
@@ -223,6 +228,25 @@ export class ShardKeeper {
     }
     this.#cluster.logger.info(shardFields(this.ref, { term: shard.term, why }), "election needed");
     return this.#elect(shard, { next, cause, awaited }, signal);
+  }
+
+  /** The member to lead in the place of a leader that is about to stop. */
+  #heirOf({ leader, ensemble }: ShardMetadata): string | undefined {
+    const { servers, leaders } = this.#cluster;
+    const others = ensemble.flatMap(({ internal }) => (internal === leader?.internal ? [] : internal));
+    return others.filter((server) => servers.isStaying(server)).sort((a, b) => leaders.ledBy(a) - leaders.ledBy(b))[0];
+  }
+
+  /** Before its server stops: no write is in doubt then, and clients hear of the new leader from the old one. */
+  async #handOver(shard: ShardMetadata, heir: string, signal: AbortSignal): Promise<number> {
+    const why = `its leader ${shard.leader!.internal} is about to stop`;
+    const waits = await settleHeir(this.#cluster, { ref: this.ref, shard, heir }, signal);
+    if (waits !== "") {
+      this.#problem = `${why}; ${waits}`;
+      return SHARD_STEP_RETRY_MS_MIN;
+    }
+    const next = nextTerm(storedShard(shard));
+    return this.#replaceLeader(shard, { next, why, cause: "leader-leaving", awaited: heir }, signal);
   }
 
   #electAnew(shard: ShardMetadata, signal: AbortSignal): Promise<number> {

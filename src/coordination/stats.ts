@@ -11,6 +11,8 @@ export const ELECTION_CAUSES = [
   /** The one before named nobody, or another coordinator left it undone. */
   "retry",
   "leader-unavailable",
+  /** Its server is about to stop. */
+  "leader-leaving",
   /** Its server is there, and it does not lead. */
   "leader-lost",
   "ensemble-change",

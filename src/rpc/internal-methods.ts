@@ -87,11 +87,13 @@ export interface InternalServer {
 export interface InternalOptions {
   /** Whether clients may call this server only by the authorities that the coordinator names; default true. */
   readonly authorityValidation?: boolean;
+  /** Told when a coordinator begins to send assignments (1), and when it has ended (-1). */
+  readonly onCoordinator?: (change: 1 | -1) => void;
 }
 
 /** The methods of both services. */
 export function internalMethods(server: InternalServer, options: InternalOptions = {}): ServedMethod[] {
-  const { authorityValidation = true } = options;
+  const { authorityValidation = true, onCoordinator = () => {} } = options;
   const c = OxiaCoordination.method;
   const r = OxiaLogReplication.method;
   const unary = <I extends DescMessage, O extends DescMessage>(
@@ -138,7 +140,7 @@ export function internalMethods(server: InternalServer, options: InternalOptions
       return create(DeleteShardResponseSchema);
     }),
     unary(r.truncate, async (request) => protoTruncateResponse(await server.truncate(truncateRequest(request)))),
-    served(c.pushShardAssignments, upload(server, takeAssignments(authorityValidation))),
+    served(c.pushShardAssignments, upload(server, takeAssignments({ authorityValidation, onCoordinator }))),
     served(r.replicate, upload(server, replicate)),
     served(r.sendSnapshot, upload(server, sendSnapshot)),
   ];
@@ -195,7 +197,8 @@ class Upload implements BidiHandler {
     const next = () => this.#inbox.next();
     flow(server, { call, next, send: (bytes) => void controls.send(bytes) }).then(
       () => controls.end(),
-      (error) => controls.fail(error),
+      // What a flow makes of a stream that its peer has given up is nobody's fault, and nobody hears of it.
+      (error) => (call.cancelled && error instanceof Unreachable ? controls.end() : controls.fail(error)),
     );
   }
 
@@ -228,14 +231,19 @@ const sendSnapshot: UploadFlow = async (server, { call, next, send }) => {
   send(toBinary(SnapshotResponseSchema, create(SnapshotResponseSchema, { ackOffset: BigInt(ackOffset) })));
 };
 
-function takeAssignments(authorityValidation: boolean): UploadFlow {
+function takeAssignments({ authorityValidation, onCoordinator }: Required<InternalOptions>): UploadFlow {
   return async (server, { next, send }) => {
-    for (let bytes = await next(); bytes !== undefined; bytes = await next()) {
-      const set = assignments(decode(ShardAssignmentsSchema, bytes));
-      // a set with neither namespaces nor authorities counts for none, so it is left as it is
-      server.takeAssignments(
-        authorityValidation || set.namespaces.size === 0 ? set : { ...set, allowedAuthorities: [] },
-      );
+    onCoordinator(1);
+    try {
+      for (let bytes = await next(); bytes !== undefined; bytes = await next()) {
+        const set = assignments(decode(ShardAssignmentsSchema, bytes));
+        // a set with neither namespaces nor authorities counts for none, so it is left as it is
+        server.takeAssignments(
+          authorityValidation || set.namespaces.size === 0 ? set : { ...set, allowedAuthorities: [] },
+        );
+      }
+    } finally {
+      onCoordinator(-1);
     }
     send(toBinary(CoordinationShardAssignmentsResponseSchema, create(CoordinationShardAssignmentsResponseSchema)));
   };
