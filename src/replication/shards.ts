@@ -4,12 +4,13 @@
  *
  * A shard id may be any 64-bit number on the wire: one that nobody leads here is refused like one whose leader is
  * elsewhere. The refusal names the leader where the assignments know one, unless this server's own replica is on its way
- * to lead or was just fenced: then they are about to change. A damaged replica refuses with DATA_LOSS, naming file and
+ * to lead or was just fenced, or has promised a later term than when they came: then they are about to change, and name a
+ * leader that was, which may be this very server. A damaged replica refuses with DATA_LOSS, naming file and
  * place, one that has stopped with its reason; the others serve.
  *
  * Source: semantics.md §6; errors.md §2.
  */
-import type { ShardId } from "../model/ids.ts";
+import { NO_TERM, type ShardId, type Term } from "../model/ids.ts";
 import type { ShardAssignment, ShardAssignments } from "../model/peer-messages.ts";
 import { damageRefusal, Refusal } from "../model/refusal.ts";
 import type { Int64 } from "../wire/reader.ts";
@@ -20,6 +21,8 @@ export class Shards {
   readonly #replicas = new Map<ShardId, Replica>();
   readonly #watchers = new Set<() => void>();
   #assignments: ShardAssignments | undefined;
+  /** What each replica had promised when the assignments came. */
+  readonly #promisedThen = new Map<ShardId, Term>();
 
   // --- replicas -------------------------------------------------------------------------------------------------
 
@@ -54,7 +57,8 @@ export class Shards {
     if (replica?.damage !== undefined) return damageRefusal(id, replica.damage);
     if (replica?.stopped !== undefined) return replica.stopped;
     const isChanging = replica !== undefined && ["fenced", "becoming-leader"].includes(replica.state.status);
-    const leader = isChanging ? "" : this.#assignmentOf(id)?.leader;
+    const isOld = replica !== undefined && replica.state.promise > (this.#promisedThen.get(id) ?? NO_TERM);
+    const leader = isChanging || isOld ? "" : this.#assignmentOf(id)?.leader;
     const hint = leader === undefined || leader === "" ? {} : { hint: { shard: id, leader } };
     return new Refusal("NODE_IS_NOT_LEADER", "oxia: node is not leader", hint);
   }
@@ -74,6 +78,8 @@ export class Shards {
     const { namespaces, allowedAuthorities } = assignments;
     if (namespaces.size === 0 && allowedAuthorities.length === 0) return;
     this.#assignments = assignments;
+    this.#promisedThen.clear();
+    for (const { shard, state } of this.#replicas.values()) this.#promisedThen.set(shard, state.promise);
     for (const watcher of [...this.#watchers]) watcher();
   }
 
