@@ -68,10 +68,14 @@ async function bunTest(...paths: string[]): Promise<Counts> {
   return checked({ passed: count(output, /^\s*(\d+) pass$/gm), failed: count(output, /^\s*(\d+) fail$/gm) }, code);
 }
 
+/** Clients of the official Go library, and the judge of what they record (its runs are the suite "cluster"). */
 async function goTest(): Promise<Counts> {
-  const { code, output } = await command(["go", "test", "-count=1", "-json", "./..."], {
-    cwd: join(ROOT, "test/compat/go"),
-  });
+  const modules = [await goModule("test/compat/go"), await goModule("test/compat/go-cluster")];
+  return modules.reduce((a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed }));
+}
+
+async function goModule(path: string): Promise<Counts> {
+  const { code, output } = await command(["go", "test", "-count=1", "-json", "./..."], { cwd: join(ROOT, path) });
   const events = output
     .split("\n")
     .flatMap((line) => (line.startsWith("{") ? [JSON.parse(line) as Record<string, string>] : []));
@@ -145,6 +149,7 @@ const SUITES: readonly Suite[] = [
   { name: "python", tools: ["python3"], run: pythonTest },
   { name: "rust", tools: ["cargo", "protoc"], run: cargoTest },
   { name: "e2e", tools: ["cc"], run: () => bunTest("test/e2e") },
+  { name: "cluster", tools: ["cc", "go", "ip", "nft"], run: () => bunTest("test/cluster") },
 ];
 
 const named = process.argv.slice(2);

@@ -3,17 +3,18 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { REPOSITORY } from "../e2e/varia.ts";
 import type { Report } from "./run.ts";
+import type { Act } from "./stage.ts";
+import type { Gap } from "./witness.ts";
 
 export interface NamedReport extends Report {
   readonly plan: string;
 }
 
 const FAILURES_TOLD = 5;
+const GAPS_TOLD = 5;
 
 export function lineOf(report: NamedReport): string {
   const { plan, seed, verdict, acts, peakMiB, failures } = report;
-  const gaps =
-    verdict?.gaps.map(({ shard, fromMs, ms }) => `${ms} ms of shard ${shard} (${during(report, fromMs)})`) ?? [];
   const sums = verdict && [
     ...[`${verdict.acknowledged} operations`, `${verdict.failed} failed`, `${verdict.ledger} kept`],
     ...[`${verdict.probes} probes`, `${verdict.notes} notifications`, `${verdict.ephemerals} ephemerals`],
@@ -21,17 +22,27 @@ export function lineOf(report: NamedReport): string {
   ];
   return [
     `${failures.length === 0 ? "pass" : "FAIL"} ${plan} seed ${seed}: ${acts.length} faults, ${sums?.join(", ") ?? "no verdict"}`,
-    ...gaps.slice(0, FAILURES_TOLD).map((gap) => `  gap ${gap}`),
+    ...longGaps(report),
     ...failures.slice(0, FAILURES_TOLD).map((failure) => `  ${failure}`),
   ].join("\n");
 }
 
-/** What was done when a gap began. */
-function during({ acts }: Report, fromMs: number): string {
-  const act = acts.findLast((it) => it.fromMs <= fromMs + 1_000);
-  if (act === undefined) return "before any fault";
-  const since = Math.round(fromMs - act.fromMs);
-  return `${since} ms into ${act.fault}: ${act.notes.join("; ")}`;
+/** The longest gap of each fault, longest first: how long it lasted, and how long it went on after the fault was over. */
+function longGaps({ acts, verdict }: Report): string[] {
+  const longest = new Map<Act | undefined, Gap>();
+  for (const gap of verdict?.gaps ?? []) {
+    // A gap is seen from the last write before it, which may be a little older than what caused it.
+    const act = acts.findLast(({ fromMs }) => fromMs <= gap.fromMs + gap.ms / 2);
+    if (gap.ms > (longest.get(act)?.ms ?? 0)) longest.set(act, gap);
+  }
+  return [...longest]
+    .sort(([, a], [, b]) => b.ms - a.ms)
+    .slice(0, GAPS_TOLD)
+    .map(([act, { shard, fromMs, ms }]) => {
+      if (act === undefined) return `  ${ms} ms without a write to shard ${shard}, before any fault`;
+      const after = Math.max(0, Math.round(fromMs + ms - act.toMs));
+      return `  ${ms} ms without a write to shard ${shard}, ${after} of it after ${act.fault}: ${act.notes.join("; ")}`;
+    });
 }
 
 const FILE = join(REPOSITORY, "test/cluster/RUNS.md");
