@@ -308,3 +308,18 @@ test("a server belongs to one cluster: unbound it refuses, of another it takes n
     expect(await refusal(fresh.newTerm(1, 0n))).toBe("NOT_INITIALIZED");
     expect(await refusal(fresh.status())).toBe("NOT_INITIALIZED");
   }));
+
+test("a replica that no longer knows what it belongs to says that it is no member until a NewTerm tells it, and follows then", () =>
+  simulated(async (world) => {
+    const server = await world.server();
+    const id = await server.mint(2);
+    server.node.end("power");
+    server.disk.lose("documents");
+    await server.start();
+    await server.now.handshake({ instanceId: "cluster", stamp: 0, confirmedStamp: 0 });
+    expect(await server.status()).toMatchObject({ status: "NOT_MEMBER", replicaId: id, promise: 2, ended: "" });
+    expect((await server.newTerm(2, id)).replicaId).toBe(id);
+    expect(await server.status()).toMatchObject({ status: "FENCED", replicaId: id, promise: 2 });
+    server.stream(2, new ScriptedLeader().add(2).add(2, "a")).open(id).entry(0).entry(1, 1);
+    await world.until(() => server.kv.applied.offset === 1, "both applied");
+  }));

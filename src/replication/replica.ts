@@ -298,9 +298,12 @@ async function statusOf(core: ReplicaCore): Promise<GetStatusResponse> {
   if (!outcome.accepted) throw new Refusal(outcome.reason, outcome.message);
   const { applied } = state;
   const head = await durableHead(core);
+  // One that has lost what it was told follows nobody before it is told again: a coordinator that finds it fenced in its
+  // term would not send it the NewTerm that does.
+  const status = core.data.told === undefined ? "NOT_MEMBER" : outcome.answer.status;
   return {
     term: state.promise,
-    status: outcome.answer.status,
+    status,
     headOffset: head.offset,
     commitOffset: leader === undefined ? applied : Math.max(leader.committed, applied),
     replicaId: state.id,
