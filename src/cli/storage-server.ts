@@ -165,14 +165,23 @@ export class StorageServer {
     await this.#http.stop(true);
   }
 
-  /** Waits until the coordinator has others lead what this server leads, and clients have heard of it. */
+  /**
+   * Waits until the coordinator has others lead what this server leads, and until those clients have heard of it that
+   * watch assignments here: they would go on to call a server that is gone.
+   */
   async #leadNoMore(): Promise<void> {
     const { clock } = this.#options;
     const { server, coordinators } = this.#parts;
+    const { replicas } = server;
     const pause = (ms: number) => new Promise<void>((resolve) => clock.after(ms, resolve));
-    if (server.replicas.leaders().length === 0) return;
+    const led = replicas.leaders().map(({ id }) => ({ id, leader: replicas.assignedLeader(id) }));
+    if (led.length === 0) return;
+    const isElsewhere = ({ id, leader }: (typeof led)[number]) => {
+      const now = replicas.assignedLeader(id);
+      return now !== undefined && now !== "" && now !== leader;
+    };
     const untilMs = clock.monotonicMs() + LEADERS_LEFT_MS_MAX;
-    while (server.replicas.leaders().length > 0) {
+    while (replicas.leaders().length > 0 || !led.every(isElsewhere)) {
       if (coordinators.connected === 0 || clock.monotonicMs() >= untilMs) return;
       await pause(LEADERS_LEFT_LOOK_MS);
     }

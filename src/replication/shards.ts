@@ -58,7 +58,7 @@ export class Shards {
     if (replica?.stopped !== undefined) return replica.stopped;
     const isChanging = replica !== undefined && ["fenced", "becoming-leader"].includes(replica.state.status);
     const isOld = replica !== undefined && replica.state.promise > (this.#promisedThen.get(id) ?? NO_TERM);
-    const leader = isChanging || isOld ? "" : this.#assignmentOf(id)?.leader;
+    const leader = isChanging || isOld ? "" : this.assignedLeader(id);
     const hint = leader === undefined || leader === "" ? {} : { hint: { shard: id, leader } };
     return new Refusal("NODE_IS_NOT_LEADER", "oxia: node is not leader", hint);
   }
@@ -93,6 +93,11 @@ export class Shards {
   requireInitialized(): ShardAssignments {
     if (this.#assignments !== undefined) return this.#assignments;
     throw new Refusal("NOT_INITIALIZED", "oxia: server not initialized yet");
+  }
+
+  /** The public address of the shard's leader by the assignments; undefined when they do not know the shard, "" when nobody leads it. */
+  assignedLeader(shard: ShardId): string | undefined {
+    return this.#assignmentOf(shard)?.leader;
   }
 
   #assignmentOf(shard: ShardId): ShardAssignment | undefined {

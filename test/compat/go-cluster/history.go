@@ -25,6 +25,7 @@ const (
 	kindEphemeral = "ephemeral"
 	kindNote      = "note"
 	kindSubscribe = "subscribe"
+	kindLastNotes = "last notes" // what was acknowledged before it is heard before the subscriber ends
 	kindAudit     = "audit"
 )
 

@@ -151,12 +151,16 @@ type written struct {
 	version int64
 }
 
-// judgeNotes: each subscriber hears of each acknowledged write that began after it subscribed, once, in order.
+// judgeNotes: each subscriber hears of each write that began after it subscribed and was acknowledged before it ended,
+// once, in order.
 func judgeNotes(v *verdict, events []event) {
-	since := map[string]int64{}
+	since, until := map[string]int64{}, map[string]int64{}
 	heard := map[string]map[written]int{}
 	last := map[string]map[string]int64{}
 	for _, it := range events {
+		if it.Kind == kindLastNotes {
+			until[it.Client] = it.Start
+		}
 		if it.Kind == kindSubscribe {
 			since[it.Client], heard[it.Client], last[it.Client] = it.End, map[written]int{}, map[string]int64{}
 		}
@@ -180,8 +184,11 @@ func judgeNotes(v *verdict, events []event) {
 	}
 	missing := 0
 	for client, from := range since {
+		if _, ended := until[client]; !ended {
+			v.violated("%s has not heard all that it had to", client)
+		}
 		for _, it := range events {
-			if it.Outcome != outcomeOK || it.Start <= from || !writes(it) {
+			if it.Outcome != outcomeOK || it.Start <= from || it.End >= until[client] || !writes(it) {
 				continue
 			}
 			if heard[client][written{it.Key, it.Version}] != 1 {

@@ -104,7 +104,9 @@ func TestNotifications(t *testing.T) {
 		return event{Kind: kindNote, Client: "s", Type: "KeyModified", Key: "l/a", Version: version}
 	}
 	early := event{Kind: kindLedger, Key: "l/a", Outcome: outcomeOK, Start: 5, Version: 1}
-	later := event{Kind: kindLedger, Key: "l/a", Outcome: outcomeOK, Start: 15, Version: 2}
+	later := event{Kind: kindLedger, Key: "l/a", Outcome: outcomeOK, Start: 15, End: 16, Version: 2}
+	late := event{Kind: kindLedger, Key: "l/a", Outcome: outcomeOK, Start: 15, End: 20, Version: 4}
+	last := event{Kind: kindLastNotes, Client: "s", Start: 20}
 	for _, history := range []struct {
 		name  string
 		legal bool
@@ -115,7 +117,7 @@ func TestNotifications(t *testing.T) {
 		{"heard twice", false, []event{note(2), note(2)}},
 		{"out of order", false, []event{note(3), note(2)}},
 	} {
-		if said := violations(append(history.notes, since, early, later)...); (said == "") != history.legal {
+		if said := violations(append(history.notes, since, early, later, late, last)...); (said == "") != history.legal {
 			t.Errorf("%s: %q", history.name, said)
 		}
 	}

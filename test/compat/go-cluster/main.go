@@ -98,6 +98,7 @@ func record(arguments []string) error {
 	stop()
 	loops.Wait()
 	if feed != nil {
+		out.add(event{Kind: kindLastNotes, Client: o.name, Start: now()})
 		if err := feed.drain(c, o.name, o.drain); err != nil {
 			out.add(event{Kind: kindNote, Client: o.name, Type: "end", Error: err.Error()})
 			_ = out.close()
