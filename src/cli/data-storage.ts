@@ -50,10 +50,11 @@ const DOCUMENTS = "documents";
 
 /** Opens directories, log and key-value files. Rejects with an ExitError when a directory is refused. */
 export async function openDataStorage(options: DataStorageOptions): Promise<DataStorage> {
-  const { settings, logger, onFault } = options;
+  const { settings, clock, logger, onFault } = options;
   const directories = takeDirectories(options);
   const documents = new FileDocuments({
     path: join(settings.dataDir, DOCUMENTS),
+    clock,
     onDamage: (what) => logger.warn({ component: "storage" }, `${what}: it is written anew`),
     onFault,
   });

@@ -10,9 +10,11 @@ import { isDiskFull } from "./sqlite.ts";
 
 export class Ballast {
   readonly #path: string;
+  readonly #bytes: number;
 
-  constructor(directory: string) {
+  constructor(directory: string, bytes = LOG_BALLAST_BYTES) {
     this.#path = ballastPath(directory);
+    this.#bytes = bytes;
   }
 
   /** Runs what must not fail for want of space: the ballast is given up for it. */
@@ -37,7 +39,7 @@ export class Ballast {
     if (existsSync(this.#path)) return;
     const file = openSync(this.#path, "w", 0o600);
     try {
-      writeAll(file, new Uint8Array(LOG_BALLAST_BYTES), 0);
+      writeAll(file, new Uint8Array(this.#bytes), 0);
       fsyncSync(file);
     } catch (error) {
       removeFile(this.#path);

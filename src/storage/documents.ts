@@ -10,11 +10,12 @@ import { existsSync, readFileSync } from "node:fs";
 import { type Bytes, text, utf8 } from "../lib/bytes.ts";
 import { crc32c } from "../lib/crc32c.ts";
 import { Refusal } from "../model/refusal.ts";
-import type { Documents } from "../ports.ts";
+import type { Clock, Documents } from "../ports.ts";
 import { replaceFile } from "./files.ts";
 
 export interface FileDocumentsOptions {
   readonly path: string;
+  readonly clock: Pick<Clock, "soon">;
   /** Told when the file is there and cannot be trusted. */
   readonly onDamage: (what: string) => void;
   /** Told once of an error of the device: no promise of this port resolves any more. */
@@ -43,7 +44,7 @@ export class FileDocuments implements Documents {
   }
 
   put(name: string, text: string | undefined): Promise<void> {
-    if (this.#changes.length === 0) setImmediate(() => this.#write());
+    if (this.#changes.length === 0) this.#options.clock.soon(() => this.#write());
     return new Promise((resolve, reject) => {
       this.#changes.push({ name, text, resolve, reject });
     });

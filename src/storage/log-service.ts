@@ -23,6 +23,7 @@ export type LogRequest =
       readonly syncData: boolean;
       readonly acceptLoss: ReadonlyMap<ShardId, AcceptedLoss>;
       readonly segmentBytesMax: number | undefined;
+      readonly ballastBytes: number | undefined;
     }
   | { readonly kind: "create" | "adopt"; readonly shard: ShardId; readonly life: ReplicaLife }
   | { readonly kind: "promise"; readonly shard: ShardId; readonly term: number }
@@ -205,7 +206,12 @@ export class LogService {
     if (this.#failed) throw new Error("the log has failed");
   }
 
-  #openLog({ kind: _, segmentBytesMax, ...options }: Extract<LogRequest, { kind: "open" }>): LogAnswers["open"] {
+  #openLog({
+    kind: _,
+    segmentBytesMax,
+    ballastBytes,
+    ...options
+  }: Extract<LogRequest, { kind: "open" }>): LogAnswers["open"] {
     const { now, monotonicMs, removeSegment, every } = this.#thread;
     const failed = (error: unknown) =>
       this.#guarded(() => {
@@ -218,6 +224,7 @@ export class LogService {
     const writer = new LogWriter({
       ...options,
       ...(segmentBytesMax === undefined ? {} : { segmentBytesMax }),
+      ...(ballastBytes === undefined ? {} : { ballastBytes }),
       ...remove,
       now,
       monotonicMs,

@@ -28,6 +28,8 @@ export interface LogWriterOptions extends SegmentsOptions {
   readonly acceptLoss: ReadonlyMap<ShardId, AcceptedLoss>;
   /** Time that never goes back, for the watermark's lag. */
   readonly monotonicMs: () => number;
+  /** Default LOG_BALLAST_BYTES. */
+  readonly ballastBytes?: number;
 }
 
 export interface Append {
@@ -64,7 +66,7 @@ export class LogWriter {
   /** Opens or creates the log in a directory. Throws what the device throws. */
   constructor(options: LogWriterOptions) {
     this.#options = options;
-    this.#ballast = new Ballast(options.directory);
+    this.#ballast = new Ballast(options.directory, options.ballastBytes);
     this.#files = openLogFiles(options, this.#ballast);
     this.#replicas = this.#files.replicas;
     this.#segments = new LogSegments(options, this.#files);

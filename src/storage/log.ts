@@ -23,6 +23,8 @@ export interface SqliteLogOptions {
   /** Shards whose damage is accepted. */
   readonly acceptLoss?: ReadonlyMap<ShardId, AcceptedLoss>;
   readonly segmentBytesMax?: number;
+  /** Default LOG_BALLAST_BYTES. */
+  readonly ballastBytes?: number;
   /** Told once of an error of the device: the process must end; no promise of this log resolves any more. */
   readonly onFault: (error: Error) => void;
 }
@@ -97,6 +99,7 @@ export class SqliteLog implements Log {
       syncData: options.syncData,
       acceptLoss: options.acceptLoss ?? new Map(),
       segmentBytesMax: options.segmentBytesMax,
+      ballastBytes: options.ballastBytes,
     });
     for (const replica of replicas) this.#found(replica);
     this.#stamp = stamp;

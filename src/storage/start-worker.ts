@@ -22,12 +22,36 @@ export type WorkerEntry =
   | "key-value/transfer-worker"
   | "key-value/verify-worker";
 
+/** What its owner sees of a thread: a Worker, or whatever a test puts in its place. */
+export interface Thread {
+  /** Messages go to `receive`, in order; `failed` is told when the thread itself fails. Called once, before the first `post`. */
+  listen(receive: (message: unknown) => void, failed: (what: string) => void): void;
+  /** Buffers of `transfer` are gone here afterwards. */
+  post(message: unknown, transfer: ArrayBuffer[]): void;
+  /** Nothing is received any more. */
+  terminate(): void;
+}
+
+export type StartThread = (entry: WorkerEntry) => Thread;
+
 const EXECUTABLE_ROOT = /^file:\/\/\/(?:\$bunfs|[A-Z]:\/~BUN)\/root\//;
 
 /** Starts a Worker; the caller listens to its `message` and `error` events, and terminates it. */
 export function startWorker(entry: WorkerEntry): Worker {
   shareOpenLock();
   return new Worker(workerUrl(entry, import.meta.url), { name: entry });
+}
+
+export function startThread(entry: WorkerEntry): Thread {
+  const worker = startWorker(entry);
+  return {
+    listen(receive, failed) {
+      worker.onmessage = ({ data }: MessageEvent<unknown>) => receive(data);
+      worker.onerror = ({ message }) => failed(message);
+    },
+    post: (message, transfer) => worker.postMessage(message, transfer),
+    terminate: () => worker.terminate(),
+  };
 }
 
 /** Where a Worker's code lies, seen from the module at `here`, which is this one or the bundle that holds it. */

@@ -3,6 +3,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { systemClock } from "../../src/ops/clock.ts";
 import type { Documents } from "../../src/ports.ts";
 import { FileDocuments } from "../../src/storage/documents.ts";
 import { SimDisk } from "../sim/disk.ts";
@@ -29,6 +30,7 @@ function onFile(name: string): Subject {
     open: async () =>
       new FileDocuments({
         path,
+        clock: systemClock,
         onDamage: (what) => expect(what).toBe(""),
         onFault: (error) => {
           throw error;
@@ -79,7 +81,7 @@ test("a file that is not what was written holds nothing, says so, and is written
   const onFault = (error: Error) => {
     throw error;
   };
-  const open = () => new FileDocuments({ path, onDamage: (what) => said.push(what), onFault });
+  const open = () => new FileDocuments({ path, clock: systemClock, onDamage: (what) => said.push(what), onFault });
   await open().put("instance", "one");
   const good = readFileSync(path);
   for (let bit = 0; bit < good.length * 8; bit++) {
@@ -101,7 +103,7 @@ test("with no space a text is refused and nothing is changed; later it is taken"
   const onFault = (error: Error) => {
     throw error;
   };
-  const documents = new FileDocuments({ path, onDamage: () => {}, onFault });
+  const documents = new FileDocuments({ path, clock: systemClock, onDamage: () => {}, onFault });
   await documents.put("a", "1");
   symlinkSync("/dev/full", `${path}.new`);
   const refused = await Promise.allSettled([documents.put("a", "2"), documents.put("b", "3")]);

@@ -100,7 +100,12 @@ export async function startShards(
     logger: silent,
     onFault: fault,
   });
-  const documents = new FileDocuments({ path: join(folder, "documents"), onDamage: () => {}, onFault: fault });
+  const documents = new FileDocuments({
+    path: join(folder, "documents"),
+    clock: systemClock,
+    onDamage: () => {},
+    onFault: fault,
+  });
   const server = await DataServer.open(
     { log, keyValues, documents, followers: NO_FOLLOWERS, clock, random: systemRandom, logger: silent },
     {

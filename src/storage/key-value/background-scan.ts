@@ -4,8 +4,8 @@
  */
 import type { KeySorting } from "../../model/keys.ts";
 import type { Damage } from "../../ports.ts";
-import { startWorker } from "../start-worker.ts";
-import type { VerifyReply, VerifyRequest } from "./verify-worker.ts";
+import type { StartThread, Thread } from "../start-worker.ts";
+import type { VerifyReply, VerifyRequest } from "./verify-service.ts";
 
 interface Scan {
   readonly path: string;
@@ -16,12 +16,14 @@ interface Scan {
 }
 
 export class BackgroundScan {
+  readonly #start: StartThread;
   readonly #onFault: (error: Error) => void;
   #waiting: Scan[] = [];
-  #worker: Worker | undefined;
+  #thread: Thread | undefined;
 
   /** `onFault` is told of an I/O error. */
-  constructor(onFault: (error: Error) => void) {
+  constructor(start: StartThread, onFault: (error: Error) => void) {
+    this.#start = start;
     this.#onFault = onFault;
   }
 
@@ -42,8 +44,8 @@ export class BackgroundScan {
 
   stop(): void {
     this.#waiting = [];
-    this.#worker?.terminate();
-    this.#worker = undefined;
+    this.#thread?.terminate();
+    this.#thread = undefined;
   }
 
   #next(): void {
@@ -52,12 +54,14 @@ export class BackgroundScan {
       this.stop();
       return;
     }
-    if (this.#worker === undefined) {
-      this.#worker = startWorker("key-value/verify-worker");
-      this.#worker.onmessage = ({ data }: MessageEvent<VerifyReply>) => this.#scanned(data);
-      this.#worker.onerror = ({ message }) => this.#onFault(new Error(`the scanning Worker failed: ${message}`));
+    if (this.#thread === undefined) {
+      this.#thread = this.#start("key-value/verify-worker");
+      this.#thread.listen(
+        (reply) => this.#scanned(reply as VerifyReply),
+        (what) => this.#onFault(new Error(`the scanning Worker failed: ${what}`)),
+      );
     }
-    this.#worker.postMessage({ path: scan.path, sorting: scan.sorting } satisfies VerifyRequest);
+    this.#thread.post({ path: scan.path, sorting: scan.sorting } satisfies VerifyRequest, []);
   }
 
   #scanned(reply: VerifyReply): void {

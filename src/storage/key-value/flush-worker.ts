@@ -1,87 +1,9 @@
-/** The thread that writes the KV files: answers one request after the other with flush.ts. */
-
-import type { EntryId, Offset, Timestamp } from "../../model/ids.ts";
-import type { KeySorting } from "../../model/keys.ts";
-import { Refusal } from "../../model/refusal.ts";
-import { explainError, sqliteErrorKind } from "../sqlite.ts";
-import { type Flushed, Flusher, type Opened } from "./flush.ts";
-import type { NotificationRun } from "./notification-tail.ts";
-import type { StoredState } from "./stored-state.ts";
-import type { SharedTable } from "./table.ts";
-import type { WorkerReply } from "./worker-calls.ts";
-
-export type FlushRequest =
-  | { readonly kind: "open"; readonly path: string; readonly sorting: KeySorting; readonly verifyBytesMax: number }
-  | {
-      readonly kind: "flush";
-      readonly path: string;
-      readonly table: SharedTable;
-      readonly state: StoredState;
-      readonly notifications: NotificationRun;
-    }
-  | { readonly kind: "trim-notifications"; readonly path: string; readonly before: Timestamp }
-  | { readonly kind: "checkpoint"; readonly path: string }
-  | { readonly kind: "close"; readonly path: string }
-  | { readonly kind: "settle"; readonly path: string; readonly sorting: KeySorting; readonly base: EntryId }
-  | { readonly kind: "replace"; readonly path: string; readonly sorting: KeySorting }
-  | { readonly kind: "remove"; readonly path: string }
-  | { readonly kind: "restart"; readonly path: string }
-  | { readonly kind: "salvage"; readonly path: string }
-  | { readonly kind: "stop" };
-
-export interface FlushAnswers {
-  open: Opened;
-  flush: Flushed;
-  "trim-notifications": Offset | undefined;
-  checkpoint: boolean;
-  close: undefined;
-  settle: undefined;
-  replace: Opened;
-  remove: undefined;
-  restart: Opened;
-  salvage: Opened;
-  stop: undefined;
-}
+/** The thread that writes the KV files: flush-service.ts in a Worker. */
+import { type FlushRequest, FlushService } from "./flush-service.ts";
+import type { WorkerCall } from "./worker-calls.ts";
 
 declare const self: Worker;
 
-const flusher = new Flusher();
+const service = new FlushService();
 
-self.onmessage = ({ data }: MessageEvent<{ readonly id: number; readonly request: FlushRequest }>): void => {
-  const { id, request } = data;
-  let reply: WorkerReply;
-  try {
-    reply = { id, ok: true, answer: answer(request) };
-  } catch (error) {
-    const errorKind = error instanceof Refusal ? "corrupt" : sqliteErrorKind(error);
-    reply = { id, ok: false, error: explainError(error), errorKind };
-  }
-  self.postMessage(reply);
-};
-
-function answer(request: FlushRequest): FlushAnswers[keyof FlushAnswers] {
-  switch (request.kind) {
-    case "open":
-      return flusher.open(request.path, request.sorting, request.verifyBytesMax);
-    case "flush":
-      return flusher.flush(request.path, request.table, request.state, request.notifications);
-    case "trim-notifications":
-      return flusher.trimNotifications(request.path, request.before);
-    case "checkpoint":
-      return flusher.checkpoint(request.path);
-    case "close":
-      return void flusher.close(request.path);
-    case "settle":
-      return void flusher.settle(request.path, request.sorting, request.base);
-    case "replace":
-      return flusher.replace(request.path, request.sorting);
-    case "remove":
-      return void flusher.remove(request.path);
-    case "restart":
-      return flusher.restart(request.path);
-    case "salvage":
-      return flusher.salvage(request.path);
-    case "stop":
-      return void flusher.closeAll();
-  }
-}
+self.onmessage = ({ data }: MessageEvent<WorkerCall<FlushRequest>>): void => self.postMessage(service.receive(data));

@@ -19,10 +19,11 @@ import {
 import { Refusal } from "../../model/refusal.ts";
 import type { Clock, Damage, Logger } from "../../ports.ts";
 import { makeDirectory } from "../files.ts";
+import { type StartThread, startThread } from "../start-worker.ts";
 import { BackgroundScan } from "./background-scan.ts";
 import { ChunkPool } from "./chunk-pool.ts";
 import type { Opened } from "./flush.ts";
-import type { FlushAnswers, FlushRequest } from "./flush-worker.ts";
+import type { FlushAnswers, FlushRequest } from "./flush-service.ts";
 import { IdleShards } from "./idle-shards.ts";
 import type { KeyValueReader } from "./reader.ts";
 import { Readers } from "./readers.ts";
@@ -44,6 +45,8 @@ export interface KeyValueNodeOptions {
   readonly logger: Logger;
   /** Told once of an I/O error on a KV file: the process must end. */
   readonly onFault: (error: Error) => void;
+  /** Default: Workers. */
+  readonly startThread?: StartThread;
 }
 
 /** Counters since the start, and sizes as of the last flush. */
@@ -97,10 +100,11 @@ export class KeyValueNode implements StateHost {
   constructor(options: KeyValueNodeOptions) {
     this.#options = options;
     this.clock = options.clock;
-    this.#scans = new BackgroundScan(options.onFault);
+    const start = options.startThread ?? startThread;
+    this.#scans = new BackgroundScan(start, options.onFault);
     this.#scanBytesMax = options.scanBeforeServingBytesMax ?? SCAN_BEFORE_SERVING_BYTES_MAX;
-    this.#worker = new WorkerCalls("key-value/flush-worker", options.onFault);
-    this.#transfers = new Transfers(options.onFault);
+    this.#worker = new WorkerCalls(start, "key-value/flush-worker", options.onFault);
+    this.#transfers = new Transfers(start, options.onFault);
     this.#readers = new Readers(
       options.clock,
       () => this.#readerCacheBytes(),

@@ -296,7 +296,7 @@ export class SqliteKeyValue implements KeyValue {
       if (layer === undefined) return;
       layer.order.step();
       if (this.#layers().every(({ order }) => order.complete)) return;
-      await nextTurn();
+      await this.#nextTurn();
     }
   }
 
@@ -426,7 +426,7 @@ export class SqliteKeyValue implements KeyValue {
       generation = new Table(this.#node.pool);
       for (let at = 0; at < frozen.keyCount; at++) {
         copyNewest(frozen, frozen.keys[at]!, generation);
-        if (at % COMPACT_KEYS_PER_TURN === COMPACT_KEYS_PER_TURN - 1) await nextTurn();
+        if (at % COMPACT_KEYS_PER_TURN === COMPACT_KEYS_PER_TURN - 1) await this.#nextTurn();
       }
       frozen.drop();
     }
@@ -475,6 +475,10 @@ export class SqliteKeyValue implements KeyValue {
     for (const sender of this.#senders) sender.cut();
   }
 
+  #nextTurn(): Promise<void> {
+    return new Promise((resolve) => this.clock.soon(resolve));
+  }
+
   #checkOpen(): void {
     if (this.#closed)
       throw new Refusal("ABORTED", "oxia: operation was aborted: the shard's state was closed or replaced");
@@ -486,8 +490,4 @@ function copyNewest(from: Table, key: Address, to: Table): void {
   if (version === NOWHERE) return;
   const row = from.isTombstone(version) ? undefined : from.row(version);
   to.append(to.findOrAdd(probeOf(from.orderKey(key), from.tie(key))), row, from.crc(version));
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

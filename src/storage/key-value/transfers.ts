@@ -1,12 +1,13 @@
-/** States on their way to and from other servers: the owner's side of transfer-worker.ts, which lives as long as there is something to do. */
+/** States on their way to and from other servers: the owner's side of transfer-service.ts, which lives as long as there is something to do. */
 import { assert } from "../../lib/assert.ts";
 import type { KeySorting } from "../../model/keys.ts";
 import { STATES_RECEIVED_MAX, STATES_SENT_MAX } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
+import type { StartThread } from "../start-worker.ts";
 import type { StateHead } from "./state-items.ts";
 import type { Writing } from "./state-receiver.ts";
 import type { PieceSource } from "./state-sender.ts";
-import type { TransferAnswers, TransferRequest } from "./transfer-worker.ts";
+import type { TransferAnswers, TransferRequest } from "./transfer-service.ts";
 import { WorkerCalls, WorkerError } from "./worker-calls.ts";
 
 /** A state that is being read. */
@@ -15,6 +16,7 @@ export interface Reading extends PieceSource {
 }
 
 export class Transfers {
+  readonly #start: StartThread;
   readonly #onFault: (error: Error) => void;
   #calls: WorkerCalls<TransferRequest, TransferAnswers> | undefined;
   #nextTransfer = 0;
@@ -23,7 +25,8 @@ export class Transfers {
   readonly #waiters: (() => void)[] = [];
 
   /** `onFault` is told of an I/O error, and of a bug. What was asked for then never settles. */
-  constructor(onFault: (error: Error) => void) {
+  constructor(start: StartThread, onFault: (error: Error) => void) {
+    this.#start = start;
     this.#onFault = onFault;
   }
 
@@ -102,7 +105,7 @@ export class Transfers {
     request: Asked,
     moved: ArrayBuffer[] = [],
   ): Promise<TransferAnswers[Asked["kind"]]> {
-    this.#calls ??= new WorkerCalls("key-value/transfer-worker", this.#onFault);
+    this.#calls ??= new WorkerCalls(this.#start, "key-value/transfer-worker", this.#onFault);
     try {
       return await this.#calls.ask(request, moved);
     } catch (error) {

@@ -2,7 +2,13 @@
 import type { Reason } from "../../model/refusal.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { SqliteErrorKind } from "../sqlite.ts";
-import { startWorker, type WorkerEntry } from "../start-worker.ts";
+import type { StartThread, Thread, WorkerEntry } from "../start-worker.ts";
+
+/** What crosses to a Worker. */
+export interface WorkerCall<Request> {
+  readonly id: number;
+  readonly request: Request;
+}
 
 /** What crosses back: the answer, or what failed in plain words. */
 export type WorkerReply =
@@ -27,15 +33,17 @@ export class WorkerError extends Error {
 }
 
 export class WorkerCalls<Request extends { readonly kind: keyof Answers }, Answers> {
-  readonly #worker: Worker;
+  readonly #thread: Thread;
   readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   #nextId = 0;
 
   /** `onFault` is told when the Worker itself fails. */
-  constructor(entry: WorkerEntry, onFault: (error: Error) => void) {
-    this.#worker = startWorker(entry);
-    this.#worker.onmessage = ({ data }: MessageEvent<WorkerReply>) => this.#answered(data);
-    this.#worker.onerror = ({ message }) => onFault(new Error(`the Worker ${entry} failed: ${message}`));
+  constructor(start: StartThread, entry: WorkerEntry, onFault: (error: Error) => void) {
+    this.#thread = start(entry);
+    this.#thread.listen(
+      (reply) => this.#answered(reply as WorkerReply),
+      (what) => onFault(new Error(`the Worker ${entry} failed: ${what}`)),
+    );
   }
 
   /** Requests that are not answered yet. */
@@ -48,12 +56,12 @@ export class WorkerCalls<Request extends { readonly kind: keyof Answers }, Answe
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage({ id, request }, transfer);
+      this.#thread.post({ id, request } satisfies WorkerCall<Asked>, transfer);
     });
   }
 
   terminate(): void {
-    this.#worker.terminate();
+    this.#thread.terminate();
   }
 
   #answered(reply: WorkerReply): void {
