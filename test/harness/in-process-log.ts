@@ -5,24 +5,33 @@
  *
  *     append -> `soon` -> the writer -> `commitSoon` -> one commit of all that has come -> resolved
  *
- * Whatever else is asked is carried out at once, and its promise resolves in the next microtask.
+ * Whatever else is asked is carried out at once, and its promise resolves in the next microtask, unless messages take
+ * their time (`hop`).
  */
 import { cpSync, rmSync } from "node:fs";
 import { basename } from "node:path";
 import type { Clock, Log } from "../../src/ports.ts";
 import { type LogChannel, openLogOver, type SqliteLogOptions } from "../../src/storage/log.ts";
 import { ballastPath } from "../../src/storage/log-files.ts";
-import { type FromLogThread, LogService } from "../../src/storage/log-service.ts";
+import { type FromLogThread, LogService, type LogThread } from "../../src/storage/log-service.ts";
 
 export interface InProcessLogOptions extends SqliteLogOptions {
   /** Upkeep is called by `after`, once a while after something was asked: a log that nobody uses sets no timer. */
-  readonly clock: Pick<Clock, "now" | "monotonicMs" | "after">;
-  /** Runs what it is given once what is appended in one go has been, in order. */
+  readonly clock: Clock;
+  /** Runs a commit, once what is appended in one go has been. */
   readonly commitSoon: (run: () => void) => void;
+  /** A message's way to the writer, and an answer's back, in order; default: none. */
+  readonly hop?: (run: () => void) => void;
+  /** Default: at once. */
+  readonly removeSegment?: LogThread["removeSegment"];
 }
 
 export interface InProcessLog {
   readonly log: Log;
+  /** Nothing that was asked is answered any more, and nothing more is done. */
+  cut(): void;
+  /** Closes the files, which are written once more for it. */
+  drop(): void;
   /**
    * Ends it as a killed process would end: nothing that was asked is answered any more, no file is touched. What is on
    * the disk then moves to `directory`, where it may be opened again; the old one is removed.
@@ -36,6 +45,8 @@ export async function openLogInProcess(options: InProcessLogOptions): Promise<In
   const log = await openLogOver(channel, options);
   return {
     log,
+    cut: () => channel.cut(),
+    drop: () => channel.drop(),
     kill(directory) {
       channel.cut();
       const ballast = basename(ballastPath(options.directory)); // is laid down again
@@ -49,6 +60,7 @@ export async function openLogInProcess(options: InProcessLogOptions): Promise<In
 class InProcessChannel implements LogChannel {
   readonly #options: InProcessLogOptions;
   readonly #service: LogService;
+  readonly #hop: (run: () => void) => void;
   #receive: (message: FromLogThread) => void = () => {};
   #upkeep: { readonly ms: number; readonly run: () => void } | undefined;
   #cancelUpkeep: (() => void) | undefined;
@@ -56,18 +68,18 @@ class InProcessChannel implements LogChannel {
 
   constructor(options: InProcessLogOptions) {
     this.#options = options;
-    const { clock } = options;
+    const { clock, commitSoon, removeSegment } = options;
+    this.#hop = options.hop ?? ((run) => run());
     this.#service = new LogService({
-      post: (message) => {
-        if (!this.#isCut) this.#receive(message);
-      },
-      commitSoon: (run) => this.soon(run),
+      post: (message) => this.#hop(() => this.#unlessCut(() => this.#receive(message))),
+      commitSoon: (run) => commitSoon(() => this.#unlessCut(run)),
       every: (ms, run) => {
         this.#upkeep = { ms, run };
         return () => this.#endUpkeep();
       },
       now: () => clock.now(),
       monotonicMs: () => clock.monotonicMs(),
+      ...(removeSegment === undefined ? {} : { removeSegment }),
     });
   }
 
@@ -76,20 +88,25 @@ class InProcessChannel implements LogChannel {
   }
 
   post(message: Parameters<LogChannel["post"]>[0]): void {
-    if (this.#isCut) return;
+    this.#hop(() => this.#unlessCut(() => this.#deliver(message)));
+  }
+
+  #deliver(message: Parameters<LogChannel["post"]>[0]): void {
     this.#service.receive(message);
     if (this.#upkeep === undefined || this.#cancelUpkeep !== undefined) return;
     const { ms, run } = this.#upkeep;
     this.#cancelUpkeep = this.#options.clock.after(ms, () => {
       this.#cancelUpkeep = undefined;
-      if (!this.#isCut) run();
+      this.#unlessCut(run);
     });
   }
 
   soon(callback: () => void): void {
-    this.#options.commitSoon(() => {
-      if (!this.#isCut) callback();
-    });
+    this.#options.clock.soon(() => this.#unlessCut(callback));
+  }
+
+  #unlessCut(run: () => void): void {
+    if (!this.#isCut) run();
   }
 
   close(): void {

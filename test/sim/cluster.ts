@@ -6,22 +6,26 @@
 import { ClusterInvariants } from "./cluster-invariants.ts";
 import { type CoordinatorMachine, newCoordinatorMachine } from "./coordinator-machine.ts";
 import { type DataServerMachine, newDataServerMachine } from "./data-server-machine.ts";
-import { CALM_DISK, type SimDisk } from "./disk.ts";
+import { CALM_DISK } from "./disk.ts";
 import type { Owner } from "./event-heap.ts";
 import { FaultBudget } from "./fault-budget.ts";
 import { SimMetadata } from "./metadata-store.ts";
+import { ModelStorage } from "./model-storage.ts";
 import { Network } from "./network.ts";
 import { CALM } from "./network-rates.ts";
 import { SimNode } from "./node.ts";
 import type { ClusterPlan } from "./plan.ts";
 import { SimRandom } from "./random.ts";
 import { Scheduler } from "./scheduler.ts";
+import type { NewStorage, ServerStorage } from "./server-storage.ts";
 import { Trace } from "./trace.ts";
 
 export interface ClusterOptions {
   readonly plan: ClusterPlan;
   /** So many of the last events are kept as text. */
   readonly linesMax?: number;
+  /** What data servers store on; default: simulated disks. */
+  readonly newStorage?: NewStorage | undefined;
 }
 
 export const STORE_ADDRESS = "store:1";
@@ -42,7 +46,7 @@ export class Cluster {
   readonly coordinators: readonly CoordinatorMachine[];
   #healed = false;
 
-  constructor({ plan, linesMax = 0 }: ClusterOptions) {
+  constructor({ plan, linesMax = 0, newStorage = (options) => new ModelStorage(options) }: ClusterOptions) {
     this.plan = plan;
     this.random = new SimRandom(plan.seed);
     this.scheduler = new Scheduler({ trace: new Trace({ seed: plan.seed, linesMax, command: "bun run sim" }) });
@@ -52,7 +56,7 @@ export class Cluster {
     this.budget = new FaultBudget(this.invariants, nowMs);
     this.store = this.#node("store");
     this.dataServers = Array.from({ length: plan.dataServers }, (_, nth) =>
-      newDataServerMachine(this, this.#node(`s${nth + 1}`)),
+      newDataServerMachine(this, this.#node(`s${nth + 1}`), newStorage),
     );
     this.coordinators = Array.from({ length: plan.coordinators }, (_, nth) =>
       newCoordinatorMachine(this, this.#node(`c${nth + 1}`)),
@@ -95,7 +99,7 @@ export class Cluster {
     this.network.healAll();
     const nodes = [...this.nodes(), this.store];
     for (const from of nodes) for (const to of nodes) this.network.slow(from, to, 1);
-    for (const { disk } of this.dataServers) healDisk(disk);
+    for (const { storage } of this.dataServers) healDisk(storage);
     for (const node of this.nodes()) {
       node.resume();
       node.time.drift(1);
@@ -122,10 +126,10 @@ export class Cluster {
   }
 }
 
-function healDisk(disk: SimDisk): void {
-  disk.rates = CALM_DISK;
-  disk.limit();
-  disk.failAfter();
+function healDisk(storage: ServerStorage): void {
+  storage.rates = CALM_DISK;
+  storage.limit();
+  storage.failAfter();
 }
 
 export type { DataServerMachine } from "./data-server-machine.ts";

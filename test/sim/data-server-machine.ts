@@ -2,8 +2,9 @@
  * A data server's machine: its disk, and the process that opens log and state there and serves on the simulated network.
  * Everything in the process is the code of src/, but for log, state and network, which are the simulator's.
  */
+import { assert } from "../../src/lib/assert.ts";
 import { Refusal } from "../../src/model/refusal.ts";
-import type { Logger } from "../../src/ports.ts";
+import type { Log, Logger } from "../../src/ports.ts";
 import type { Replica as State } from "../../src/protocol/replica-state.ts";
 import { DataServer } from "../../src/replication/data-server.ts";
 import { Assignments } from "../../src/rpc/assignments-api.ts";
@@ -11,16 +12,15 @@ import { ClientApi } from "../../src/rpc/client-api.ts";
 import { clientMethods } from "../../src/rpc/client-methods.ts";
 import { serveMethods } from "./client/serve-methods.ts";
 import type { Cluster } from "./cluster.ts";
-import { DiskFull, SimDisk } from "./disk.ts";
-import { diskDocuments } from "./disk-documents.ts";
-import { DiskKeyValues } from "./disk-key-values.ts";
+import { DiskFull, type SimDisk } from "./disk.ts";
 import { Machine } from "./machine.ts";
-import { type MemoryLog, openMemoryLog } from "./memory-log.ts";
+import { ModelStorage } from "./model-storage.ts";
 import type { Life, SimNode } from "./node.ts";
 import { simFollowers } from "./peer-calls.ts";
 import { type PeerServer, peerService } from "./peer-service.ts";
 import { randomPort, type SimRandom } from "./random.ts";
 import { RecentCalls } from "./recent-calls.ts";
+import type { NewStorage, ServerStorage } from "./server-storage.ts";
 import { traceLogger } from "./trace-logger.ts";
 import { watchKeyValues } from "./watched-key-values.ts";
 import { type WatchedServer, watchLog } from "./watched-log.ts";
@@ -29,28 +29,28 @@ import { watchPeer } from "./watched-peer.ts";
 export interface DataServerMachineParts {
   readonly cluster: Cluster;
   readonly node: SimNode;
-  readonly disk: SimDisk;
+  readonly storage: ServerStorage;
 }
 
 export class DataServerMachine extends Machine {
-  readonly disk: SimDisk;
+  readonly storage: ServerStorage;
   /** Address for coordinators and other data servers. */
   readonly internal: string;
   /** Address for clients. */
   readonly publicAddress: string;
   readonly logger: Logger;
   readonly #cluster: Cluster;
-  #log: MemoryLog | undefined;
+  #log: Log | undefined;
   #server: DataServer | undefined;
   #peer: PeerServer | undefined;
   readonly #calls = new RecentCalls();
   /** By shard: what was looked at last. */
   readonly #seen = new Map<number, State>();
 
-  constructor({ cluster, node, disk }: DataServerMachineParts) {
+  constructor({ cluster, node, storage }: DataServerMachineParts) {
     super({ node, random: cluster.random.split(`machine ${node.name}`), main: (life) => this.#serve(life) });
     this.#cluster = cluster;
-    this.disk = disk;
+    this.storage = storage;
     this.internal = `${node.name}:6649`;
     this.publicAddress = `${node.name}:6648`;
     this.logger = traceLogger(node);
@@ -62,6 +62,12 @@ export class DataServerMachine extends Machine {
         this.#seen.clear();
       },
     });
+  }
+
+  /** Its disk, which is a simulated one. */
+  get disk(): SimDisk {
+    assert(this.storage instanceof ModelStorage, "a machine with a simulated disk");
+    return this.storage.disk;
   }
 
   /** What serves there now. */
@@ -118,24 +124,21 @@ export class DataServerMachine extends Machine {
   }
 
   async #open(life: Life): Promise<void> {
-    const { network, random, plan, invariants, scheduler } = this.#cluster;
-    const { segmentEntriesMax, logRetentionMs, ballastBytes, flushCommits } = plan.knobs;
-    const disk = this.disk.mount(life);
+    const { network, random, invariants, scheduler } = this.#cluster;
     const own = random.split(life.name);
-    const opening = { life, disk, random: own.split("log"), segmentEntriesMax, ballastBytes };
     const { of, changes } = invariants;
     const watched: WatchedServer = { server: this.internal, life: life.number, of, changes };
-    const log = watchLog(await openMemoryLog({ ...opening, retentionMs: logRetentionMs }), watched);
+    const adapters = await this.storage.open(life, own.split("log"));
+    const log = watchLog(adapters.log, watched);
     this.#log = log;
-    const released = (shard: number, upTo: number) => log.release(shard, upTo);
-    const keyValues = watchKeyValues(new DiskKeyValues({ life, disk, released, flushCommits }), watched);
+    const keyValues = watchKeyValues(adapters.keyValues, watched);
     const channel = network.channel(life);
     const server = await DataServer.open(
       {
         log,
         keyValues,
         followers: simFollowers(channel),
-        documents: diskDocuments(disk),
+        documents: adapters.documents,
         clock: life.clock,
         random: randomPort(own.split("chance")),
         logger: this.logger,
@@ -154,7 +157,9 @@ export class DataServerMachine extends Machine {
   }
 }
 
-export function newDataServerMachine(cluster: Cluster, node: SimNode): DataServerMachine {
-  const disk = new SimDisk(node, cluster.random.split(`disk ${node.name}`), cluster.plan.disk);
-  return new DataServerMachine({ cluster, node, disk });
+export function newDataServerMachine(cluster: Cluster, node: SimNode, newStorage: NewStorage): DataServerMachine {
+  const { plan, scheduler } = cluster;
+  const random = cluster.random.split(`disk ${node.name}`);
+  const storage = newStorage({ node, random, plan, fail: (error) => scheduler.fail(error) });
+  return new DataServerMachine({ cluster, node, storage });
 }

@@ -53,7 +53,7 @@ const INJECT: Readonly<Record<FaultKind, Inject>> = {
   "watermark bit flipped": (context) => damageDisk(context, "watermark"),
   "promises bit flipped": (context) => damageDisk(context, "promises"),
   "file lost": (context) => damageDisk(context, "file"),
-  "I/O error": (context) => serverOf(context).disk.failAfter(context.random.int(1, 40)),
+  "I/O error": (context) => serverOf(context).storage.failAfter(context.random.int(1, 40)),
   "disk full": diskFull,
   "slow disk": slowDisk,
   "link cut": ({ cluster, random, later }) => {
@@ -152,29 +152,29 @@ function setBack(context: FaultContext): void {
   const machine = serverOf(context);
   const stamp = machine.stamp;
   if (stamp === undefined) return;
-  const copy = machine.disk.copy();
+  const setBackTo = machine.storage.backUp();
   later(() => {
     const { internal } = machine;
     if (cluster.invariants.confirmedStamp(internal) <= stamp || !cluster.budget.allows(internal)) return;
     machine.end("power", 100);
     cluster.budget.spend(internal, true);
-    machine.disk.restore(copy);
+    setBackTo();
   });
 }
 
 function diskFull(context: FaultContext): void {
-  const { disk } = serverOf(context);
-  disk.limit(disk.usedBytes + context.random.int(0, 2_000));
-  context.later(() => disk.limit());
+  const { storage } = serverOf(context);
+  storage.limit(storage.usedBytes + context.random.int(0, 2_000));
+  context.later(() => storage.limit());
 }
 
 function slowDisk(context: FaultContext): void {
   const { cluster, random, later } = context;
-  const { disk } = serverOf(context);
+  const { storage } = serverOf(context);
   const typicalMs = random.pick([50, 500]);
-  disk.rates = { ...cluster.plan.disk, sync: { minMs: 1, typicalMs, maxMs: 5_000, tailChance: 0.1 } };
+  storage.rates = { ...cluster.plan.disk, sync: { minMs: 1, typicalMs, maxMs: 5_000, tailChance: 0.1 } };
   later(() => {
-    disk.rates = cluster.isHealed ? CALM_DISK : cluster.plan.disk;
+    storage.rates = cluster.isHealed ? CALM_DISK : cluster.plan.disk;
   });
 }
 

@@ -9,6 +9,7 @@ import { inject } from "./faults.ts";
 import type { MixName } from "./mixes.ts";
 import { drawPlan, type FaultKind } from "./plan.ts";
 import { SimulationStuck } from "./scheduler.ts";
+import type { NewStorage } from "./server-storage.ts";
 import { Settled } from "./settled.ts";
 import { Violation } from "./violation.ts";
 
@@ -21,6 +22,8 @@ export interface SeedOptions {
   /** So many of the last events come with a failure. */
   readonly linesMax?: number;
   readonly mix?: MixName | undefined;
+  /** What data servers store on; default: simulated disks. */
+  readonly newStorage?: NewStorage | undefined;
 }
 
 export interface SeedResult {
@@ -60,9 +63,9 @@ export function faultStepsOf(steps: number): number {
   return Math.floor(steps * FAULT_SHARE);
 }
 
-export function runSeed({ seed, steps, without = new Set(), linesMax = 0, mix }: SeedOptions): SeedResult {
+export function runSeed({ seed, steps, without = new Set(), linesMax = 0, mix, newStorage }: SeedOptions): SeedResult {
   const plan = drawPlan({ seed, faultSteps: faultStepsOf(steps), mix });
-  const cluster = new Cluster({ plan, linesMax });
+  const cluster = new Cluster({ plan, linesMax, newStorage });
   const counted: Partial<Record<FaultKind, number>> = {};
   let violation: Failure | undefined;
   try {
