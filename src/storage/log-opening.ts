@@ -31,7 +31,7 @@ import { ended, isBegun, isRemoved } from "./replica-changes.ts";
 import { type ReplicaRecord, withCut, withoutSpentCuts } from "./replica-record.ts";
 import { isWellFormed, SegmentFile } from "./segment.ts";
 import { ShardIndex } from "./segment-index.ts";
-import { sqliteErrorKind } from "./sqlite.ts";
+import { MEMORY, sqliteErrorKind } from "./sqlite.ts";
 import { scanWal } from "./wal-scan.ts";
 import { readWatermark, Watermark, type WatermarkContent } from "./watermark.ts";
 
@@ -365,7 +365,7 @@ class Opening {
 
   /** The unreadable segment stays as it is until its loss is accepted: a stand-in in memory keeps the node running. */
   #salvage(path: string): SegmentFile {
-    if (this.#options.acceptLoss.size === 0) return new SegmentFile(":memory:", { syncData: false, create: true });
+    if (this.#options.acceptLoss.size === 0) return new SegmentFile(MEMORY, { syncData: false, create: true });
     setAside(path);
     const file = new SegmentFile(path, { syncData: this.#options.syncData, create: true });
     syncDirectory(this.#directory);
@@ -380,7 +380,7 @@ class Opening {
       if (replica.record.generation !== durable.generation) continue;
       if (replica.head.offset >= durable.head.offset) continue;
       const damage = {
-        file: current.file.path === ":memory:" ? segmentPath(this.#directory, current.number) : current.file.path,
+        file: current.file.path === MEMORY ? segmentPath(this.#directory, current.number) : current.file.path,
         where: `offset ${replica.head.offset + 1}`,
         what: `shard ${durable.shard}: entries up to ${durable.head.offset} were durable and are gone`,
       };

@@ -16,6 +16,7 @@ import { changeTo, type LogReplica, liveLast, shapeOf } from "./log-replica.ts";
 import type { SegmentRecord, SegmentShare } from "./promises.ts";
 import { type ReplicaRecord, withoutSpentCuts } from "./replica-record.ts";
 import { SegmentFile } from "./segment.ts";
+import { MEMORY } from "./sqlite.ts";
 
 export interface SegmentsOptions {
   readonly directory: string;
@@ -83,7 +84,7 @@ export class LogSegments {
 
   /** Whether the open segment is unreadable, and something in memory stands in for it. */
   get isStandIn(): boolean {
-    return this.#current.file.path === ":memory:";
+    return this.#current.file.path === MEMORY;
   }
 
   /** Before a generation of a shard begins: no row of an earlier one stays in the open segment. */

@@ -1,6 +1,6 @@
 import { Database } from "bun:sqlite";
 import { afterAll, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync, unlinkSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { life } from "../../test/contract/log.ts";
@@ -164,6 +164,33 @@ test("a damaged entry in a closed segment ends its replica; the other one reads 
   expect(() => writer.promise(1, 2)).toThrow("damaged");
   expect(writer.append([{ shard: 1, entry: entry(1, 30), acceptedUnder: 1 }])[0]?.refused).toBe("NODE_IS_NOT_MEMBER");
   writer.close();
+});
+
+test("an open segment that is no database any more ends every replica: the node runs on, and makes new ones", () => {
+  const place = new Place();
+  const writer = place.open();
+  for (const shard of [0, 1]) writer.create(shard, life());
+  for (const shard of [0, 1]) writer.promise(shard, 1);
+  append(writer, 0, 1, 0, 9);
+  writer.close();
+  writeFileSync(place.segment(1), "this is no database".repeat(1_000));
+  const again = place.open();
+  expect(again.replicas()).toMatchObject([
+    { shard: 0, damage: { file: place.segment(1) } },
+    { shard: 1, damage: { file: place.segment(1) } },
+  ]);
+  again.remove(1);
+  expect(again.create(1, life()).damage).toBeUndefined();
+  again.promise(1, 2);
+  append(again, 1, 2, 0, 4);
+  again.close();
+  const later = place.open();
+  expect(later.replicas()).toMatchObject([
+    { shard: 0, ended: expect.stringContaining("not a database") },
+    { shard: 1, damage: undefined, head: { term: 2, offset: 4 } },
+  ]);
+  expect(offsets(later, 1, 0)).toEqual(range(0, 4));
+  later.close();
 });
 
 test("a damaged entry that no state needs is without effect", () => {

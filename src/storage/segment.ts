@@ -13,7 +13,7 @@ import { type Bytes, EMPTY_BYTES } from "../lib/bytes.ts";
 import type { Offset, ShardId } from "../model/ids.ts";
 import { LOG_CHECKPOINT_PAGES, LOG_READ_BYTES_MAX, LOG_READ_ENTRIES_MAX, LOG_WAL_BYTES_KEPT } from "../model/limits.ts";
 import type { Stretch } from "./segment-index.ts";
-import { openSqlite } from "./sqlite.ts";
+import { MEMORY, openSqlite } from "./sqlite.ts";
 
 const PAGE_BYTES = 4096;
 /** Bytes of a row beside its value, about; for sizes only. */
@@ -68,6 +68,7 @@ export class SegmentFile {
       mode: create ? "create" : "write",
       synchronous: syncData ? "FULL" : "OFF",
       exclusive: true,
+      ...(path === MEMORY ? { journal: "memory" } : {}),
       pageBytes: PAGE_BYTES,
       autocheckpointPages: 0,
       walBytesKept: LOG_WAL_BYTES_KEPT,

@@ -19,6 +19,9 @@ import { inTurn } from "./open-lock.ts";
 
 export const SQLITE_VERSION_MIN = "3.51.3";
 
+/** The path of a database that is in memory and nowhere else. */
+export const MEMORY = ":memory:";
+
 export interface SqliteOptions {
   /** `read`: the file must exist. `create`: it is made when missing. `write`: must exist, may be changed. */
   readonly mode: "read" | "write" | "create";
@@ -67,7 +70,8 @@ export function openSqlite(path: string, options: SqliteOptions): Database {
 /** A handle that is another file's would lose the data of both (open-lock.ts): the process must not go on with it. */
 function requireFile(database: Database, path: string): void {
   const file = String(database.query("PRAGMA database_list").values()[0]?.[2] ?? "");
-  assert(file !== "" && basename(file) === basename(realPath(path)), "an opened database is the file's", path, file);
+  const expected = path === MEMORY ? "" : basename(realPath(path));
+  assert(basename(file) === expected, "an opened database is the file's", path, file);
 }
 
 /** SQLite follows symbolic links. */
@@ -113,7 +117,7 @@ let versionChecked = false;
 /** Refuses a library that may lose commits. */
 export function assertSqliteVersion(): void {
   if (versionChecked) return;
-  const memory = inTurn(() => new Database(":memory:"));
+  const memory = inTurn(() => new Database(MEMORY));
   const version = String(memory.query("SELECT sqlite_version()").values()[0]![0]);
   memory.close();
   assert(isVersionAtLeast(version, SQLITE_VERSION_MIN), "SQLite is too old", version, SQLITE_VERSION_MIN);

@@ -60,6 +60,8 @@ export class EntryHistory {
 /** One replica's log. */
 export class Line {
   readonly #entries: Made[] = [];
+  /** Appends that are under way, of each entry: one that was refused may have been asked for again behind it. */
+  readonly #asked = new Map<Made, number>();
   /** Places below this one are durable. Invariant: durable <= length. */
   durable = 0;
 
@@ -93,6 +95,21 @@ export class Line {
 
   push(made: Made): void {
     this.#entries.push(made);
+    this.#asked.set(made, (this.#asked.get(made) ?? 0) + 1);
+  }
+
+  /** An append of this entry was refused. True when no other one is under way. */
+  refused(made: Made): boolean {
+    const asked = (this.#asked.get(made) ?? 1) - 1;
+    if (asked > 0) this.#asked.set(made, asked);
+    else this.#asked.delete(made);
+    return asked === 0;
+  }
+
+  /** An append of this entry is durable. */
+  appended(made: Made): void {
+    this.refused(made);
+    this.durable = Math.max(this.durable, made.offset + 1);
   }
 
   /** Entries from here on are gone. */

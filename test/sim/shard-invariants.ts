@@ -207,7 +207,7 @@ export class ShardInvariants {
       this.#violated("FenceIsABarrier", what);
       return;
     }
-    line.durable = Math.max(line.durable, made.offset + 1);
+    line.appended(made);
     if (!made.refused) return;
     this.#history.stands(made);
     this.#checkDivergence();
@@ -215,6 +215,7 @@ export class ShardInvariants {
 
   dropped(server: string, made: Made): void {
     const line = this.#place(server).living?.line;
+    if (line?.refused(made) === false) return;
     if (![...this.#replicas.values()].some((replica) => replica.line.at(made.offset) === made && replica.line !== line))
       made.refused = true;
     if (line?.at(made.offset) === made && line.durable <= made.offset) line.cut(made.offset);

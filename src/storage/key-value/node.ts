@@ -142,22 +142,24 @@ export class KeyValueNode implements StateHost {
     const { sorting } = order;
     assert(!this.#shards.has(path), "a state was opened twice", path);
     makeDirectory(dirname(path));
-    if (base !== undefined) await this.#worker.ask({ kind: "settle", path, sorting, base });
+    if (base !== undefined) await this.#worker.carryOut({ kind: "settle", path, sorting, base }, "refuse");
     const verifyBytesMax = verify ? this.#scanBytesMax : 0;
-    let opened = await this.#worker.ask({ kind: "open", path, sorting, verifyBytesMax });
+    let opened = await this.#worker.carryOut({ kind: "open", path, sorting, verifyBytesMax }, "refuse");
     if (opened.damage !== undefined && onDamage !== "refuse") {
-      opened = await this.#worker.ask({ kind: onDamage, path });
+      opened = await this.#worker.carryOut({ kind: onDamage, path }, "refuse");
     }
     if (opened.damage !== undefined) {
-      await this.#worker.ask({ kind: "close", path });
+      await this.#worker.carryOut({ kind: "close", path }, "fault");
       return { damage: opened.damage };
     }
     const keyValue = this.#opened(path, order, opened);
     if (verify && !opened.verified) this.#scanLater(keyValue, opened.bytes);
-    if (opened.state !== undefined && (await this.#worker.ask({ kind: "checkpoint", path }))) {
-      this.onDurable(path, opened.state.applied.offset);
-    }
-    return { keyValue };
+    // without space, or while somebody reads, it is for the next flush
+    const moved = opened.state === undefined ? "pinned" : await this.#checkpoint(keyValue);
+    if (moved === "moved") this.#durable(keyValue, keyValue.applied.offset);
+    if (keyValue.damage === undefined) return { keyValue };
+    await keyValue.abandon();
+    return { damage: keyValue.damage };
   }
 
   #opened(path: string, order: KeyOrder, { state, trimmed, bytes }: Opened): SqliteKeyValue {
@@ -192,7 +194,7 @@ export class KeyValueNode implements StateHost {
     this.#scans.stop();
     await Promise.all([...this.#shards.values()].map((shard) => shard.close()));
     this.#transfers.stop();
-    await this.#worker.ask({ kind: "stop" });
+    await this.#worker.carryOut({ kind: "stop" }, "fault");
     this.#worker.terminate();
   }
 
@@ -235,21 +237,23 @@ export class KeyValueNode implements StateHost {
       await (ends() ? Promise.race([flush, this.#roomMade()]) : flush);
     }
     for (let attempt = 0; shard.durableOffset < wanted && !givenUp(); attempt++) {
-      if (await this.#checkpoint(shard)) this.#durable(shard, shard.flushedOffset);
+      const moved = await this.#checkpoint(shard);
+      if (moved !== "pinned") this.full = moved === "full";
+      if (moved === "moved") this.#durable(shard, shard.flushedOffset);
       else await this.#pause(Math.min(10 * 2 ** attempt, FLUSH_RETRY_MS));
     }
   }
 
-  /** Whether all that was flushed is in a synced checkpoint afterwards: not without space, nor where the file is damaged. */
-  async #checkpoint(shard: SqliteKeyValue): Promise<boolean> {
+  /** Moves all that was flushed into a synced checkpoint, unless somebody reads an older state. In a damaged file nothing is. */
+  async #checkpoint(shard: SqliteKeyValue): Promise<"moved" | "pinned" | "full"> {
     try {
-      return await this.#worker.ask({ kind: "checkpoint", path: shard.path });
+      return (await this.#worker.ask({ kind: "checkpoint", path: shard.path })) ? "moved" : "pinned";
     } catch (error) {
       const { kind, message } = error as WorkerError;
+      if (kind === "full") return "full";
       if (kind === "corrupt") shard.damage = { file: shard.path, where: "byte 0", what: message };
-      else if (kind === "full") this.full = true;
       else this.#options.onFault(error as Error);
-      return false;
+      return "pinned";
     }
   }
 
@@ -391,7 +395,7 @@ export class KeyValueNode implements StateHost {
   /** What was received takes the place of what stands, which is abandoned if it is open. Rejects DATA_LOSS when it is damaged by now. */
   async replace(path: string, order: KeyOrder): Promise<SqliteKeyValue> {
     await this.#shards.get(path)?.abandon();
-    const opened = await this.#changing({ kind: "replace", path, sorting: order.sorting });
+    const opened = await this.#worker.carryOut({ kind: "replace", path, sorting: order.sorting }, "fault");
     const { damage } = opened;
     if (damage !== undefined) throw new Refusal("DATA_LOSS", `${path}: ${damage.where}: ${damage.what}`);
     const keyValue = this.#opened(path, order, opened);
@@ -402,19 +406,9 @@ export class KeyValueNode implements StateHost {
   /** Removes a state and all that belongs to it, open or not. */
   async remove(path: string): Promise<void> {
     await this.#shards.get(path)?.abandon();
-    await this.#changing({ kind: "remove", path });
+    await this.#worker.carryOut({ kind: "remove", path }, "fault");
     this.#sized(path, 0);
     this.#fileBytes.delete(path);
-  }
-
-  /** A step after which nothing else can be told: a failure ends the process, and the next start goes on from the files. */
-  async #changing<Asked extends FlushRequest>(request: Asked): Promise<FlushAnswers[Asked["kind"]]> {
-    try {
-      return await this.#worker.ask(request);
-    } catch (error) {
-      this.#options.onFault(error as Error);
-      return new Promise(() => {});
-    }
   }
 
   /** Resolves when no flush of the shard is under way. */
@@ -477,7 +471,7 @@ export class KeyValueNode implements StateHost {
       this.#cacheBytes -= table.bytes;
     this.#generations = this.#generations.filter((generation) => generation.shard !== shard);
     this.#readers.close(shard.path);
-    await this.#worker.ask({ kind: "close", path: shard.path });
+    await this.#worker.carryOut({ kind: "close", path: shard.path }, "fault");
   }
 
   #readerCacheBytes(): number {

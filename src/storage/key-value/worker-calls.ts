@@ -34,12 +34,14 @@ export class WorkerError extends Error {
 
 export class WorkerCalls<Request extends { readonly kind: keyof Answers }, Answers> {
   readonly #thread: Thread;
+  readonly #onFault: (error: Error) => void;
   readonly #waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   #nextId = 0;
 
   /** `onFault` is told when the Worker itself fails. */
   constructor(start: StartThread, entry: WorkerEntry, onFault: (error: Error) => void) {
     this.#thread = start(entry);
+    this.#onFault = onFault;
     this.#thread.listen(
       (reply) => this.#answered(reply as WorkerReply),
       (what) => onFault(new Error(`the Worker ${entry} failed: ${what}`)),
@@ -58,6 +60,21 @@ export class WorkerCalls<Request extends { readonly kind: keyof Answers }, Answe
       this.#waiting.set(id, { resolve, reject });
       this.#thread.post({ id, request } satisfies WorkerCall<Asked>, transfer);
     });
+  }
+
+  /**
+   * `ask` for a step after whose failure nothing can be told: `onFault` hears of it, and it never settles. Without space it
+   * rejects RESOURCE_EXHAUSTED, unless `full` says that it must not be left undone.
+   */
+  async carryOut<Asked extends Request>(request: Asked, full: "refuse" | "fault"): Promise<Answers[Asked["kind"]]> {
+    try {
+      return await this.ask(request);
+    } catch (error) {
+      const { kind, message } = error as WorkerError;
+      if (kind === "full" && full === "refuse") throw new Refusal("RESOURCE_EXHAUSTED", message, { cause: error });
+      this.#onFault(error as Error);
+      return new Promise(() => {});
+    }
   }
 
   terminate(): void {
