@@ -3,7 +3,7 @@
  * state must lie within the log, neither ahead of its head nor behind its first entry (safety.md §7).
  *
  *     erase     state removed → log removed → text deleted      a crash in between leaves an ended replica, or nothing
- *     mint      erase → text stored → log created → state opened
+ *     mint      erase → text stored → state made → log created      nothing lives here before the last step
  */
 import type { EntryId, Head, ShardId } from "../model/ids.ts";
 import { EMPTY_HEAD } from "../model/ids.ts";
@@ -69,10 +69,10 @@ export class ReplicaData {
   async mint(life: ReplicaLife, told: Told): Promise<ReplicaLog> {
     await this.erase(told);
     await this.remember(told);
-    const minted = await this.#ports.log.create(this.#shard, life);
-    const damage = await this.open(minted.head);
+    // a disk that is full is found before the step after which there is a replica: its id can then be minted again
+    const damage = await this.open(EMPTY_HEAD);
     if (damage !== undefined) throw new Error(`${damage.file}: ${damage.where}: ${damage.what}`);
-    return minted;
+    return this.#ports.log.create(this.#shard, life);
   }
 
   /** Removes all that stands here: its id must have ended. */

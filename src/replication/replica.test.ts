@@ -1,6 +1,7 @@
 /** One replica's life: ids, promises and ends, as its coordinator sees them, over restarts of its server. */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { NAMESPACE, OPTIONS, refusal, ScriptedLeader, SHARD, simulated } from "../../test/harness/replica-server.ts";
+import { DiskKeyValues } from "../../test/sim/disk-key-values.ts";
 import { EMPTY_BYTES } from "../lib/bytes.ts";
 import { REPLICA_CALLS_WAITING_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
@@ -24,6 +25,23 @@ test("NewTerm with id 0 mints a replica once; the id is answered again and outli
     expect(await server.newTerm(5, 99n)).toMatchObject({ replicaId: first.replicaId });
     expect((await server.newTerm(6, 99n)).ended).toContain("99");
     expect(await server.status()).toMatchObject({ status: "FENCED", term: 6, promise: 6, ended: "" });
+  }));
+
+test("a disk without space for its state leaves no replica behind: it is minted once there is", () =>
+  simulated(async (world) => {
+    const server = await world.server();
+    const open = spyOn(DiskKeyValues.prototype, "open");
+    try {
+      open.mockRejectedValueOnce(new Refusal("RESOURCE_EXHAUSTED", "no space left"));
+      expect(await refusal(server.newTerm(3, 0n))).toBe("RESOURCE_EXHAUSTED");
+    } finally {
+      open.mockRestore();
+    }
+    expect(server.log.replicas()).toEqual([]);
+    const minted = await server.newTerm(4, 0n);
+    expect(minted).toMatchObject({ ended: "", mintedTerm: 4 });
+    await server.restart();
+    expect(await server.newTerm(5, minted.replicaId)).toMatchObject({ ended: "", replicaId: minted.replicaId });
   }));
 
 test("an id that is asked for where nothing lives has ended; nothing is minted", () =>

@@ -106,7 +106,7 @@ export class Promises {
     return rows.map(([number, bytes, crc]) => {
       if (!(bytes instanceof Uint8Array) || crc32c(bytes) !== crc)
         throw new RowDamage(`${table} ${number}: its CRC differs`);
-      const record = decode(bytes);
+      const record = decoded(`${table} ${number}`, () => decode(bytes));
       if (record[key] !== number) throw new RowDamage(`${table} ${number}: holds another's record`);
       return record;
     });
@@ -149,6 +149,15 @@ export class Promises {
   close(): void {
     for (const statement of Object.values(this.#statements)) statement.finalize();
     this.#database.close();
+  }
+}
+
+/** Bytes that are whole may still be those of another table. */
+function decoded<Record>(row: string, decode: () => Record): Record {
+  try {
+    return decode();
+  } catch (cause) {
+    throw new RowDamage(`${row}: its record cannot be read`, { cause });
   }
 }
 

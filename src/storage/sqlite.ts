@@ -12,7 +12,7 @@
  * lose a commit when two connections reset the -wal: refused.
  */
 import { Database, SQLiteError } from "bun:sqlite";
-import { existsSync, realpathSync } from "node:fs";
+import { closeSync, existsSync, openSync, readSync, realpathSync } from "node:fs";
 import { basename } from "node:path";
 import { assert } from "../lib/assert.ts";
 import { inTurn } from "./open-lock.ts";
@@ -47,6 +47,7 @@ export interface SqliteOptions {
 /** Opens a file with the options given. Throws SQLiteError (see `sqliteErrorKind`), or an AssertionError when a setting did not take. */
 export function openSqlite(path: string, options: SqliteOptions): Database {
   assertSqliteVersion();
+  if (options.mode !== "read") requireWritable(path);
   let database: Database | undefined;
   try {
     const flags = {
@@ -66,6 +67,30 @@ export function openSqlite(path: string, options: SqliteOptions): Database {
     throw error;
   }
 }
+
+/** A file that is not what was written, although SQLite has another word for it. */
+class NoDatabase extends Error {
+  override readonly name = "NoDatabase";
+}
+
+/** A file that says of itself that a later SQLite alone may write it would be opened all the same, for reading. */
+function requireWritable(path: string): void {
+  if (!existsSync(path)) return;
+  const header = new Uint8Array(WRITE_VERSION_AT + 1);
+  const file = openSync(path, "r");
+  let bytes: number;
+  try {
+    bytes = readSync(file, header, 0, header.length, 0);
+  } finally {
+    closeSync(file);
+  }
+  const version = header[WRITE_VERSION_AT]!;
+  if (bytes === header.length && version !== 1 && version !== 2) {
+    throw new NoDatabase(`${path}: its header is not what was written`);
+  }
+}
+
+const WRITE_VERSION_AT = 18;
 
 /** A handle that is another file's would lose the data of both (open-lock.ts): the process must not go on with it. */
 function requireFile(database: Database, path: string): void {
@@ -137,6 +162,9 @@ export function isVersionAtLeast(version: string, minimum: string): boolean {
 
 export type SqliteErrorKind = "full" | "io" | "corrupt" | "busy" | "other";
 
+const ERROR = 1;
+/** What our own statements, which are always the same, cause only where a file has other tables than were made in it. */
+const OTHER_SCHEMA = /no such (table|column)|has no column|has \d+ columns? but|unsupported file format/;
 const BUSY = 5;
 const LOCKED = 6;
 const IOERR = 10;
@@ -150,8 +178,10 @@ const IOERR_SHMSIZE = IOERR | (19 << 8);
 
 /** What must follow from an error that came out of SQLite; `other` for everything that did not. */
 export function sqliteErrorKind(error: unknown): SqliteErrorKind {
+  if (error instanceof NoDatabase) return "corrupt";
   if (!(error instanceof SQLiteError)) return "other";
   if (error.errno === IOERR_SHMSIZE) return "full";
+  if (error.errno === ERROR && OTHER_SCHEMA.test(error.message)) return "corrupt";
   switch (error.errno & 0xff) {
     case FULL:
       return "full";

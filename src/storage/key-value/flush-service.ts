@@ -3,7 +3,7 @@
 import type { EntryId, Offset, Timestamp } from "../../model/ids.ts";
 import type { KeySorting } from "../../model/keys.ts";
 import { Refusal } from "../../model/refusal.ts";
-import { explainError, sqliteErrorKind } from "../sqlite.ts";
+import { explainError, isDiskFull, sqliteErrorKind } from "../sqlite.ts";
 import { type Flushed, Flusher, type Opened } from "./flush.ts";
 import type { NotificationRun } from "./notification-tail.ts";
 import type { StoredState } from "./stored-state.ts";
@@ -50,7 +50,7 @@ export class FlushService {
     try {
       return { id, ok: true, answer: this.#answer(request) };
     } catch (error) {
-      const errorKind = error instanceof Refusal ? "corrupt" : sqliteErrorKind(error);
+      const errorKind = error instanceof Refusal ? "corrupt" : isDiskFull(error) ? "full" : sqliteErrorKind(error);
       return { id, ok: false, error: explainError(error), errorKind };
     }
   }

@@ -11,6 +11,7 @@
  */
 import type { Database } from "bun:sqlite";
 import { existsSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { assert } from "../../lib/assert.ts";
 import { type EntryId, NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
 import { type KeySorting, keyOrder } from "../../model/keys.ts";
@@ -22,7 +23,7 @@ import {
   NOTIFICATION_BATCHES_PER_TRIM_MAX,
 } from "../../model/limits.ts";
 import type { Damage } from "../../ports.ts";
-import { removeSqlite, renameSqlite, setAside, syncFile } from "../files.ts";
+import { makeDirectory, removeSqlite, renameSqlite, setAside, syncFile } from "../files.ts";
 import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { BLOCK_SCHEMA, BlockMerger, type Merged } from "./block-merge.ts";
 import { ChunkPool } from "./chunk-pool.ts";
@@ -80,6 +81,7 @@ export class Flusher {
    */
   open(path: string, sorting: KeySorting, verifyBytesMax: number): Opened {
     this.#sorting.set(path, sorting);
+    makeDirectory(dirname(path));
     try {
       const { database } = this.#writer(path);
       const state = readState(database);

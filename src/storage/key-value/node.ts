@@ -6,7 +6,6 @@
  * is one queue of generations over all shards: past its budget the oldest are dropped.
  */
 
-import { dirname } from "node:path";
 import { assert } from "../../lib/assert.ts";
 import type { EntryId, Offset, Timestamp } from "../../model/ids.ts";
 import type { KeyOrder, KeySorting } from "../../model/keys.ts";
@@ -18,7 +17,6 @@ import {
 } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { Clock, Damage, Logger } from "../../ports.ts";
-import { makeDirectory } from "../files.ts";
 import { type StartThread, startThread } from "../start-worker.ts";
 import { BackgroundScan } from "./background-scan.ts";
 import { ChunkPool } from "./chunk-pool.ts";
@@ -141,7 +139,6 @@ export class KeyValueNode implements StateHost {
     const { path, order, verify, onDamage, base } = options;
     const { sorting } = order;
     assert(!this.#shards.has(path), "a state was opened twice", path);
-    makeDirectory(dirname(path));
     if (base !== undefined) await this.#worker.carryOut({ kind: "settle", path, sorting, base }, "refuse");
     const verifyBytesMax = verify ? this.#scanBytesMax : 0;
     let opened = await this.#worker.carryOut({ kind: "open", path, sorting, verifyBytesMax }, "refuse");
@@ -388,7 +385,6 @@ export class KeyValueNode implements StateHost {
 
   /** Begins to write another server's state beside the one at `path`. */
   receive(path: string, sorting: KeySorting): Promise<Writing> {
-    makeDirectory(dirname(path));
     return this.#transfers.write(path, sorting);
   }
 

@@ -12,7 +12,7 @@ import type { Bytes } from "../../lib/bytes.ts";
 import { NO_OFFSET } from "../../model/ids.ts";
 import type { KeySorting } from "../../model/keys.ts";
 import { FLUSH_SYNC_BYTES, KEY_VALUE_PAGE_BYTES } from "../../model/limits.ts";
-import { removeSqlite, syncDirectory, syncFile } from "../files.ts";
+import { makeDirectory, removeSqlite, syncDirectory, syncFile } from "../files.ts";
 import { openSqlite } from "../sqlite.ts";
 import { BLOCK_SCHEMA } from "./block-merge.ts";
 import { insertNotification, NOTIFICATION_SCHEMA, writeTrimmed } from "./notification-store.ts";
@@ -41,6 +41,7 @@ export class StateWriting {
     this.#path = path;
     this.#check = new StateCheck(sorting);
     this.#incoming = incomingPath(path);
+    makeDirectory(dirname(path));
     removeSqlite(this.#incoming);
     removeSqlite(receivedPath(path));
     syncDirectory(dirname(path));
