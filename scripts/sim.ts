@@ -3,7 +3,9 @@
  *
  *     --seeds N               so many seeds, default 100; with --seed alone: that one
  *     --seed S                the first one, default 0
- *     --steps N               events a run, default 5,000
+ *     --steps N               events a run, default 5,000; in the lane "sqlite" 2,000
+ *     --lane model|sqlite     where servers keep their data: on simulated disks (default), or in real files of SQLite
+ *                             behind a shim that plays power cuts and errors of the disk (test/sqlite-lane; needs cc)
  *     --without 1,4           leaves out these faults of the plan
  *     --only 2,3              leaves out all others
  *     --trace N               the last events of a failing run, as text
@@ -22,6 +24,7 @@
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Campaign } from "../test/sim/campaign.ts";
+import { isLane } from "../test/sim/lane.ts";
 import { isMixName } from "../test/sim/mixes.ts";
 import { runMutants } from "../test/sim/mutant-table.ts";
 import { runMixed } from "../test/sim/reference/campaign.ts";
@@ -31,7 +34,8 @@ const { values } = parseArgs({
   options: {
     seeds: { type: "string" },
     seed: { type: "string" },
-    steps: { type: "string", default: "5000" },
+    steps: { type: "string" },
+    lane: { type: "string", default: "model" },
     without: { type: "string" },
     only: { type: "string" },
     trace: { type: "string", default: "0" },
@@ -47,6 +51,9 @@ const { values } = parseArgs({
   },
 });
 
+const { lane } = values;
+if (!isLane(lane)) throw new Error(`no such lane: ${lane}`);
+const steps = Number(values.steps ?? (lane === "sqlite" ? 2_000 : 5_000));
 const first = Number(values.seed ?? 0);
 const count = Number(values.seeds ?? (values.seed === undefined ? 100 : 1));
 const workers = Math.min(Number(values.workers ?? availableParallelism()), count);
@@ -62,7 +69,7 @@ if (values.mutants) {
     (await runMutants({
       unaidedMax: Number(values["unaided-max"]),
       seedsMax: Number(values["seeds-max"]),
-      steps: Number(values.steps),
+      steps,
       workers: Number(values.workers ?? availableParallelism()),
       only: values.only,
       writeTable: values["write-table"],
@@ -78,10 +85,11 @@ const only = numbers(values.only);
 const campaign = new Campaign({
   first,
   count,
-  steps: Number(values.steps),
+  steps,
   linesMax: Number(values.trace),
   twice: values["verify-determinism"],
   workers,
+  lane,
   ...(without === undefined ? {} : { without }),
   ...(only === undefined ? {} : { only }),
   ...(mix === undefined ? {} : { mix }),

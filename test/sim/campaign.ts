@@ -2,9 +2,10 @@
  * Many seeds, and what became of them: a line of progress while they run, each failing seed with the command that
  * replays it and the faults that it needs, and a count of all that happened.
  */
+import { type Lane, runInLane } from "./lane.ts";
 import type { MixName } from "./mixes.ts";
 import { describeFault, drawPlan } from "./plan.ts";
-import { type Failure, faultStepsOf, runSeed, type SeedResult } from "./run-seed.ts";
+import { type Failure, faultStepsOf, type SeedResult } from "./run-seed.ts";
 import { shrink } from "./shrink.ts";
 import { runWorkers } from "./workers.ts";
 
@@ -16,6 +17,8 @@ export interface CampaignOptions {
   /** Each seed is run twice, and must be the same run. */
   readonly twice: boolean;
   readonly workers: number;
+  /** Default: "model". */
+  readonly lane?: Lane;
   readonly mutant?: string;
   readonly mix?: MixName;
   /** Faults that are left out, or all that are not. */
@@ -68,8 +71,8 @@ export class Campaign {
   }
 
   #request(seed: number) {
-    const { steps, linesMax, twice, mix } = this.#options;
-    return { options: { seed, steps, linesMax, mix }, without: this.#without(seed), twice };
+    const { steps, linesMax, twice, mix, lane } = this.#options;
+    return { options: { seed, steps, linesMax, mix }, lane, without: this.#without(seed), twice };
   }
 
   #without(seed: number): readonly number[] {
@@ -113,11 +116,12 @@ export class Campaign {
     console.log(`\nseed ${seed}: ${failure.message}`);
     for (const line of lines) console.log(`  ${line}`);
     const needed = this.#shrunk(seed, failure);
-    const { steps, mutant, mix } = this.#options;
+    const { steps, mutant, mix, lane = "model" } = this.#options;
     const planted = mutant === undefined ? "" : ` --mutant "${mutant}"`;
     const mixed = mix === undefined ? "" : ` --mix ${mix}`;
     const which = needed === undefined ? "" : ` --only "${needed.join(",")}"`;
-    console.log(`replay: bun run sim --seed ${seed} --steps ${steps}${which}${mixed}${planted}`);
+    const where = lane === "model" ? "" : ` --lane ${lane}`;
+    console.log(`replay: bun run sim --seed ${seed} --steps ${steps}${which}${where}${mixed}${planted}`);
     if (needed === undefined) return;
     const { faults } = drawPlan({ seed, faultSteps: faultStepsOf(steps), mix });
     for (const nth of needed) console.log(`  ${describeFault(faults[nth]!, nth)}`);
@@ -125,14 +129,14 @@ export class Campaign {
 
   /** The faults without which it would not fail; undefined where that cannot be told. */
   #shrunk(seed: number, failure: Failure): readonly number[] | undefined {
-    const { steps, mutant, mix } = this.#options;
+    const { steps, mutant, mix, lane = "model" } = this.#options;
     if (mutant !== undefined || failure.checker === "Determinism") return undefined;
     const { faults } = drawPlan({ seed, faultSteps: faultStepsOf(steps), mix });
     const left = new Set(this.#without(seed));
     const all = faults.map((_, nth) => nth).filter((nth) => !left.has(nth));
     const fails = (kept: readonly number[]) => {
       const without = new Set(faults.map((_, nth) => nth).filter((nth) => !kept.includes(nth)));
-      return runSeed({ seed, steps, without, mix }).violation?.checker === failure.checker;
+      return runInLane(lane, { seed, steps, without, mix }).violation?.checker === failure.checker;
     };
     return shrink(all, fails, SHRINK_RUNS_MAX);
   }

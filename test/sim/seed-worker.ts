@@ -1,9 +1,12 @@
 /** A process that runs seeds, one after the other, as its parent sends them: see workers.ts. */
 import { runStory } from "../scenario/run-story.ts";
-import { runSeed, type SeedOptions } from "./run-seed.ts";
+import { type Lane, runInLane } from "./lane.ts";
+import type { SeedOptions } from "./run-seed.ts";
 
 export interface WorkerRequest {
-  readonly options: Omit<SeedOptions, "without">;
+  readonly options: Omit<SeedOptions, "without" | "newStorage">;
+  /** Default: "model". */
+  readonly lane?: Lane | undefined;
   readonly without: readonly number[];
   /** Run it twice, and say whether both were the same run. */
   readonly twice: boolean;
@@ -12,9 +15,9 @@ export interface WorkerRequest {
 }
 
 if (process.send !== undefined) {
-  process.on("message", ({ options, without, twice, story }: WorkerRequest) => {
+  process.on("message", ({ options, lane = "model", without, twice, story }: WorkerRequest) => {
     const run = () =>
-      story === undefined ? runSeed({ ...options, without: new Set(without) }) : runStory(story, options.seed);
+      story === undefined ? runInLane(lane, { ...options, without: new Set(without) }) : runStory(story, options.seed);
     const result = run();
     const again = twice ? run().trace : result.trace;
     process.send!({ result, again });

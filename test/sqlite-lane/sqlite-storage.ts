@@ -210,6 +210,7 @@ export class SqliteStorage implements ServerStorage {
     this.#shim.disk(disk, undefined);
     const cached = read(this.#directory);
     this.#compare(cached);
+    this.#trace([...cached].map(([name, { length }]) => `${name}: ${length}`).join(", "));
     const old = this.#directory;
     if (how === "power") this.#replace(this.#files.afterPowerCut(this.#random, this.rates));
     else this.#directory = this.#newDirectory(cached);
