@@ -20,6 +20,8 @@ interface FaultContext {
 }
 
 const LEADER_CHANCE = 0.4;
+/** Operations of a disk, of which a commit takes some five, until the power is lost at one of them. */
+const OPERATIONS_TO_POWER_CUT_MAX = 100;
 
 type Inject = (context: FaultContext) => void;
 
@@ -33,7 +35,7 @@ export function inject(cluster: Cluster, { kind, seed, durationMs }: PlannedFaul
 
 const INJECT: Readonly<Record<FaultKind, Inject>> = {
   kill: (context) => endOne(context, serverOf(context), "killed"),
-  "power cut": (context) => endOne(context, serverOf(context), "power"),
+  "power cut": powerCut,
   "kill all": (context) => endAll(context, "killed"),
   "power cut of all": (context) => endAll(context, "power"),
   pause: (context) => stop(context, serverOf(context), false),
@@ -126,6 +128,14 @@ function twoOf(random: SimRandom, nodes: readonly SimNode[]): readonly [SimNode,
 
 function endOne({ durationMs }: FaultContext, machine: Machine, how: "killed" | "power"): void {
   machine.end(how, durationMs);
+}
+
+/** Between two events, or in the middle of a write where the disk can do so. */
+function powerCut(context: FaultContext): void {
+  const machine = serverOf(context);
+  const { storage } = machine;
+  if (storage.losePowerAt === undefined || context.random.chance(0.5)) endOne(context, machine, "power");
+  else storage.losePowerAt(context.random.int(1, OPERATIONS_TO_POWER_CUT_MAX));
 }
 
 function endAll({ cluster, random, durationMs }: FaultContext, how: "killed" | "power"): void {

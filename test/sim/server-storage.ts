@@ -25,6 +25,8 @@ export interface ServerStorage {
   limit(capacityBytes?: number): void;
   /** The n-th operation from now fails, from 1 on, and ends the process; without an argument, none does. */
   failAfter(operations?: number): void;
+  /** The power is lost at the n-th operation from now, in the middle of what it belongs to. Not every storage can do so. */
+  losePowerAt?(operations: number): void;
   /** Takes a copy of all that is durable. The returned function sets the disk back to it, while no process runs. */
   backUp(): () => void;
   /** Damages what is there, while no process runs. False when there was nothing to damage. */

@@ -5,7 +5,7 @@
  *     process killed     its files stay as the page cache has them
  *     power lost         what durable-files.ts says is left
  *     I/O error          the n-th call that changes a file fails, and all after it; whoever is told of it ends the
- *                        process, or the power is lost at that very call
+ *                        process. The power may be lost a while later, or at that very call
  *     disk full          files may not grow past what is left; removing some makes room again
  *
  * Each life has a directory of its own: handles that an ended process has left open lead nowhere.
@@ -50,6 +50,9 @@ interface Running {
 const HOP_MS = 0.02;
 /** An I/O error is told within this time. */
 const TOLD_MS_MAX = 2_000;
+/** How often, and when, the power is lost behind an I/O error. */
+const POWER_LOST_LATER_CHANCE = 0.5;
+const POWER_LOST_LATER_MS_MAX = 3_000;
 const KIB = 1024;
 const TABLE_BYTES_MAX = 1024 * KIB;
 const SQLITE_CACHE_BYTES_MAX = 256 * KIB;
@@ -75,6 +78,9 @@ export class SqliteStorage implements ServerStorage {
   #running: Running | undefined;
   #capacityBytes: number | undefined;
   #failIn: number | undefined;
+  /** What follows from the first failure. */
+  #failsBy: "error" | "power" = "error";
+  #isCalm = false;
 
   constructor(options: SqliteStorageOptions) {
     const { node, plan, random, shim } = options;
@@ -104,8 +110,15 @@ export class SqliteStorage implements ServerStorage {
     if (this.#running !== undefined) this.#setSpace();
   }
 
+  losePowerAt(operations: number): void {
+    this.failAfter(operations);
+    this.#failsBy = "power";
+  }
+
   failAfter(operations?: number): void {
     this.#failIn = operations;
+    this.#failsBy = "error";
+    this.#isCalm = operations === undefined;
     const life = this.#running?.life;
     if (life === undefined) return;
     this.#shim.fail(this.#options.disk, operations ?? 0);
@@ -196,8 +209,17 @@ export class SqliteStorage implements ServerStorage {
       fail(error);
       return;
     }
-    const how = hasFailed && this.#random.chance(0.5) ? "power" : "killed";
+    const how = hasFailed && this.#failsBy === "power" ? "power" : "killed";
     life.after(0, "told of an error of the disk", () => this.#node.end(how));
+    if (hasFailed && how === "killed") this.#losePowerLater();
+  }
+
+  /** What a failed sync has dropped is there for the next process, until the power is lost. */
+  #losePowerLater(): void {
+    if (!this.#random.chance(POWER_LOST_LATER_CHANCE)) return;
+    this.#node.scheduler.after(this.#random.between(0, POWER_LOST_LATER_MS_MAX), "power lost", () => {
+      if (!this.#isCalm) this.#node.end("power");
+    });
   }
 
   #ended(how: Ending): void {
