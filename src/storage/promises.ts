@@ -18,7 +18,7 @@ import type { Bytes } from "../lib/bytes.ts";
 import { crc32c } from "../lib/crc32c.ts";
 import type { EntryId, Head, Offset, ShardId, Timestamp } from "../model/ids.ts";
 import { decodeRecord, encodeRecord, type ReplicaRecord } from "./replica-record.ts";
-import { openSqlite } from "./sqlite.ts";
+import { emptyWal, openSqlite } from "./sqlite.ts";
 
 /** What a closed segment holds of one shard. */
 export interface SegmentShare {
@@ -141,9 +141,9 @@ export class Promises {
     }
   }
 
-  /** Moves all that the -wal holds into the file, synced. */
+  /** Moves all that the -wal holds into the file, synced, and empties it. */
   checkpoint(): void {
-    this.#database.query("PRAGMA wal_checkpoint(TRUNCATE)").values();
+    emptyWal(this.#database, this.path);
   }
 
   close(): void {

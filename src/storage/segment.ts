@@ -13,7 +13,7 @@ import { type Bytes, EMPTY_BYTES } from "../lib/bytes.ts";
 import type { Offset, ShardId } from "../model/ids.ts";
 import { LOG_CHECKPOINT_PAGES, LOG_READ_BYTES_MAX, LOG_READ_ENTRIES_MAX, LOG_WAL_BYTES_KEPT } from "../model/limits.ts";
 import type { Stretch } from "./segment-index.ts";
-import { MEMORY, openSqlite } from "./sqlite.ts";
+import { emptyWal, MEMORY, openSqlite } from "./sqlite.ts";
 
 const PAGE_BYTES = 4096;
 /** Bytes of a row beside its value, about; for sizes only. */
@@ -160,7 +160,7 @@ export class SegmentFile {
 
   /** Moves all that the -wal holds into the file, synced, and empties it. */
   checkpointAll(): void {
-    this.#database.query("PRAGMA wal_checkpoint(TRUNCATE)").values();
+    emptyWal(this.#database, this.path);
     this.#walPages = 0;
   }
 

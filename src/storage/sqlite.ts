@@ -15,6 +15,7 @@ import { Database, SQLiteError } from "bun:sqlite";
 import { closeSync, existsSync, openSync, readSync, realpathSync } from "node:fs";
 import { basename } from "node:path";
 import { assert } from "../lib/assert.ts";
+import { syncFile } from "./files.ts";
 import { inTurn } from "./open-lock.ts";
 
 export const SQLITE_VERSION_MIN = "3.51.3";
@@ -160,6 +161,19 @@ export function isVersionAtLeast(version: string, minimum: string): boolean {
   return true;
 }
 
+/**
+ * Moves all that the -wal holds into the database, synced, and empties it, which is synced too. After a sync that failed,
+ * the page cache vouches for transactions that the -wal on the disk does not hold: they are in the database then, and a
+ * -wal that a power cut brings back without them would take their pages back to what they were before. Answers whether
+ * all was moved: a reader of an older state keeps some of it where it is.
+ */
+export function emptyWal(database: Database, path: string): boolean {
+  const [row] = database.query("PRAGMA wal_checkpoint(TRUNCATE)").values() as [number, number, number][];
+  if (row?.[0] !== 0) return false;
+  if (path !== MEMORY) syncFile(`${path}-wal`);
+  return true;
+}
+
 export type SqliteErrorKind = "full" | "io" | "corrupt" | "busy" | "other";
 
 const ERROR = 1;
@@ -176,10 +190,10 @@ const NOTADB = 26;
 /** The -wal index could not grow: on a full disk that is how SQLite says it. */
 const IOERR_SHMSIZE = IOERR | (19 << 8);
 
-/** What must follow from an error that came out of SQLite; `other` for everything that did not. */
+/** What must follow from an error that came out of SQLite, or from the file system beside it; `other` for everything else. */
 export function sqliteErrorKind(error: unknown): SqliteErrorKind {
   if (error instanceof NoDatabase) return "corrupt";
-  if (!(error instanceof SQLiteError)) return "other";
+  if (!(error instanceof SQLiteError)) return systemErrorKind(error);
   if (error.errno === IOERR_SHMSIZE) return "full";
   if (error.errno === ERROR && OTHER_SCHEMA.test(error.message)) return "corrupt";
   switch (error.errno & 0xff) {
@@ -199,9 +213,13 @@ export function sqliteErrorKind(error: unknown): SqliteErrorKind {
   }
 }
 
-/** Whether a file-system error says that there is no space (or no quota) left. */
+function systemErrorKind(error: unknown): SqliteErrorKind {
+  const { code, syscall } = (error ?? {}) as { readonly code?: unknown; readonly syscall?: unknown };
+  if (code === "ENOSPC" || code === "EDQUOT") return "full";
+  return typeof code === "string" && typeof syscall === "string" ? "io" : "other";
+}
+
+/** Whether an error says that there is no space (or no quota) left. */
 export function isDiskFull(error: unknown): boolean {
-  if (sqliteErrorKind(error) === "full") return true;
-  const code = (error as { code?: unknown } | null)?.code;
-  return code === "ENOSPC" || code === "EDQUOT";
+  return sqliteErrorKind(error) === "full";
 }

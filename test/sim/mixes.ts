@@ -62,6 +62,27 @@ export const MIXES = {
     duplicateChance: 0.05,
     pauseMs: 200,
   },
+  /** Files that are written anew while the power goes: states that are sent, logs that are rolled and trimmed. */
+  files: {
+    kinds: [
+      "power cut",
+      "power cut",
+      "power cut",
+      "power cut of all",
+      "I/O error",
+      "I/O error",
+      "kill",
+      "swap asked",
+      "swap asked",
+      "disk lost",
+    ],
+    faults: 40,
+    durationMsMax: 2_000,
+    dataServers: 4,
+    coordinators: 1,
+    duplicateChance: 0.05,
+    pauseMs: 50,
+  },
   /** Leaders that are cut off while clients reach them. */
   partitions: {
     kinds: ["isolated", "isolated", "divided", "link cut", "swizzle", "pause", "connections reset"],

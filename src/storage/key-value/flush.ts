@@ -24,7 +24,7 @@ import {
 } from "../../model/limits.ts";
 import type { Damage } from "../../ports.ts";
 import { makeDirectory, removeSqlite, renameSqlite, setAside, syncFile } from "../files.ts";
-import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
+import { emptyWal, isDiskFull, openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { BLOCK_SCHEMA, BlockMerger, type Merged } from "./block-merge.ts";
 import { ChunkPool } from "./chunk-pool.ts";
 import {
@@ -84,6 +84,7 @@ export class Flusher {
     makeDirectory(dirname(path));
     try {
       const { database } = this.#writer(path);
+      emptyWithSpace(database, path);
       const state = readState(database);
       const size = statSync(path).size + walBytes(path);
       const verified = this.#verifiedBytes + size <= verifyBytesMax;
@@ -302,6 +303,15 @@ function damagedFile(damage: Damage): Opened {
 function rollback(database: Database): void {
   // after a failure SQLite may have rolled back by itself
   if (database.inTransaction) database.run("ROLLBACK");
+}
+
+/** What is read from here on is on the disk. Without space it is where it was. */
+function emptyWithSpace(database: Database, path: string): void {
+  try {
+    emptyWal(database, path);
+  } catch (error) {
+    if (!isDiskFull(error)) throw error;
+  }
 }
 
 /** Complete and synced, or not: a reader that pins an older state keeps part of the -wal from being moved. */
