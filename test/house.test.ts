@@ -68,6 +68,20 @@ test("an import points to a lower floor, or stays in its room", () => {
   expect(wrong).toEqual([]);
 });
 
+test("no file is in a circle of imports, of types neither", () => {
+  const next = new Map(files.map((file) => [file, importsOf(file).map(({ to }) => to)]));
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const visit = (file: string, path: readonly string[]): void => {
+    if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(" -> "));
+    if (path.includes(file) || done.has(file)) return;
+    for (const to of next.get(file) ?? []) visit(to, [...path, file]);
+    done.add(file);
+  };
+  for (const file of files) visit(file, []);
+  expect(circles).toEqual([]);
+});
+
 test("the pure floors import nothing of the platform and use no clock, chance, timer or await", () => {
   const pure = files.filter((file) => PURE.some((name) => file === name || file.startsWith(`${name}/`)));
   const impure = pure.flatMap((file) => {

@@ -3,7 +3,6 @@ import type { ReplicaId, ShardId, Term } from "../model/ids.ts";
 import type { HashRange } from "../protocol/assignment.ts";
 import type { NotAdopted } from "./adopt-status.ts";
 import type { ServerStatus } from "./servers.ts";
-import type { ShardKeeper } from "./shard-keeper.ts";
 import {
   type DataServerIdentity,
   EMPTY_SLOT,
@@ -11,7 +10,7 @@ import {
   type ShardMetadata,
   type ShardStatus,
 } from "./status-document.ts";
-import type { EndedReplica, SwapReport } from "./tend.ts";
+import type { ShardRef } from "./status-store.ts";
 
 export interface CoordinatorStatus {
   readonly instanceId: string;
@@ -52,8 +51,35 @@ export interface ReplicaReport {
   readonly replicaId: ReplicaId;
 }
 
+/** A member whose listed replica does not live any more. */
+export interface EndedReplica {
+  readonly server: string;
+  readonly replicaId: ReplicaId;
+  readonly why: string;
+}
+
+export interface SwapReport {
+  readonly removed: string;
+  readonly added: string;
+  /** What it waits for. */
+  readonly why: string;
+}
+
+/** What is known of a shard beside what is stored of it. */
+export interface ShardKnowledge {
+  readonly ref: ShardRef;
+  /** Why it has no leader; empty: it has one. */
+  readonly problem: string;
+  readonly tending: {
+    /** What is wrong with its replicas. */
+    readonly troubles: readonly string[];
+    readonly ended: readonly EndedReplica[];
+    readonly swap: SwapReport | undefined;
+  };
+}
+
 export function shardReport(
-  { ref, problem, tending }: ShardKeeper,
+  { ref, problem, tending }: ShardKnowledge,
   shard: ShardMetadata,
   replicationFactor: number,
 ): ShardReport {

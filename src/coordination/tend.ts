@@ -10,7 +10,7 @@
  *
  * Source: semantics.md §9.2, §9.3 (step 7), §9.4; safety.md §1, §2.
  */
-import type { ReplicaId, Term } from "../model/ids.ts";
+import type { Term } from "../model/ids.ts";
 import {
   LEADER_SILENCES_MAX,
   OBSERVER_ORPHANED_MS,
@@ -26,6 +26,7 @@ import { type Cluster, shardFields } from "./cluster.ts";
 import { deleteRemoved } from "./deletes.ts";
 import { Move } from "./move.ts";
 import { askStatuses, isRefusal } from "./replica-calls.ts";
+import type { EndedReplica, SwapReport } from "./report.ts";
 import { wordsOf } from "./server-link.ts";
 import type { ElectionCause } from "./stats.ts";
 import type { Member, ShardMetadata } from "./status-document.ts";
@@ -46,20 +47,6 @@ export type Tended =
       /** For whose sake it is held. */
       readonly awaited?: string | undefined;
     };
-
-/** A member whose listed replica does not live any more. */
-export interface EndedReplica {
-  readonly server: string;
-  readonly replicaId: ReplicaId;
-  readonly why: string;
-}
-
-export interface SwapReport {
-  readonly removed: string;
-  readonly added: string;
-  /** What it waits for. */
-  readonly why: string;
-}
 
 export type SwapResult = { readonly done: true } | { readonly done: false; readonly why: string };
 
