@@ -207,6 +207,22 @@ group("what a shard has told", () => {
     return { client: "c", shard: 0, after, batches: [...batches], firstOffset: undefined, ended: false };
   };
 
+  test("may go on after it was read: sessions end, with their records or without any", () => {
+    for (const changes of [[], [change("deleted", "c")]]) {
+      checkStream(
+        {
+          client: "c",
+          shard: 0,
+          after: -1,
+          batches: [...WHOLE, { offset: 9, changes }],
+          firstOffset: undefined,
+          ended: false,
+        },
+        told(),
+      );
+    }
+  });
+
   test("is told by each stream from where it began, without a gap", () => {
     checkStream(stream(WHOLE, -1), told());
     checkStream(stream(WHOLE.slice(2, 4), 2), told());
@@ -216,7 +232,9 @@ group("what a shard has told", () => {
     broken(() => checkStream(stream(WHOLE.slice(3), 2), told()), /a stream of shard 0 behind 2 has 5/);
     broken(() => checkStream(stream(WHOLE.toSpliced(2, 1), -1), told()), /has 5: .* where 4: /);
     broken(() => checkStream(stream([WHOLE[1]!, WHOLE[0]!], -1), told()), /has 2: .* where 1: /);
-    broken(() => checkStream(stream([...WHOLE, { offset: 9, changes: [] }], -1), told()), /where nothing was told/);
+    const after = (...changes: ToldChange[]) => stream([...WHOLE, { offset: 9, changes }], -1);
+    broken(() => checkStream(after(change("created", "d", 4)), told()), /where nothing was told/);
+    broken(() => checkStream(stream([...WHOLE, { offset: 6, changes: [] }], -1), told()), /where nothing was told/);
     const other = { offset: 2, changes: [change("modified", "a", 3)] };
     broken(() => checkStream(stream([WHOLE[0]!, other], -1), told()), /has 2: modified a version 3 where/);
   });
