@@ -17,6 +17,7 @@
  * Source: semantics.md §9.2 (whose [BUG] is a server that restarts faster than it is missed); safety.md §1, check (c).
  */
 import {
+  ASSIGNMENTS_REPEAT_FIRST_MS,
   ASSIGNMENTS_REPEAT_MS,
   FENCE_CALL_MS_MAX,
   HEALTH_CALL_MS_MAX,
@@ -158,7 +159,7 @@ export class ServerLink {
     let failures = 0;
     let leavingSinceMs: number | undefined;
     let stampDueMs = clock.monotonicMs() + STAMP_INTERVAL_MS;
-    let repeatDueMs = clock.monotonicMs() + ASSIGNMENTS_REPEAT_MS;
+    let repeatDueMs = clock.monotonicMs() + ASSIGNMENTS_REPEAT_FIRST_MS;
     try {
       for (;;) {
         await broken.wait(clock, failures > 0 ? HEALTH_RETRY_MS : HEALTH_INTERVAL_MS, signal);

@@ -62,6 +62,22 @@ test("a leader that is about to stop is replaced at the next question, holds wri
   expect(world.coordinator.status().servers.find(({ server }) => server === before)?.state).toBe("leaving");
 });
 
+test("a new stream tells the assignments twice: what the one before still carried may arrive behind the first time", () => {
+  const world = started();
+  const server = world.dataServers.server(world.report().leader!);
+  server.restart();
+  world.until("well again", () => world.isWell() && world.report().term === 1);
+  world.run(100);
+  const whole = server.assignments.at(-1);
+  // an older set comes late
+  server.assignments.push({ namespaces: new Map(), allowedAuthorities: [] });
+  world.until(
+    "told again",
+    () => server.assignments.at(-1) !== undefined && server.assignments.at(-1) === whole,
+    2_500,
+  );
+});
+
 test("a server that has said for long that it does not serve is not available; one that serves again is", () => {
   const world = started();
   const state = () => world.coordinator.status().servers.find(({ server }) => server === "a:1")?.state;

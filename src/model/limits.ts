@@ -404,6 +404,8 @@ export const STATUS_CONFLICT_RETRY_MS_MAX = 1_000;
 export const ASSIGNMENTS_INTERVAL_MS_MIN = 20;
 /** The set is sent again after this long: another coordinator, or a stream that was late, may have told an older one last. */
 export const ASSIGNMENTS_REPEAT_MS = 10_000;
+/** … and after this long on a new stream: what the one before still carried arrives within it, as a rule. */
+export const ASSIGNMENTS_REPEAT_FIRST_MS = 1_000;
 /** The store is read this often by a coordinator that has no other reason to: what it tells shall not stay behind what another one stores. */
 export const STATUS_REFRESH_MS = 10_000;
 /** What a message between servers may have beside an entry as large as a client's message may be. */

@@ -98,6 +98,8 @@ class Opening {
   readonly #disk: MountedDisk;
   readonly #replicas = new Map<ShardId, MemoryReplica>();
   readonly #closedAt = new Map<number, Timestamp>();
+  /** The replicas as they stood when a segment was last closed: its entries were durable. */
+  readonly #atClosing = new Map<ShardId, ReplicaRecord>();
   #nodeDamage: Damage | undefined;
   #stamp = 0;
 
@@ -113,6 +115,7 @@ class Opening {
     for (const number of numbers) segments.push(await this.#readSegment(number, number === numbers.at(-1)));
     segments.push(...(await this.#nextSegment(numbers)));
     for (const number of this.#closedAt.keys()) if (!numbers.includes(number)) this.#closedAt.delete(number);
+    this.#compareClosed();
     this.#compareHeads(watermark);
     for (const replica of this.#replicas.values()) {
       const { ended: end } = replica.record;
@@ -165,7 +168,9 @@ class Opening {
     for (const { replicas, closed, stamp } of await this.#goodOnes(PROMISES, found)) {
       for (const record of replicas) this.#add(record);
       this.#stamp = stamp ?? this.#stamp;
-      if (closed !== undefined) this.#closedAt.set(closed.number, closed.at);
+      if (closed === undefined) continue;
+      this.#closedAt.set(closed.number, closed.at);
+      for (const record of replicas) this.#atClosing.set(record.shard, record);
     }
     for (const [shard, known] of watermark.records) {
       const record = this.#replicas.get(shard)?.record;
@@ -252,6 +257,15 @@ class Opening {
     for (const [shard, { offset }] of segment.last) {
       const replica = this.#replicas.get(shard)!;
       if (offset > replica.record.released) replica.damage ??= damage;
+    }
+  }
+
+  /** A record of the promises that was lost may have let closed segments go that are needed without it. */
+  #compareClosed(): void {
+    for (const [shard, { head, generation }] of this.#atClosing) {
+      const replica = this.#replicas.get(shard)!;
+      if (replica.record.generation !== generation || replica.head.offset >= head.offset) continue;
+      replica.damage ??= { file: PROMISES, where: `shard ${shard}`, what: missing(replica.head.offset, head.offset) };
     }
   }
 

@@ -369,6 +369,23 @@ test("segments that every state has in a checkpoint are trimmed once they are ol
   expect(world.outcome(() => world.log.append(0, entry(1, 12)))).toBe("done");
 });
 
+test("segments that were let go by a record which is gone are missing", () => {
+  const world = new World();
+  world.shard(0, 1, 11);
+  world.log.release(0, 9);
+  world.scheduler.run({ untilMs: world.scheduler.nowMs + RETENTION_MS });
+  world.log.release(0, 10);
+  world.scheduler.run({ untilMs: world.scheduler.nowMs + RETENTION_MS + 1 });
+  world.log.release(0, 10);
+  const promises = () => world.run(() => world.disk.mount(world.node.life!).read<PromisesRecord>(PROMISES));
+  while (world.disk.names().includes(segmentName(3))) world.scheduler.run({ untilMs: world.scheduler.nowMs + 1 });
+  const last = promises()!.length - 1;
+  world.node.end("power");
+  world.disk.flipBitAt(PROMISES, last);
+  world.open();
+  expect(world.log.replicas()).toMatchObject([{ damage: { file: PROMISES } }]);
+});
+
 test("the watermark follows within its bound: from then on a tail that is gone is damage", () => {
   const world = new World();
   world.shard(0, 1, 3);
