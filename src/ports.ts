@@ -66,6 +66,8 @@ export interface ReplicaLog {
   readonly led: Term;
   /** The entry before the first one that may still be read: {-1, -1, 0} until the log is trimmed. */
   readonly base: Head;
+  /** A synced checkpoint of the state had all up to here at the last start: what lies below may go at any time. */
+  readonly released: Offset;
   readonly head: Head;
   /** Set when this replica's files are damaged: it must not serve, vote or be written (safety.md §7). */
   readonly damage: Damage | undefined;

@@ -1,12 +1,12 @@
 /**
  * What one replica has on disk: its record and entries in the node's log, its key-value state, what it was told. The
- * state must lie within the log, neither ahead of its head nor behind its first entry (safety.md §7).
+ * state must lie within the log, neither ahead of its head nor behind its first entry, nor behind a checkpoint that it has
+ * had: the log may let go what that holds (safety.md §7).
  *
  *     erase     state removed → log removed → text deleted      a crash in between leaves an ended replica, or nothing
  *     mint      erase → text stored → state made → log created      nothing lives here before the last step
  */
-import type { EntryId, Head, ShardId } from "../model/ids.ts";
-import { EMPTY_HEAD } from "../model/ids.ts";
+import { EMPTY_HEAD, type EntryId, type Head, NO_OFFSET, type Offset, type ShardId } from "../model/ids.ts";
 import type { Damage, Documents, KeyValue, KeyValues, Log, ReplicaLife, ReplicaLog } from "../ports.ts";
 import { encodeTold, sameTold, type Told } from "./told.ts";
 
@@ -42,7 +42,11 @@ export class ReplicaData {
 
   /** Where the log begins: it changes as it is trimmed, and with an installed snapshot. */
   get base(): Head {
-    return this.#ports.log.replicas().find(({ shard }) => shard === this.#shard)?.base ?? EMPTY_HEAD;
+    return this.#inLog?.base ?? EMPTY_HEAD;
+  }
+
+  get #inLog(): ReplicaLog | undefined {
+    return this.#ports.log.replicas().find(({ shard }) => shard === this.#shard);
   }
 
   /** Durable once it resolves. */
@@ -59,7 +63,8 @@ export class ReplicaData {
     const base = this.base;
     const opened = await this.#ports.keyValues.open(placeOf(told, this.#shard), base);
     if ("damage" in opened) return opened.damage;
-    const misfit = misfitOf(opened.keyValue, { head, base }, `${told.namespace}/shard-${this.#shard}`);
+    const begins = Math.max(base.offset, this.#inLog?.released ?? NO_OFFSET);
+    const misfit = misfitOf(opened.keyValue, { begins, head: head.offset }, `${told.namespace}/shard-${this.#shard}`);
     if (misfit === undefined) this.#kv = opened.keyValue;
     else await opened.keyValue.close();
     return misfit;
@@ -104,15 +109,18 @@ export function placeOf({ namespace, options }: Told, shard: ShardId) {
   return { namespace, shard, sorting: options.keySorting };
 }
 
-function misfitOf(kv: KeyValue, log: { readonly head: EntryId; readonly base: EntryId }, file: string) {
+/** `begins`: the entries up to there are gone, or may go at any time, since a checkpoint of the state has had them. */
+function misfitOf(kv: KeyValue, log: { readonly begins: Offset; readonly head: Offset }, file: string) {
   const { offset } = kv.applied;
-  if (offset > log.head.offset) {
-    const what = `the key-value state is ahead of the log, whose head is ${log.head.offset}`;
-    return { file, where: `offset ${offset}`, what };
+  if (offset > log.head) {
+    return {
+      file,
+      where: `offset ${offset}`,
+      what: `the key-value state is ahead of the log, whose head is ${log.head}`,
+    };
   }
-  if (offset < log.base.offset) {
-    const begins = log.base.offset + 1;
-    const what = `the key-value state needs entries that the log no longer has: it begins at ${begins}`;
+  if (offset < log.begins) {
+    const what = `the key-value state needs entries that the log does not keep: it begins at ${log.begins + 1}`;
     return { file, where: `offset ${offset + 1}`, what };
   }
   return undefined;

@@ -419,10 +419,12 @@ class Opening {
     for (const [shard, { applied, replicaId }] of this.#options.acceptLoss) {
       const replica = this.#replicas.get(shard);
       if (replica === undefined || isRemoved(replica.record)) continue;
-      if (replica.damage === undefined && applied.offset <= replica.head.offset) continue;
       const { record } = replica;
+      if (replica.damage === undefined && applied.offset <= replica.head.offset && applied.offset >= record.released)
+        continue;
       const stateIsAhead = applied.offset > replica.head.offset;
       const head: Head = stateIsAhead ? { ...applied, crc: 0 } : replica.head;
+      const base = stateIsAhead ? head : record.base;
       const promise = Math.max(record.promise, head.term);
       const generation = record.generation + 1;
       const cut = { generation, offset: stateIsAhead ? NO_OFFSET : head.offset, segment };
@@ -434,8 +436,9 @@ class Opening {
         led: promise,
         generation,
         cuts: withCut(record.cuts, cut),
-        base: stateIsAhead ? head : record.base,
+        base,
         head,
+        released: Math.max(base.offset, Math.min(record.released, applied.offset)),
         ended: undefined,
       });
       replica.damage = undefined;

@@ -62,11 +62,12 @@ export function liveLast(
 
 /** As callers of the port see it. */
 export function replicaLog({ record, head, damage }: LogReplica): ReplicaLog {
-  const { shard, replicaId, mintedTerm, promise, led, base, ended } = record;
+  const { shard, replicaId, mintedTerm, promise, led, base, released, ended } = record;
   const why =
     ended === undefined ? "" : isEndedByWord(ended) ? ended.what : `${ended.file}: ${ended.where}: ${ended.what}`;
   const isDamaged = isFileDamage(damage);
-  return { shard, replicaId, mintedTerm, promise, led, base, head, damage: isDamaged ? damage : undefined, ended: why };
+  const told = isDamaged ? damage : undefined;
+  return { shard, replicaId, mintedTerm, promise, led, base, released, head, damage: told, ended: why };
 }
 
 /** The end of an id that no damage was the reason for. */

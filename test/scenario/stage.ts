@@ -210,6 +210,13 @@ export class Stage {
     machine.disk.restore(copy);
   }
 
+  /** Its power goes, and these files with it. */
+  loseFiles(machine: DataServerMachine, isLost: (name: string) => boolean): void {
+    this.powerOff(machine);
+    this.cluster.invariants.diskFault(machine.internal, false);
+    for (const name of machine.disk.names()) if (isLost(name)) machine.disk.lose(name);
+  }
+
   /** Asks for one server in the place of another. What becomes of it is the store's to say. */
   askSwap(from: DataServerMachine, to: DataServerMachine): void {
     const { coordinator, node } = this.cluster.coordinators[0]!;

@@ -105,6 +105,22 @@ export const disks: Readonly<Record<string, Story>> = {
     stage.end();
   },
 
+  "a state has lost its checkpoint": (seed) => {
+    const stage = new Stage({ seed, knobs: { flushCommits: 1, segmentEntriesMax: 2 } });
+    stage.settle();
+    for (let nth = 0; nth < 4; nth++) {
+      stage.write(3);
+      stage.pass(500);
+    }
+    const [old] = stage.followers;
+    const idOf = () => stage.stored.members.find(({ server }) => server === old.internal)?.replicaId;
+    const before = idOf();
+    stage.loseFiles(old, (name) => name.startsWith("kv/"));
+    stage.start(old);
+    stage.until("it is filled anew, under another id", () => idOf() !== undefined && idOf() !== before);
+    stage.end();
+  },
+
   "a disk is lost between NewTerm and BecomeLeader": (seed) => {
     const stage = new Stage({ seed });
     const becoming = () =>

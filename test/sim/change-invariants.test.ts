@@ -43,7 +43,7 @@ class Story {
   constructor(late: readonly Server[] = []) {
     for (const server of SERVERS) {
       const replica = { shard: SHARD, replicaId: IDS[server], mintedTerm: 1, promise: 1, led: -1 };
-      const head = { base: EMPTY_HEAD, head: EMPTY_HEAD, damage: undefined, ended: "" };
+      const head = { base: EMPTY_HEAD, released: -1, head: EMPTY_HEAD, damage: undefined, ended: "" };
       this.shard.created(server, { ...replica, ...head });
     }
     this.lead(1);

@@ -13,7 +13,7 @@ const TIMEOUT_MS = 120_000;
 /** One of each rule, but for those that only a story shows. */
 const SAMPLE = [
   "ids stored with the result",
-  "change begins before the new member has caught up",
+  "half-done swap forgotten",
   "observer counted",
   "NewTerm leaves the leadership running",
   "ack before fsync",

@@ -170,11 +170,24 @@ export const DATA_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: "src/replication/replica-data.ts",
-        find: "if (offset > log.head.offset) {",
+        find: "if (offset > log.head) {",
         replace: "if (offset > Number.MAX_SAFE_INTEGER) {",
       },
     ],
     scenario: "a log older than its state",
+  },
+  {
+    name: "lost checkpoint not noticed",
+    rule: "§7 damaged",
+    story: "a state behind a checkpoint that it has had is filled from a log that may let those entries go",
+    edits: [
+      {
+        file: "src/replication/replica-data.ts",
+        find: "Math.max(base.offset, this.#inLog?.released ?? NO_OFFSET)",
+        replace: "Math.max(base.offset, NO_OFFSET)",
+      },
+    ],
+    scenario: "a state has lost its checkpoint",
   },
   {
     name: "start vouches for what is not synced",

@@ -39,7 +39,8 @@ class Story {
 }
 
 function log(replicaId: bigint, head: Head = EMPTY_HEAD, promise = 1): ReplicaLog {
-  return { shard: 7, replicaId, mintedTerm: 1, promise, led: -1, base: EMPTY_HEAD, head, damage: undefined, ended: "" };
+  const place = { base: EMPTY_HEAD, released: -1, head };
+  return { shard: 7, replicaId, mintedTerm: 1, promise, led: -1, ...place, damage: undefined, ended: "" };
 }
 
 function entry(offset: number, term = 1, value = "x"): LogEntry {
