@@ -193,6 +193,25 @@ test("an open segment that is no database any more ends every replica: the node 
   later.close();
 });
 
+test("with an accepted loss the log keeps what the state has lost of its checkpoints, and that replica is another one", () => {
+  const place = new Place();
+  const writer = threeSegments(place);
+  for (const shard of [0, 1]) writer.release(shard, 29);
+  place.roll(writer); // stores what was released
+  const [, before] = writer.replicas();
+  writer.close();
+  const reopened = place.open();
+  expect(reopened.replicas()).toMatchObject([{ released: 29 }, { released: 29 }]);
+  reopened.close();
+  const again = place.open(acceptedFor(1, { term: 1, offset: 4 }));
+  expect(again.replicas()).toMatchObject([{ released: 29 }, { released: 4, head: { offset: 29 }, damage: undefined }]);
+  expect(again.replicas()[1]?.replicaId).not.toBe(before!.replicaId);
+  place.now += RETENTION_MS * 10;
+  again.upkeep();
+  expect(offsets(again, 1, 5)).toEqual(range(5, 29));
+  again.close();
+});
+
 test("a damaged entry that no state needs is without effect", () => {
   const place = new Place();
   const writer = threeSegments(place);
