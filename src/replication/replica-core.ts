@@ -87,8 +87,9 @@ export class ReplicaCore {
     return this.#state;
   }
 
+  /** A coordinator that was heard while `next` was on its way to the disk stays heard. */
   become(next: State): void {
-    this.#state = next;
+    this.#state = next.introduced || !this.#state.introduced ? next : { ...next, introduced: true };
   }
 
   /** The state to serve from. */
