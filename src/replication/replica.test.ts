@@ -341,3 +341,16 @@ test("a replica that no longer knows what it belongs to says that it is no membe
     server.stream(2, new ScriptedLeader().add(2).add(2, "a")).open(id).entry(0).entry(1, 1);
     await world.until(() => server.kv.applied.offset === 1, "both applied");
   }));
+
+test("a replica whose last entry is damaged where no state needs it still says how it stands, without that entry's chain", () =>
+  simulated(async (world) => {
+    const server = await world.server();
+    const id = await server.mint(1);
+    await server.becomeLeader(1, id);
+    await world.until(() => server.kv.applied.offset === 0, "its own entry");
+    await server.restart();
+    const at = spyOn(server.log, "at").mockRejectedValue(new Refusal("DATA_LOSS", "row 2: its checksum is wrong"));
+    expect(await server.status()).toMatchObject({ replicaId: id, promise: 1, headOffset: 0, headCrc: undefined });
+    expect(at).toHaveBeenCalled();
+    expect(await server.newTerm(2, id)).toMatchObject({ ended: "", replicaId: id });
+  }));

@@ -11,7 +11,7 @@
  *
  * Source: semantics.md §8.1; safety.md §1, §3, §4.
  */
-import { EMPTY_HEAD, type Head, NO_OFFSET, NO_TERM, type ShardId } from "../model/ids.ts";
+import { EMPTY_HEAD, type EntryId, type Head, NO_OFFSET, NO_TERM, type ShardId } from "../model/ids.ts";
 import type {
   AddFollowerRequest,
   BecomeLeaderRequest,
@@ -298,6 +298,7 @@ async function statusOf(core: ReplicaCore): Promise<GetStatusResponse> {
   if (!outcome.accepted) throw new Refusal(outcome.reason, outcome.message);
   const { applied } = state;
   const head = await durableHead(core);
+  if (core.state.id !== state.id) return statusOf(core);
   // One that has lost what it was told follows nobody before it is told again: a coordinator that finds it fenced in its
   // term would not send it the NewTerm that does.
   const status = core.data.told === undefined ? "NOT_MEMBER" : outcome.answer.status;
@@ -318,11 +319,21 @@ async function statusOf(core: ReplicaCore): Promise<GetStatusResponse> {
   };
 }
 
-/** The head with its chain: a leader with replication factor 1 does not compute it. */
-async function durableHead({ state, leader, ports, shard }: ReplicaCore): Promise<Head> {
-  if (leader !== undefined) return leader.durableHead();
-  if (state.led < state.promise || state.id === NO_REPLICA) return state.head;
-  return (await ports.log.at(shard, state.head.offset)) ?? state.head;
+/**
+ * The head with its chain, which a leader with replication factor 1 does not compute. Without it where the entry itself is
+ * damaged: that ends the id, or nothing when a checkpoint holds the entry.
+ */
+async function durableHead(core: ReplicaCore): Promise<EntryId & { readonly crc: number | undefined }> {
+  const { state, leader, ports, shard } = core;
+  try {
+    if (leader !== undefined) return await leader.durableHead();
+    if (state.led < state.promise || state.id === NO_REPLICA) return state.head;
+    return (await ports.log.at(shard, state.head.offset)) ?? state.head;
+  } catch (error) {
+    if (!(error instanceof Refusal) || error.reason !== "DATA_LOSS") throw error;
+    await core.noticeEnd();
+    return { ...state.head, crc: undefined };
+  }
 }
 
 /** What this term's leader has compared and the log has synced. */
