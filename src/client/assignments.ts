@@ -9,7 +9,7 @@
  */
 import { utf8 } from "../lib/bytes.ts";
 import { Writer } from "../wire/writer.ts";
-import { retryDelayMs } from "./backoff.ts";
+import { type ChangedBy, retryDelayMs } from "./backoff.ts";
 import { type CallStatus, type LeaderHint, plainStatus } from "./call-status.ts";
 import { NamespaceNotFoundError, RequestTimeoutError, ServerError, type VariaError } from "./errors.ts";
 import { GrpcCode } from "./grpc-code.ts";
@@ -28,7 +28,7 @@ export interface AssignmentsOptions {
 export class Assignments {
   readonly #ports: ClientPorts;
   readonly #options: AssignmentsOptions;
-  readonly #listeners = new Set<() => void>();
+  readonly #listeners = new Set<(by: ChangedBy) => void>();
   #table: ShardTable | undefined;
   #call: Call | undefined;
   #cancelRetry: (() => void) | undefined;
@@ -73,14 +73,14 @@ export class Assignments {
     return this.#table;
   }
 
-  /** Calls `listener` after each change of the table. */
-  onChange(listener: () => void): void {
+  /** Calls `listener` with each set that a server tells, and after each change by a hint. */
+  onChange(listener: (by: ChangedBy) => void): void {
     this.#listeners.add(listener);
   }
 
   /** Takes a leader that a server named in a refusal. */
   takeHint(hint: LeaderHint): void {
-    if (this.#table !== undefined) this.#replace(this.#table.withLeader(hint.shard, hint.leader));
+    if (this.#table !== undefined) this.#replace(this.#table.withLeader(hint.shard, hint.leader), "hint");
   }
 
   close(): void {
@@ -91,14 +91,14 @@ export class Assignments {
     this.#listeners.clear();
   }
 
-  #replace(table: ShardTable): void {
+  #replace(table: ShardTable, by: ChangedBy): void {
     if (table === this.#table) return;
     this.#table = table;
-    this.#tell();
+    this.#tell(by);
   }
 
-  #tell(): void {
-    for (const listener of [...this.#listeners]) listener();
+  #tell(by: ChangedBy): void {
+    for (const listener of [...this.#listeners]) listener(by);
   }
 
   #open(): void {
@@ -138,7 +138,7 @@ export class Assignments {
     }
     if (assignment.kind === "table") {
       this.#attempts = 0;
-      this.#replace(assignment.table);
+      this.#replace(assignment.table, "set");
       return;
     }
     const what = assignment.kind === "absent" ? "the namespace is not among the assignments" : assignment.what;
@@ -155,7 +155,7 @@ export class Assignments {
         status.code === GrpcCode.notFound
           ? new NamespaceNotFoundError(this.#options.namespace, { cause: new ServerError(status) })
           : new ServerError(status);
-      this.#tell();
+      this.#tell("set");
       return;
     }
     this.#attempts++;

@@ -70,7 +70,7 @@ test("what is no gRPC still has a code", () => {
 });
 
 test("waits double up to their bound, with jitter down to a half", () => {
-  const waits = [1, 2, 3, 6, 7, 1000].map((attempt) => retryDelayMs(attempt, () => 1));
-  expect(waits).toEqual([20, 40, 80, 640, 1000, 1000]);
+  const waits = [1, 2, 3, 5, 6, 1000].map((attempt) => retryDelayMs(attempt, () => 1));
+  expect(waits).toEqual([20, 40, 80, 320, 500, 500]);
   expect(retryDelayMs(1, () => 0)).toBe(10);
 });

@@ -7,6 +7,7 @@ import { CLIENT_CLOSE_SESSIONS_MS_MAX, CLIENT_HEARTBEAT_MS_MIN } from "../model/
 import type { Clock } from "../ports.ts";
 import { int64, keyRange, optionalKey, putFields, userKey } from "./arguments.ts";
 import { Assignments } from "./assignments.ts";
+import type { ChangedBy } from "./backoff.ts";
 import { type CacheOptions, RecordCache } from "./cache.ts";
 import { ClientClosedError, InvalidArgumentError, SessionDoesNotExistError } from "./errors.ts";
 import { type Key, keyBytes, keyText, type WireKey, wireKey } from "./keys.ts";
@@ -95,7 +96,7 @@ export class VariaClient {
       ports.transport.close();
       throw error;
     }
-    assignments.onChange(() => client.#assignmentsChanged());
+    assignments.onChange((by) => client.#assignmentsChanged(by));
     return client;
   }
 
@@ -409,13 +410,13 @@ export class VariaClient {
     return reader;
   }
 
-  #assignmentsChanged(): void {
+  #assignmentsChanged(by: ChangedBy): void {
     const { table } = this.#context.assignments;
     this.#sessions.assignmentsChanged();
-    for (const feed of [...this.#context.feeds]) feed.assignmentsChanged();
+    for (const feed of [...this.#context.feeds]) feed.assignmentsChanged(by);
     for (const shards of [this.#writers, this.#readers]) {
       for (const [id, shard] of shards) {
-        shard.assignmentsChanged();
+        shard.assignmentsChanged(by);
         if (table.byId(id) === undefined && shard.idle) {
           shard.close(new ClientClosedError());
           shards.delete(id);

@@ -1,12 +1,13 @@
 /** What the reads and writes of all shards of one client share. */
 import type { Assignments } from "./assignments.ts";
+import type { ChangedBy } from "./backoff.ts";
 import type { BatchBounds } from "./batch.ts";
 import type { PendingBudget } from "./operation.ts";
 import type { ClientPorts } from "./transport.ts";
 
 /** A stream that follows one shard. */
 export interface FollowingStream {
-  assignmentsChanged(): void;
+  assignmentsChanged(by: ChangedBy): void;
 }
 
 export interface ShardContext {

@@ -7,7 +7,7 @@
  * Source: semantics.md §5; errors.md §5.
  */
 import type { Bytes } from "../lib/bytes.ts";
-import { retryDelayMs } from "./backoff.ts";
+import { type ChangedBy, followsAtOnce, retryDelayMs } from "./backoff.ts";
 import { type CallStatus, isRetryable, plainStatus } from "./call-status.ts";
 import { ServerError } from "./errors.ts";
 import { GrpcCode } from "./grpc-code.ts";
@@ -78,7 +78,7 @@ export class ShardFeed {
   }
 
   /** A stream at a server that no longer leads may say nothing more, without ending. */
-  assignmentsChanged(): void {
+  assignmentsChanged(by: ChangedBy): void {
     if (this.#closed) return;
     const shard = this.#context.assignments.table.byId(this.shard);
     if (shard === undefined) {
@@ -88,7 +88,7 @@ export class ShardFeed {
       if (shard.leader === "" || shard.leader === this.#address) return;
       this.#dropCall();
       this.#open();
-    } else if (this.#cancelRetry !== undefined && this.#attempts <= 2 && shard.leader !== this.#address) {
+    } else if (this.#cancelRetry !== undefined && followsAtOnce(by, this.#attempts, shard.leader === this.#address)) {
       this.#open();
     }
   }

@@ -7,7 +7,7 @@
 import type { Bytes } from "../lib/bytes.ts";
 import { CLIENT_READS_IN_FLIGHT_MAX } from "../model/limits.ts";
 import { type GetAnswer, RecordDecoder, Status } from "./answers.ts";
-import { retryDelayMs } from "./backoff.ts";
+import { type ChangedBy, followsAtOnce, retryDelayMs } from "./backoff.ts";
 import { type Batch, Batcher } from "./batch.ts";
 import { type CallStatus, isRetryable, plainStatus } from "./call-status.ts";
 import { RequestTimeoutError, ServerError } from "./errors.ts";
@@ -79,9 +79,9 @@ export class ShardReader {
     for (let batch = this.#batcher.take(); batch !== undefined; batch = this.#batcher.take()) batch.fail(error);
   }
 
-  assignmentsChanged(): void {
+  assignmentsChanged(by: ChangedBy): void {
     const leader = this.#context.assignments.table.byId(this.#shard)?.leader;
-    if (this.#cancelRetry === undefined || this.#attempts > 2 || leader === this.#address) return;
+    if (this.#cancelRetry === undefined || !followsAtOnce(by, this.#attempts, leader === this.#address)) return;
     this.#cancelRetry();
     this.#cancelRetry = undefined;
     this.#pump();

@@ -16,7 +16,7 @@
 import type { Bytes } from "../lib/bytes.ts";
 import { CLIENT_OLD_LEADER_MS_MAX, CLIENT_WRITES_IN_FLIGHT_MAX } from "../model/limits.ts";
 import { decodeWriteAnswer, type WriteAnswer } from "./answers.ts";
-import { retryDelayMs } from "./backoff.ts";
+import { type ChangedBy, followsAtOnce, retryDelayMs } from "./backoff.ts";
 import { Batcher } from "./batch.ts";
 import { type CallStatus, isRetryable, plainStatus } from "./call-status.ts";
 import { RequestTimeoutError, ServerError } from "./errors.ts";
@@ -125,14 +125,13 @@ export class ShardWriter {
   }
 
   /** Looks at the assignments again: the leader may have changed, or the shard be gone. */
-  assignmentsChanged(): void {
+  assignmentsChanged(by: ChangedBy): void {
     const shard = this.#context.assignments.table.byId(this.#shard);
     if (this.#call !== undefined) {
       if (shard === undefined || (shard.leader !== "" && shard.leader !== this.#address)) this.#retire();
       return;
     }
-    // two servers that name each other as the leader are not asked in turn without a pause
-    if (this.#cancelRetry !== undefined && this.#attempts <= 2 && shard?.leader !== this.#address) {
+    if (this.#cancelRetry !== undefined && followsAtOnce(by, this.#attempts, shard?.leader === this.#address)) {
       this.#cancelRetry();
       this.#cancelRetry = undefined;
       this.#pump();

@@ -1,7 +1,7 @@
 /** Data servers that die, stand still, come back, come back on another disk, or belong to somebody else. */
 import { expect, test } from "bun:test";
 import { CoordinatorWorld } from "../../test/harness/coordinator-world.ts";
-import { SERVER_LEAVING_MS_MAX } from "../model/limits.ts";
+import { SERVER_LEAVING_MS_MAX, SERVER_RETRY_MS } from "../model/limits.ts";
 import type { HandshakeRequest } from "../model/peer-messages.ts";
 
 function started(options: ConstructorParameters<typeof CoordinatorWorld>[0] = {}): CoordinatorWorld {
@@ -215,5 +215,5 @@ test("a server that ends each stream at once is not asked in a tight loop", () =
   };
   for (const end of [...world.dataServers.server("a:1").streams]) end();
   world.run(10_000);
-  expect(handshakes(world, "a:1").length).toBeLessThan(15);
+  expect(handshakes(world, "a:1").length).toBeLessThan(10_000 / SERVER_RETRY_MS + 5);
 });

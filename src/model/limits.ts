@@ -266,9 +266,11 @@ export const CLIENT_OPERATIONS_PENDING_MAX = 1_000_000;
 export const CLIENT_BYTES_PENDING_MAX = 256 * MiB;
 /** Wait before the first retry, and the longest; it doubles in between. */
 export const CLIENT_RETRY_MS_MIN = 20;
-export const CLIENT_RETRY_MS_MAX = 1_000;
+export const CLIENT_RETRY_MS_MAX = 500;
 /** After a change of leader the old one has this long to answer what it was sent, before that goes to the new one. */
-export const CLIENT_OLD_LEADER_MS_MAX = 1_000;
+export const CLIENT_OLD_LEADER_MS_MAX = 250;
+/** Failed attempts after which a server's word for who leads is not followed without a pause any more. */
+export const CLIENT_HINTS_AT_ONCE_MAX = 2;
 /** Bytes that a server may send ahead on one call: covers a page of a range read, and bounds what comes after a pause. */
 export const CLIENT_STREAM_WINDOW_BYTES = 1 * MiB;
 /** Bytes of one header block of an answer. */
@@ -339,15 +341,15 @@ export const LEADERS_LEFT_HEARD_MS = 300;
 // --- coordination ---------------------------------------------------------------------------------------------
 
 /** A data server is asked whether it serves this often, and given as long to answer; as many silences in a row make it unavailable. Together: a frozen one is found within 3 s. */
-export const HEALTH_INTERVAL_MS = 1_000;
+export const HEALTH_INTERVAL_MS = 500;
 export const HEALTH_CALL_MS_MAX = 600;
 export const HEALTH_FAILURES_MAX = 3;
 /** A server that says that it does not serve, and answers, is about to stop: longer than it takes that to hand over what it leads. One that stays so is not available. */
 export const SERVER_LEAVING_MS_MAX = 2 * LEADERS_LEFT_MS_MAX;
 /** Pause after a failed question: a process that is gone refuses each at once, and is found after two such pauses. */
-export const HEALTH_RETRY_MS = 20;
+export const HEALTH_RETRY_MS = 10;
 /** A server that cannot be reached, or belongs to another cluster, is tried again after this long. */
-export const SERVER_RETRY_MS = 1_000;
+export const SERVER_RETRY_MS = 250;
 export const SERVER_MISMATCH_RETRY_MS = 10_000;
 /** A coordinator that starts gives its servers so long to answer before the first elections: an id that is not answered costs another one. */
 export const SERVERS_SETTLE_MS_MAX = 2_000;
