@@ -42,6 +42,11 @@ export class Leaders {
     }
   }
 
+  /** How many shards are led. */
+  get size(): number {
+    return this.#byShard.size;
+  }
+
   ledBy(server: string): number {
     return this.#counts.get(server) ?? 0;
   }

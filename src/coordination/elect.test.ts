@@ -78,16 +78,32 @@ test("a straggler has a tenth of a second: who answers in it is named, who does 
     [500, 1],
   ] as const) {
     const world = new CoordinatorWorld();
-    world.dataServers.before = async ({ method, server }) => {
-      if (method === "newTerm" && server === "c:1") await world.scheduler.sleep(delayMs);
-    };
     world.start();
-    const tookMs = world.until("a leader", () => world.dataServers.leaderOf(0) !== undefined);
-    expect(tookMs).toBeLessThan(150);
     world.until("all well", () => world.isWell());
-    // An empty slot is filled by an election, in a later term.
-    expect(world.report().term).toBe(attached);
+    const before = world.report().leader!;
+    const late = world.report().ensemble.find(({ server }) => server !== before)!.server;
+    world.dataServers.before = async ({ method, server }) => {
+      if (method === "newTerm" && server === late) await world.scheduler.sleep(delayMs);
+    };
+    world.dataServers.server(before).restart();
+    const tookMs = world.until("a leader", () => world.report().term === 1 && world.report().leader !== undefined);
+    expect(tookMs).toBeLessThan(250);
+    world.until("all well", () => world.isWell());
+    expect(world.report().term).toBe(1);
+    expect(world.dataServers.callsOf("addFollower").length).toBe(attached);
   }
+});
+
+test("a slot that nobody has filled is waited for while its server is there: it would cost another election", () => {
+  const world = new CoordinatorWorld();
+  world.dataServers.before = async ({ method, server }) => {
+    if (method === "newTerm" && server === "c:1") await world.scheduler.sleep(500);
+  };
+  world.start();
+  const tookMs = world.until("a leader", () => world.dataServers.leaderOf(0) !== undefined);
+  expect(tookMs).toBeWithin(500, 650);
+  world.until("all well", () => world.isWell());
+  expect(world.report().term).toBe(0);
 });
 
 test("a BecomeLeader that is refused, or whose outcome is not known, is not repeated: the next term elects another", () => {

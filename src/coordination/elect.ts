@@ -151,9 +151,14 @@ async function gatherVotes(
     if (verdict.kind === "wait") continue;
     if (verdict.kind !== "elect" || answers.size === slots.length) return verdict;
     graceEndsMs ??= clock.monotonicMs() + ELECTION_GRACE_MS;
-    if (awaited !== undefined && slots.some(({ server }) => server === awaited) && !answers.has(awaited)) continue;
+    if (slots.some((slot) => !answers.has(slot.server) && isAwaited(cluster, slot, awaited))) continue;
     if (clock.monotonicMs() >= graceEndsMs) return verdict;
   }
+}
+
+/** A slot that nobody has filled yet costs another election when its server's first answer comes after this one. */
+function isAwaited({ servers }: Cluster, { server, replicaId }: Slot, awaited: string | undefined): boolean {
+  return server === awaited || (replicaId === NO_REPLICA && servers.isAvailable(server));
 }
 
 /**

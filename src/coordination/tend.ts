@@ -16,6 +16,7 @@ import {
   OBSERVER_ORPHANED_MS,
   SHARD_STEP_RETRY_MS_MIN,
   SHARD_VERIFY_MS,
+  SHARD_VERIFY_PAUSE_MS,
   SWAP_POLL_MS,
 } from "../model/limits.ts";
 import { Refusal, Unreachable } from "../model/refusal.ts";
@@ -118,7 +119,7 @@ export class Tending {
   led(shard: ShardMetadata, named: ReadonlySet<string>): void {
     this.#silences = 0;
     this.#trouble = "";
-    this.#verifyDueMs = this.#nowMs + SHARD_VERIFY_MS;
+    this.#verifyDueMs = this.#nowMs + this.#verifyMs;
     for (const { internal } of shard.ensemble) {
       if (named.has(internal) || internal === shard.leader?.internal) this.#missing.delete(internal);
       else this.#miss(internal, "has not voted", 0);
@@ -162,6 +163,11 @@ export class Tending {
     return this.#cluster.clock.monotonicMs();
   }
 
+  /** Where there are many shards each is verified less often: what all of them cost together has a bound. */
+  get #verifyMs(): number {
+    return Math.max(SHARD_VERIFY_MS, this.#cluster.leaders.size * SHARD_VERIFY_PAUSE_MS);
+  }
+
   // --- verify ---------------------------------------------------------------------------------------------------
 
   async #verify(shard: ShardMetadata, signal: AbortSignal): Promise<Tended> {
@@ -169,7 +175,7 @@ export class Tending {
     const servers = shard.ensemble.map(({ internal }) => internal);
     const ask = () => askStatuses(this.#cluster, this.#ref, servers, signal);
     const found = steadinessOf(shard, await elections.hold(ask));
-    this.#verifyDueMs = this.#nowMs + SHARD_VERIFY_MS * (0.75 + random.fraction() / 2);
+    this.#verifyDueMs = this.#nowMs + this.#verifyMs * (0.75 + random.fraction() / 2);
     this.#trouble = found.leader === "leads" ? "" : found.why;
     if (found.promiseAbove !== undefined) {
       await store.refresh();

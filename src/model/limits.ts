@@ -377,6 +377,8 @@ export const SHARD_STEP_RETRY_MS_MIN = 1_000;
 export const SHARD_STEP_RETRY_MS_MAX = 10_000;
 /** How often a steady shard's replicas are asked whether they are what is stored of them. */
 export const SHARD_VERIFY_MS = 10_000;
+/** … and no more often than one shard in so many milliseconds, over all shards: 25 a second. */
+export const SHARD_VERIFY_PAUSE_MS = 40;
 /** GetStatus of a leader that fails so often in a row, while its server is there, costs it its leadership. */
 export const LEADER_SILENCES_MAX = 3;
 /** A copy that is listed as being filled, while no swap wants it, is deleted after this long: another coordinator may be at it. */

@@ -154,10 +154,12 @@ export class ReadRounds {
     for (const { reject } of this.#take(count)) reject(reason);
   }
 
+  /** All leaders of a node tick at the same moments: what they send to one server, and hear from it, goes together. */
   #schedule(): void {
     const now = this.#clock.monotonicMs();
     const untilSilent = this.#confirmedMs + LEADER_SILENCE_MS_MAX - now;
-    const ms = untilSilent > 0 ? Math.min(ROUND_INTERVAL_MS, untilSilent) : ROUND_INTERVAL_MS;
+    const untilTick = ROUND_INTERVAL_MS - (now % ROUND_INTERVAL_MS);
+    const ms = untilSilent > 0 ? Math.min(untilTick, untilSilent) : untilTick;
     this.#cancelTick = this.#clock.after(ms, () => {
       this.#tick();
       if (!this.#stopped) this.#schedule();
@@ -166,7 +168,7 @@ export class ReadRounds {
 
   #tick(): void {
     const now = this.#clock.monotonicMs();
-    if (now - this.#begunMs >= ROUND_INTERVAL_MS) {
+    if (now - this.#begunMs >= ROUND_INTERVAL_MS / 2) {
       this.begin();
       this.#hooks.wake();
     }
