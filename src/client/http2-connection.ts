@@ -6,8 +6,8 @@
  * all the time while it measures a connection; loads on Oxia stopped for good, one in five. It also holds a stream
  * back behind others (oven-sh/bun#43422), and costs some 100 µs a call where this costs a few.
  *
- * What comes is bound by the streams' windows alone: the connection's is given back at once, a stream's when half of it
- * was used, and not while the stream is paused. What leaves: http2-uploads.ts.
+ * What comes is bound by the streams' windows alone: a stream's is given back when half of it was used, and not while
+ * the stream is paused; the connection's, of 2 GiB, now and then. What leaves: http2-uploads.ts.
  *
  * Keepalive: a ping every 10 s, also without calls; one that is not answered within 3 s ends the connection, which is
  * how a peer that vanished is found.
@@ -18,6 +18,7 @@ import { connect, type Socket } from "node:net";
 import { type Bytes, concatBytes, utf8 } from "../lib/bytes.ts";
 import {
   CLIENT_CONNECT_MS_MAX,
+  CLIENT_CONNECTION_RETURN_BYTES,
   CLIENT_HEADER_BYTES_MAX,
   CLIENT_KEEPALIVE_INTERVAL_MS,
   CLIENT_KEEPALIVE_TIMEOUT_MS,
@@ -65,6 +66,8 @@ export class Http2Connection implements StreamOwner {
   readonly #uploads: Http2Uploads;
   readonly #cutter = new FrameCutter();
   readonly #hpack = new HpackDecoder();
+  /** Bytes of data since the connection's window was given back. */
+  #received = 0;
   readonly #streams = new Map<number, Http2Stream>();
   /** Streams that the peer's bound on concurrent streams keeps waiting. */
   readonly #waiting: Http2Stream[] = [];
@@ -176,11 +179,10 @@ export class Http2Connection implements StreamOwner {
   // --- in -------------------------------------------------------------------------------------------------------
 
   #take(chunk: Buffer): void {
-    let dataBytes = 0;
     try {
       const bytes = new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length);
       this.#cutter.push(bytes, (type, flags, stream, payload) => {
-        if (type === FrameType.data) dataBytes += payload.length;
+        if (type === FrameType.data) this.#received += payload.length;
         this.#takeFrame(type, flags, stream, payload);
       });
     } catch (error) {
@@ -190,8 +192,9 @@ export class Http2Connection implements StreamOwner {
       if (error instanceof Http2ProtocolError || error instanceof HpackError) return;
       throw error;
     }
-    if (dataBytes > 0 && this.#failure === undefined) {
-      this.#output.frame(FrameType.windowUpdate, 0, 0, uint32(dataBytes));
+    if (this.#received >= CLIENT_CONNECTION_RETURN_BYTES && this.#failure === undefined) {
+      this.#output.frame(FrameType.windowUpdate, 0, 0, uint32(this.#received));
+      this.#received = 0;
     }
   }
 

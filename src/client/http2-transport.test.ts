@@ -1,88 +1,19 @@
-import { afterEach, expect, test } from "bun:test";
-import { createServer, type Http2Server, type ServerHttp2Stream, type Settings } from "node:http2";
-import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
-import { http2Frame } from "../../test/harness/raw-http2.ts";
+import { expect, test } from "bun:test";
+import { type AddressInfo, createServer as createTcpServer } from "node:net";
+import {
+  cleanups,
+  endWith,
+  framed,
+  HEADERS,
+  open,
+  serve,
+  serveByHand,
+  TIMES,
+  transport,
+} from "../../test/harness/http2-peer.ts";
 import type { CallStatus } from "./call-status.ts";
 import { GrpcCode } from "./grpc-code.ts";
 import { Http2Transport } from "./http2-transport.ts";
-import type { Call } from "./transport.ts";
-
-const cleanups: (() => void)[] = [];
-afterEach(() => {
-  for (const cleanup of cleanups.splice(0)) cleanup();
-});
-
-const TIMES = { connectMs: 5000, pingIntervalMs: 5000, pongMs: 5000 };
-const HEADERS = { ":status": 200, "content-type": "application/grpc" };
-
-function framed(text: string): Uint8Array {
-  const body = new TextEncoder().encode(text);
-  const bytes = new Uint8Array(5 + body.length);
-  new DataView(bytes.buffer).setUint32(1, body.length);
-  bytes.set(body, 5);
-  return bytes;
-}
-
-/** A server that hands each stream to `handle`. */
-async function serve(
-  handle: (stream: ServerHttp2Stream, headers: Record<string, unknown>) => void,
-  settings: Settings = {},
-) {
-  const sockets = new Set<Socket>();
-  const server: Http2Server = createServer({ settings });
-  server.on("connection", (socket: Socket) => sockets.add(socket));
-  server.on("session", (session) => session.on("error", () => {}));
-  server.on("stream", (stream, headers) => {
-    stream.on("error", () => {});
-    handle(stream as ServerHttp2Stream, headers as Record<string, unknown>);
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
-  cleanups.push(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, sockets };
-}
-
-function transport(connectionsPerServer = 1): Http2Transport {
-  const it = new Http2Transport({ connectionsPerServer });
-  cleanups.push(() => it.close());
-  return it;
-}
-
-interface Heard {
-  readonly call: Call;
-  readonly messages: string[];
-  readonly ended: Promise<CallStatus>;
-}
-
-function open(
-  over: Http2Transport,
-  address: string,
-  path = "/s/M",
-  onMessage?: () => void,
-  message?: Uint8Array,
-): Heard {
-  const messages: string[] = [];
-  const { promise, resolve } = Promise.withResolvers<CallStatus>();
-  const call = over.open(
-    { address, path, headers: { extra: "yes" }, timeoutMs: 1500, ...(message === undefined ? {} : { message }) },
-    {
-      message: (message) => {
-        messages.push(new TextDecoder().decode(message));
-        onMessage?.();
-      },
-      drained: () => {},
-      ended: resolve,
-    },
-  );
-  return { call, messages, ended: promise };
-}
-
-function endWith(stream: ServerHttp2Stream, trailers: Record<string, string>): void {
-  stream.respond(HEADERS, { waitForTrailers: true });
-  stream.on("wantTrailers", () => stream.sendTrailers(trailers));
-}
 
 test("messages go both ways, and trailers say how it ended", async () => {
   const { address } = await serve((stream, headers) => {
@@ -139,140 +70,6 @@ test("a call that streams its messages ends its side when it says so, and not be
   empty.call.halfClose();
   expect(await empty.ended).toMatchObject({ code: 0 });
   expect(empty.messages).toEqual(["ended"]);
-});
-
-/** A server by hand: it tells what DATA has come on each stream, and lets more come only when told to. */
-async function serveByHand() {
-  const received = new Map<number, number>();
-  const came = new Map<number, { bytes: number; resolve: () => void }>();
-  const { promise: connected, resolve: connect } = Promise.withResolvers<Socket>();
-  const server = createTcpServer((socket) => {
-    socket.on("error", () => {});
-    cleanups.push(() => socket.destroy());
-    let rest = Buffer.alloc(0);
-    let preface = PREFACE_BYTES;
-    socket.on("data", (chunk: Buffer) => {
-      rest = Buffer.concat([rest, chunk]);
-      if (preface > 0) {
-        if (rest.length < preface) return;
-        rest = rest.subarray(preface);
-        preface = 0;
-        socket.write(http2Frame(4, 0, 0, new Uint8Array(0)));
-        connect(socket);
-      }
-      while (rest.length >= 9 && rest.length >= 9 + rest.readUIntBE(0, 3)) {
-        const length = rest.readUIntBE(0, 3);
-        const stream = rest.readUInt32BE(5);
-        if (rest[3] === 0) received.set(stream, (received.get(stream) ?? 0) + length);
-        rest = rest.subarray(9 + length);
-      }
-      for (const [stream, { bytes, resolve }] of came) if ((received.get(stream) ?? 0) >= bytes) resolve();
-    });
-  });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", () => resolve()));
-  cleanups.push(() => server.close());
-  return {
-    address: `127.0.0.1:${(server.address() as AddressInfo).port}`,
-    /** Resolves once `bytes` of DATA have come on `stream`. */
-    has: (stream: number, bytes: number) =>
-      new Promise<void>((resolve) => {
-        came.set(stream, { bytes, resolve });
-        if ((received.get(stream) ?? 0) >= bytes) resolve();
-      }),
-    received: (stream: number) => received.get(stream) ?? 0,
-    async send(type: number, flags: number, stream: number, payload: Uint8Array): Promise<void> {
-      (await connected).write(http2Frame(type, flags, stream, payload));
-    },
-    grant(stream: number, bytes: number): Promise<void> {
-      const increment = Buffer.alloc(4);
-      increment.writeUInt32BE(bytes);
-      return this.send(8, 0, stream, increment);
-    },
-    /** Raises or lowers the window that every stream starts with. */
-    setInitialWindow(bytes: number): Promise<void> {
-      const setting = Buffer.alloc(6);
-      setting.writeUInt16BE(4);
-      setting.writeUInt32BE(bytes, 2);
-      return this.send(4, 0, 0, setting);
-    },
-  };
-}
-
-const PREFACE_BYTES = 24;
-const WINDOW_BYTES = 65_535;
-
-test("a stream that is held back by its server does not hold up another", async () => {
-  const server = await serveByHand();
-  const over = transport();
-  expect(open(over, server.address).call.send(new Uint8Array(100_000))).toBe(false);
-  await server.has(1, WINDOW_BYTES);
-  await server.grant(0, 1000);
-  open(over, server.address).call.send(new Uint8Array(1000));
-  await server.has(3, 1000);
-  expect(server.received(1)).toBe(WINDOW_BYTES);
-});
-
-test("a raise of the initial window counts for open streams too, whatever they were granted before", async () => {
-  const server = await serveByHand();
-  const { call } = open(transport(), server.address);
-  call.send(new Uint8Array(1_000_000));
-  await server.has(1, WINDOW_BYTES);
-  await server.grant(1, 100_000);
-  await server.setInitialWindow(131_070);
-  await server.grant(0, 900_000);
-  await server.has(1, 131_070 + 100_000);
-  await server.setInitialWindow(200_000);
-  await server.has(1, 300_000);
-  // lowered, it must be granted back before anything leaves
-  await server.setInitialWindow(100_000);
-  await server.grant(1, 150_000);
-  await server.has(1, 350_000);
-  expect(server.received(1)).toBe(350_000);
-});
-
-test("a server that says goodbye lets what it has seen end, and the rest goes elsewhere", async () => {
-  const server = await serveByHand();
-  const over = transport();
-  const seen = open(over, server.address, "/s/M", undefined, framed("a"));
-  await server.has(1, 6);
-  const unseen = open(over, server.address, "/s/M", undefined, framed("b"));
-  await server.send(7, 0, 0, Uint8Array.of(0, 0, 0, 1, 0, 0, 0, 0));
-  expect((await unseen.ended).message).toContain("closing");
-  // trailers: grpc-status 0, as a literal
-  const block = Uint8Array.of(0x88, 0x00, 11, ...new TextEncoder().encode("grpc-status"), 1, 0x30);
-  await server.send(1, 0x5, 1, block);
-  expect((await seen.ended).code).toBe(GrpcCode.ok);
-});
-
-test("a server that breaks the protocol loses the connection", async () => {
-  for (const [what, type, payload] of [
-    ["push", 5, new Uint8Array(10)],
-    ["continuation", 9, new Uint8Array(1)],
-    ["window", 8, Uint8Array.of(0x7f, 0xff, 0xff, 0xff)],
-    ["no entry", 1, Uint8Array.of(0xff)],
-    ["frame of", 1, new Uint8Array(20_000)],
-  ] as const) {
-    const server = await serveByHand();
-    const { call, ended } = open(transport(), server.address);
-    call.send(framed("x"));
-    await server.has(1, 6);
-    await server.send(type, type === 1 ? 4 : 0, type === 8 ? 0 : 1, payload);
-    const status = await ended;
-    expect([status.code, status.message.includes(what) || status.message.includes("block")]).toEqual([
-      GrpcCode.unavailable,
-      true,
-    ]);
-  }
-});
-
-test("headers past their bound are refused", async () => {
-  const server = await serveByHand();
-  const { call, ended } = open(transport(), server.address);
-  call.send(framed("x"));
-  await server.has(1, 6);
-  await server.send(1, 0, 1, new Uint8Array(16_000));
-  for (let i = 0; i < 5; i++) await server.send(9, 0, 1, new Uint8Array(16_000));
-  expect((await ended).message).toContain("headers of more than");
 });
 
 test("no more calls are open than the server allows, and the others come after", async () => {

@@ -169,6 +169,8 @@ export const CURSOR_BYTES_IN_FLIGHT_MAX = 8 * MiB;
 export const CATCH_UP_READS_MAX = 16;
 /** A follower that takes nothing of what was read for it for so long gives its place to another. */
 export const CATCH_UP_STALL_MS_MAX = 1_000;
+/** A commit offset that no entry and no round takes along is told after this long: each message costs an answer. */
+export const COMMIT_TOLD_MS_MAX = 20;
 /** Wait before a follower is tried again: the first, the factor, the longest, as in the reference. */
 export const CURSOR_RETRY_MS_MIN = 100;
 export const CURSOR_RETRY_FACTOR = 1.5;
@@ -273,6 +275,8 @@ export const CLIENT_OLD_LEADER_MS_MAX = 250;
 export const CLIENT_HINTS_AT_ONCE_MAX = 2;
 /** Bytes that a server may send ahead on one call: covers a page of a range read, and bounds what comes after a pause. */
 export const CLIENT_STREAM_WINDOW_BYTES = 1 * MiB;
+/** Received bytes after which a connection's window is given back: a frame for each message would be a write for each. */
+export const CLIENT_CONNECTION_RETURN_BYTES = 16 * MiB;
 /** Bytes of one header block of an answer. */
 export const CLIENT_HEADER_BYTES_MAX = 64 * KiB;
 /** A connection has this long to come about. */

@@ -16,6 +16,7 @@ import { assert } from "../lib/assert.ts";
 import { type Head, type LogEntry, NO_OFFSET, type Offset, type ReplicaId } from "../model/ids.ts";
 import {
   CATCH_UP_STALL_MS_MAX,
+  COMMIT_TOLD_MS_MAX,
   CURSOR_BYTES_IN_FLIGHT_MAX,
   CURSOR_ENTRIES_IN_FLIGHT_MAX,
   CURSOR_RETRY_FACTOR,
@@ -105,6 +106,7 @@ export class Cursor {
   #firstInFlight = 0;
   #inFlightBytes = 0;
   #commitTold: Offset = NO_OFFSET;
+  #cancelTelling: (() => void) | undefined;
   #roundTold = 0;
   #asking = false;
   /** The last round for which a reference follower was asked for its status. */
@@ -160,6 +162,7 @@ export class Cursor {
     this.#abort.abort();
     this.#closeStream();
     this.#snapshot?.cancel();
+    this.#cancelTelling?.();
     this.#endWait();
   }
 
@@ -322,9 +325,8 @@ export class Cursor {
     }
     if (this.#choked) return;
     const { leadership } = this.#context;
-    if (this.#commitTold < commitToTell(leadership) || this.#roundTold < leadership.roundSent) {
-      this.#sendBare();
-    }
+    if (this.#roundTold < leadership.roundSent) this.#sendBare();
+    else if (this.#commitTold < commitToTell(leadership)) this.#tellCommitSoon();
     if (!hasId(this.target.address)) void this.#askStatus();
   }
 
@@ -363,6 +365,16 @@ export class Cursor {
     this.#inFlightBytes += bytes;
     this.#send(entry, undefined);
     this.#last = { term, offset, crc };
+  }
+
+  /** A commit offset goes with the next entry or round; alone only when there is none for a while. */
+  #tellCommitSoon(): void {
+    if (this.#cancelTelling !== undefined) return;
+    this.#cancelTelling = this.#context.clock.after(COMMIT_TOLD_MS_MAX, () => {
+      this.#cancelTelling = undefined;
+      const isNews = this.#commitTold < commitToTell(this.#context.leadership);
+      if (this.#stream !== undefined && !this.#choked && isNews) this.#sendBare();
+    });
   }
 
   /** A message without an entry: it tells a commit offset or a round. */
