@@ -119,13 +119,14 @@ async function cargoTest(): Promise<Counts> {
   return checked({ passed: count(output, /(\d+) passed/g), failed: count(output, /(\d+) failed/g) }, code);
 }
 
-/** Simulated clusters: seeds that are run twice and must be the same run, others once, and mixtures with reference peers. */
+/** Simulated clusters: seeds that are run twice and must be the same run, others once, mixtures with reference peers, real files. */
 async function simulate(): Promise<Counts> {
   const sim = [BUN, "scripts/sim.ts"];
   const campaigns = [
     [...sim, "--seeds", "1000", "--verify-determinism"],
     [...sim, "--seed", "1000", "--seeds", "1000"],
     [...sim, "--mixed", "--seed", "1000", "--seeds", "100"],
+    [...sim, "--lane", "sqlite", "--seeds", "500"],
   ];
   const total = { passed: 0, failed: 0 };
   for (const campaign of campaigns) {
@@ -144,7 +145,7 @@ const SUITES: readonly Suite[] = [
     tools: [],
     run: () => bunTest("src", "test/house.test.ts", "test/contract", "test/sim", "test/scenario"),
   },
-  { name: "sim", tools: [], run: simulate },
+  { name: "sim", tools: ["cc"], run: simulate },
   { name: "client", tools: [], run: () => bunTest("test/client") },
   { name: "go", tools: ["go"], run: goTest },
   { name: "java", tools: ["java", "mvn"], run: mavenTest },

@@ -8,7 +8,14 @@ import { disks } from "./stories-of-disks.ts";
 import { ensembles } from "./stories-of-ensembles.ts";
 import { leading } from "./stories-of-leading.ts";
 import { serving } from "./stories-of-serving.ts";
+import { strangers } from "./stories-of-strangers.ts";
 
 export type Story = (seed: number) => void;
 
-export const STORIES: Readonly<Record<string, Story>> = { ...disks, ...ensembles, ...leading, ...serving };
+export const STORIES: Readonly<Record<string, Story>> = {
+  ...disks,
+  ...ensembles,
+  ...leading,
+  ...serving,
+  ...strangers,
+};

@@ -104,6 +104,7 @@ export class Cluster {
       node.resume();
       node.time.drift(1);
     }
+    for (const machine of this.dataServers) machine.runOwn();
     for (const machine of [...this.dataServers, last]) {
       machine?.allowUp();
     }

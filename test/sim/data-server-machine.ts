@@ -20,8 +20,9 @@ import { simFollowers } from "./peer-calls.ts";
 import { type PeerServer, peerService } from "./peer-service.ts";
 import { randomPort, type SimRandom } from "./random.ts";
 import { RecentCalls } from "./recent-calls.ts";
-import type { NewStorage, ServerStorage } from "./server-storage.ts";
+import type { Adapters, NewStorage, ServerStorage } from "./server-storage.ts";
 import { traceLogger } from "./trace-logger.ts";
+import { Violation } from "./violation.ts";
 import { watchKeyValues } from "./watched-key-values.ts";
 import { type WatchedServer, watchLog } from "./watched-log.ts";
 import { watchPeer } from "./watched-peer.ts";
@@ -30,7 +31,14 @@ export interface DataServerMachineParts {
   readonly cluster: Cluster;
   readonly node: SimNode;
   readonly storage: ServerStorage;
+  /** Another disk, an empty one. */
+  readonly newStorage: () => ServerStorage;
 }
+
+/** How often it is looked at whether a node of another cluster was given anything. */
+const FOREIGN_LOOK_MS = 500;
+/** What the disk of a node of another cluster says. */
+const FOREIGN = new Map([["instance", "another cluster"]]);
 
 export class DataServerMachine extends Machine {
   readonly storage: ServerStorage;
@@ -44,13 +52,17 @@ export class DataServerMachine extends Machine {
   #server: DataServer | undefined;
   #peer: PeerServer | undefined;
   readonly #calls = new RecentCalls();
+  readonly #newStorage: () => ServerStorage;
+  /** The disk of a node of another cluster, which runs here for a while. */
+  #foreign: ServerStorage | undefined;
   /** By shard: what was looked at last. */
   readonly #seen = new Map<number, State>();
 
-  constructor({ cluster, node, storage }: DataServerMachineParts) {
+  constructor({ cluster, node, storage, newStorage }: DataServerMachineParts) {
     super({ node, random: cluster.random.split(`machine ${node.name}`), main: (life) => this.#serve(life) });
     this.#cluster = cluster;
     this.storage = storage;
+    this.#newStorage = newStorage;
     this.internal = `${node.name}:6649`;
     this.publicAddress = `${node.name}:6648`;
     this.logger = traceLogger(node);
@@ -90,6 +102,20 @@ export class DataServerMachine extends Machine {
     return this.#calls;
   }
 
+  /** A node of another cluster comes up at its address, with a disk of its own. */
+  runForeign(): void {
+    if (this.#foreign !== undefined) return;
+    this.#foreign = this.#newStorage();
+    this.end("power", 0);
+  }
+
+  /** It is its own node again, with the disk as it was left. */
+  runOwn(): void {
+    if (this.#foreign === undefined) return;
+    this.#foreign = undefined;
+    this.end("power", 0);
+  }
+
   /** One of the last calls that came here comes once more. */
   repeatCall(random: SimRandom): void {
     const peer = this.#peer;
@@ -124,10 +150,14 @@ export class DataServerMachine extends Machine {
   }
 
   async #open(life: Life): Promise<void> {
-    const { network, random, invariants, scheduler } = this.#cluster;
+    const { network, random, invariants, scheduler, plan } = this.#cluster;
     const own = random.split(life.name);
     const { of, changes } = invariants;
     const watched: WatchedServer = { server: this.internal, life: life.number, of, changes };
+    if (this.#foreign !== undefined) {
+      await this.#openForeign(life, await this.#foreign.open(life, own.split("log")), own);
+      return;
+    }
     const adapters = await this.storage.open(life, own.split("log"));
     const log = watchLog(adapters.log, watched);
     this.#log = log;
@@ -143,7 +173,7 @@ export class DataServerMachine extends Machine {
         random: randomPort(own.split("chance")),
         logger: this.logger,
       },
-      { self: this.internal },
+      { self: this.internal, notificationsRetentionMs: plan.knobs.notificationsRetentionMs },
     );
     this.#server = server;
     this.#peer = watchPeer(server, watched, this.#calls);
@@ -155,11 +185,52 @@ export class DataServerMachine extends Machine {
     const api = new ClientApi(replicas, new Assignments(replicas, { clock: life.clock }));
     channel.listen(this.publicAddress, serveMethods(life, this.publicAddress, clientMethods(api)));
   }
+
+  /** A node of another cluster: nobody here may have it hold anything. */
+  async #openForeign(life: Life, { log, keyValues, documents }: Adapters, random: SimRandom): Promise<void> {
+    const { network, scheduler } = this.#cluster;
+    const channel = network.channel(life);
+    const server = await DataServer.open(
+      {
+        log,
+        keyValues,
+        followers: simFollowers(channel),
+        documents: { ...documents, all: async () => FOREIGN },
+        clock: life.clock,
+        random: randomPort(random.split("chance")),
+        logger: this.logger,
+      },
+      { self: this.internal },
+    );
+    scheduler.after(FOREIGN_LOOK_MS, "look at the foreign node", function look() {
+      if (!life.alive) return;
+      const [held] = server.replicas.all();
+      if (held !== undefined) {
+        scheduler.fail(new Violation("ForeignHoldsNothing", `a node of another cluster holds shard ${held.shard}`));
+      }
+      scheduler.after(FOREIGN_LOOK_MS, "look at the foreign node", look);
+    });
+    channel.listen(
+      this.internal,
+      peerService(toStrangers(server), (error) => scheduler.fail(error)),
+    );
+  }
 }
 
 export function newDataServerMachine(cluster: Cluster, node: SimNode, newStorage: NewStorage): DataServerMachine {
   const { plan, scheduler } = cluster;
   const random = cluster.random.split(`disk ${node.name}`);
-  const storage = newStorage({ node, random, plan, fail: (error) => scheduler.fail(error) });
-  return new DataServerMachine({ cluster, node, storage });
+  const parts = { node, random, plan, fail: (error: unknown) => scheduler.fail(error) };
+  const other = () => new ModelStorage({ ...parts, random: random.split("foreign") });
+  return new DataServerMachine({ cluster, node, storage: newStorage(parts), newStorage: other });
+}
+
+/** A server as those reach it who are of another cluster: each call names the caller's (rpc/internal-methods.ts). */
+function toStrangers(server: DataServer): PeerServer {
+  const refused = () => {
+    throw new Refusal("PERMISSION_DENIED", "unexpected instance id");
+  };
+  return new Proxy(server, {
+    get: (target, name) => (name === "handshake" ? target.handshake.bind(target) : refused),
+  });
 }

@@ -48,6 +48,11 @@ const INJECT: Readonly<Record<FaultKind, Inject>> = {
     disturbCoordinators(context);
     stop(context, context.random.pick(context.cluster.coordinators), false);
   },
+  "node of another cluster": (context) => {
+    const machine = serverOf(context);
+    machine.runForeign();
+    context.later(() => machine.runOwn());
+  },
   "disk lost": (context) => damageDisk(context, "lost"),
   "disk set back": setBack,
   "log bit flipped": (context) => damageDisk(context, "log"),
@@ -55,6 +60,7 @@ const INJECT: Readonly<Record<FaultKind, Inject>> = {
   "watermark bit flipped": (context) => damageDisk(context, "watermark"),
   "promises bit flipped": (context) => damageDisk(context, "promises"),
   "file lost": (context) => damageDisk(context, "file"),
+  "write misdirected": (context) => damageDisk(context, "misdirected"),
   "I/O error": (context) => serverOf(context).storage.failAfter(context.random.int(1, 40)),
   "disk full": diskFull,
   "slow disk": slowDisk,

@@ -56,6 +56,8 @@ export class ModelStorage implements ServerStorage {
         return disk.flipBit((name) => name.startsWith("kv/")) !== undefined;
       case "watermark":
         return disk.flipBit((name) => name === WATERMARK) !== undefined;
+      case "misdirected":
+        return misdirect(disk, random);
       case "promises":
         return disk.flipBit((name) => name === PROMISES) !== undefined;
       case "file": {
@@ -103,4 +105,15 @@ function numberOf(segment: string): number {
 function lastGood({ records }: Pick<DiskFile, "records">): number {
   for (let nth = records.length - 1; nth >= 0; nth--) if (!records[nth]!.bad) return nth;
   return 0;
+}
+
+/** The last record of a file is not where it should be, but in the place of an earlier one. */
+function misdirect(disk: SimDisk, random: SimRandom): boolean {
+  const names = disk.names().filter((name) => /^(kv|log)\//.test(name) && disk.recordsOf(name) > 1);
+  if (names.length === 0) return false;
+  const name = random.pick(names);
+  const last = disk.recordsOf(name) - 1;
+  disk.flipBitAt(name, last);
+  disk.flipBitAt(name, random.int(0, last));
+  return true;
 }

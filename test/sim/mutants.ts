@@ -9,6 +9,7 @@ import type { MixName } from "./mixes.ts";
 import { DATA_MUTANTS } from "./mutants-data.ts";
 import { ENSEMBLE_MUTANTS } from "./mutants-ensembles.ts";
 import { MEMBERSHIP_MUTANTS } from "./mutants-membership.ts";
+import { STRANGER_MUTANTS } from "./mutants-strangers.ts";
 import { TERM_MUTANTS } from "./mutants-terms.ts";
 
 export interface Edit {
@@ -37,6 +38,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...ENSEMBLE_MUTANTS,
   ...TERM_MUTANTS,
   ...DATA_MUTANTS,
+  ...STRANGER_MUTANTS,
 ];
 
 export function findMutant(name: string): Mutant {

@@ -19,6 +19,8 @@ export const FAULT_KINDS = [
   "suspend",
   "coordinator killed",
   "coordinator paused",
+  "node of another cluster",
+  "request repeated",
   // disks
   "disk lost",
   "disk set back",
@@ -27,6 +29,7 @@ export const FAULT_KINDS = [
   "watermark bit flipped",
   "promises bit flipped",
   "file lost",
+  "write misdirected",
   "I/O error",
   "disk full",
   "slow disk",
@@ -45,9 +48,7 @@ export const FAULT_KINDS = [
   // what an operator asks
   "swap asked",
 ] as const;
-/** Kinds that only a mix names (mixes.ts). */
-export const RARE_FAULT_KINDS = ["request repeated"] as const;
-export type FaultKind = (typeof FAULT_KINDS)[number] | (typeof RARE_FAULT_KINDS)[number];
+export type FaultKind = (typeof FAULT_KINDS)[number];
 
 /** One fault, to begin at a step of the run. */
 export interface PlannedFault {
@@ -73,6 +74,7 @@ export interface Knobs {
   readonly logRetentionMs: number;
   readonly flushCommits: number;
   readonly ballastBytes: number;
+  readonly notificationsRetentionMs: number;
 }
 
 export interface ClusterPlan {
@@ -101,6 +103,7 @@ export const USUAL_KNOBS: Knobs = {
   logRetentionMs: 3_600_000,
   flushCommits: 64,
   ballastBytes: 4_096,
+  notificationsRetentionMs: 3_600_000,
 };
 
 const FAULTS_MAX = 24;
@@ -138,6 +141,7 @@ function drawKnobs(random: SimRandom): Knobs {
     logRetentionMs: random.pick([0, 1_000, 3_600_000]),
     flushCommits: random.pick([1, 8, 64]),
     ballastBytes: random.pick([1_024, 4_096]),
+    notificationsRetentionMs: random.pick([1_000, 5_000, 3_600_000]),
   };
 }
 

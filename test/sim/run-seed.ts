@@ -100,13 +100,14 @@ function startClients({ scheduler, network, dataServers, plan, random, invariant
   const addresses = dataServers.map(({ publicAddress }) => publicAddress);
   const { name: namespace, readConsistency } = plan.namespaces[0]!;
   const ledSince = (shard: number) => invariants.of(shard).ledSinceMs;
+  const acked = (shard: number, version: number) => invariants.of(shard).clientAcked(version);
   const draws = random.split("clients");
   const options = {
     ...drawWorkload(draws.split("options")),
     operations: OPERATIONS_MAX,
     pauseMs: plan.pauseMs ?? draws.pick(PAUSES_MS),
   };
-  const clients = { scheduler, network, addresses, namespace, readConsistency, ledSince };
+  const clients = { scheduler, network, addresses, namespace, readConsistency, ledSince, acked };
   return startWorkload(clients, options, draws);
 }
 

@@ -8,8 +8,8 @@ import type { Life, SimNode } from "./node.ts";
 import type { ClusterPlan } from "./plan.ts";
 import type { SimRandom } from "./random.ts";
 
-/** What damage at rest takes, or takes a bit of. */
-export type DiskDamage = "lost" | "log" | "state" | "watermark" | "promises" | "file";
+/** What damage at rest takes, or takes a bit of; a misdirected write is missing in its place and destroys another. */
+export type DiskDamage = "lost" | "log" | "state" | "watermark" | "promises" | "file" | "misdirected";
 
 export interface Adapters {
   readonly log: Log;

@@ -37,6 +37,7 @@ const PROMISES = "log/promises.sqlite";
 const SEGMENT = /^log\/log-(\d+)\.sqlite(-wal)?$/;
 const STATE = /^data\/.*\.sqlite(-wal)?$/;
 
+const PAGE_BYTES = 4_096;
 const WAL_HEADER_BYTES = 32;
 const FRAME_HEADER_BYTES = 24;
 
@@ -66,6 +67,8 @@ export function damaged(contents: Contents, { damage, random, scratch }: Damagin
         stretchesOf((name) => name.startsWith(PROMISES)),
         random,
       );
+    case "misdirected":
+      return misdirect(contents, random);
     case "file":
       return loseFile(contents, random);
   }
@@ -93,6 +96,23 @@ function flip(contents: Contents, where: readonly Stretch[], random: SimRandom):
     return { contents: new Map([...contents, [name, content]]), what };
   }
   return undefined;
+}
+
+/** A page of a closed segment or of a state lies in the place of another one. */
+function misdirect(contents: Contents, random: SimRandom): Damaged | undefined {
+  const newest = Math.max(...[...contents.keys()].filter((name) => SEGMENT.test(name)).map(numberOf));
+  const names = [...contents].flatMap(([name, { length }]) => {
+    const isFile = name.endsWith(".sqlite") && (STATE.test(name) || (SEGMENT.test(name) && numberOf(name) < newest));
+    return isFile && length >= 3 * PAGE_BYTES ? [name] : [];
+  });
+  if (names.length === 0) return undefined;
+  const name = random.pick(names);
+  const content = contents.get(name)!.slice();
+  const pages = Math.floor(content.length / PAGE_BYTES);
+  const from = random.int(0, pages);
+  const to = (from + random.int(1, pages)) % pages;
+  content.copyWithin(to * PAGE_BYTES, from * PAGE_BYTES, (from + 1) * PAGE_BYTES);
+  return { contents: new Map([...contents, [name, content]]), what: `page ${from} written over page ${to} of ${name}` };
 }
 
 /** The watermark, the promises, or a state goes: with what lies beside it, or that alone, or without it. */

@@ -45,6 +45,8 @@ export interface Audit {
   readonly shards: readonly ToldShard[];
   /** Of each shard, what it tells behind some offset that it has told of. */
   readonly resumed: readonly ToldStream[];
+  /** Of each shard, what it still tells after that. */
+  readonly left: readonly ToldAtEnd[];
   readonly shardOf: (key: string) => number;
 }
 
@@ -85,7 +87,7 @@ export async function audit(options: AuditOptions): Promise<Audit> {
     found = again;
     told = await notificationsOfAll(options, portsOf(), resolved);
   }
-  const { whole, resumed } = told;
+  const { whole, resumed, left } = told;
   const shards = whole.map((one) => ({
     ...one,
     // where nothing is left nothing says so
@@ -93,7 +95,7 @@ export async function audit(options: AuditOptions): Promise<Audit> {
     records: new Map(found.filter(({ shard }) => shard === one.shard).map(({ key, version }) => [key, version])),
   }));
   await client.close();
-  return { readMs, found, shards, resumed, shardOf };
+  return { readMs, found, shards, resumed, left, shardOf };
 }
 
 async function everything(client: VariaClient, shardOf: (key: string) => number): Promise<FoundAtEnd[]> {
@@ -124,8 +126,9 @@ async function notificationsOfAll({ life, random }: AuditOptions, ports: ClientP
     return { client: "audit", shard, after, batches: [...told.batches], firstOffset, ended: false };
   });
   const resumed = await Promise.all(again);
+  const left = await Promise.all(shards.map(({ id }) => read(id, -1)));
   assignments.close();
-  return { whole, resumed };
+  return { whole, resumed, left };
 }
 
 type ToldAtEnd = Omit<ToldShard, "records">;

@@ -116,7 +116,10 @@ function isLater({ offset, changes }: ToldBatch, whole: readonly ToldBatch[]): b
 }
 
 /** A stream that is still open has told all there is, of that which it was to tell. */
-export function checkOpenStream({ client, shard, after, batches }: ToldStream, { batches: whole }: ToldShard): void {
+export function checkOpenStream(
+  { client, shard, after, batches }: ToldStream,
+  { batches: whole }: Pick<ToldShard, "batches">,
+): void {
   const told = batches.at(-1)?.offset ?? after;
   const last = whole.at(-1)?.offset ?? -1;
   if (told === undefined || told >= last) return;

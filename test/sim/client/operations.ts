@@ -82,7 +82,7 @@ export class Operations {
     try {
       const { version } = await client.put(key, value, putOptions(key, { expected, index, ephemeral }));
       const versionId = Number(version.versionId);
-      sent.stored = { key, version: versionId, atMs: nowMs() };
+      record.acked(sent, { key, version: versionId, atMs: nowMs() });
       this.versions.set(key, versionId);
       if (ephemeral !== (version.sessionId !== undefined)) throw new BrokenPromise(`${key}=${value}: its session`);
       inSession?.stored(Number(version.sessionId));
@@ -188,7 +188,7 @@ export class Operations {
     try {
       const options = { partitionKey: partitionKeyOf(prefix), sequenceKeysDeltas: deltas };
       const { key, version }: PutResult = await client.put(prefix, value, options);
-      sent.stored = { key, version: Number(version.versionId), atMs: nowMs() };
+      record.acked(sent, { key, version: Number(version.versionId), atMs: nowMs() });
     } catch (error) {
       sent.refused = !isUnknown(error);
     }

@@ -29,8 +29,14 @@ export class Record {
   readonly #histories = new Map<number, History>();
   readonly puts = new Map<string, SentPut>();
   readonly deletes: ToldDelete[] = [];
+  readonly #acked: (shard: number, version: number) => void;
   /** Values of records are numbered over the whole run. */
   #values = 0;
+
+  /** `acked`: is told of each put that was answered, at that moment. */
+  constructor(acked: (shard: number, version: number) => void = () => {}) {
+    this.#acked = acked;
+  }
 
   history(shard: number): History {
     let history = this.#histories.get(shard);
@@ -43,6 +49,12 @@ export class Record {
 
   histories(): ReadonlyMap<number, History> {
     return this.#histories;
+  }
+
+  /** A client was told that its put is stored. */
+  acked(sent: SentPut, stored: NonNullable<SentPut["stored"]>): void {
+    sent.stored = stored;
+    this.#acked(sent.shard, stored.version);
   }
 
   newValue(client: string): string {
