@@ -172,6 +172,25 @@ test("a replica that has ended is refilled at its server under a new id and swap
   expect(world.dataServers.callsOf("deleteShard")).toHaveLength(0);
 });
 
+test("a member that has not voted while its place is refilled is not due to be attached: the keeper sleeps meanwhile", () => {
+  const world = started();
+  const { leader, ensemble } = world.report();
+  const lost = ensemble.find(({ server }) => server !== leader)!.server;
+  world.dataServers.server(lost).restart();
+  world.dataServers.server(lost).wipe();
+  world.until("its place is refilled", () => world.report().swap?.added === lost, 10_000);
+  // the copy stays behind, so that the change takes long
+  world.dataServers.before = ({ method, server }) =>
+    method === "freezeShard" && server === world.report().leader ? world.scheduler.sleep(5_000) : undefined;
+  world.dataServers.server(leader!).restart();
+  world.until("another term is led", () => world.report().term > 0 && world.report().leader !== undefined);
+  const before = world.scheduler.steps;
+  world.run(2_000);
+  expect(world.scheduler.steps - before).toBeLessThan(2_000);
+  world.dataServers.before = () => {};
+  world.until("all well", () => world.isWell(), 60_000);
+});
+
 test("a copy that ends while it is filled is made anew", () => {
   const world = started(3);
   const server = follower(world);

@@ -3,6 +3,7 @@ import { entryOf, LeaderWorld } from "../../test/harness/leader-world.ts";
 import type { ScriptedFollower } from "../../test/harness/scripted-follower.ts";
 import { NO_OFFSET } from "../model/ids.ts";
 import {
+  COMMIT_TOLD_MS_MAX,
   CURSOR_BYTES_IN_FLIGHT_MAX,
   CURSOR_ENTRIES_IN_FLIGHT_MAX,
   CURSOR_RETRY_MS_MAX,
@@ -46,6 +47,25 @@ test("a follower with a foreign tail is truncated until both agree, and its entr
   ]);
   expect(world.started).toBe("served");
   for (const follower of world.members) expectSame(world, follower);
+});
+
+test("a commit offset goes with the next entry, and alone only when none comes for a while", () => {
+  const world = new LeaderWorld().start();
+  const [follower] = world.members;
+  world.pass(COMMIT_TOLD_MS_MAX + 5);
+  const before = follower!.received.length;
+  world.put("a");
+  world.pass(COMMIT_TOLD_MS_MAX / 2);
+  world.put("b");
+  world.pass(COMMIT_TOLD_MS_MAX / 4);
+  const sent = follower!.received.slice(before);
+  expect(sent.map(({ entry, commitOffset }) => [entry?.offset, commitOffset])).toEqual([
+    [1, 0],
+    [2, 1],
+  ]);
+  world.pass(COMMIT_TOLD_MS_MAX);
+  const [last] = follower!.received.slice(before + 2);
+  expect([last?.entry, last?.commitOffset]).toEqual([undefined, 2]);
 });
 
 test("a follower that is fenced by a later term is left alone", () => {
