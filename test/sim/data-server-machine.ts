@@ -23,6 +23,7 @@ import { RecentCalls } from "./recent-calls.ts";
 import type { Adapters, NewStorage, ServerStorage } from "./server-storage.ts";
 import { traceLogger } from "./trace-logger.ts";
 import { Violation } from "./violation.ts";
+import { watchFollowers } from "./watched-followers.ts";
 import { watchKeyValues } from "./watched-key-values.ts";
 import { type WatchedServer, watchLog } from "./watched-log.ts";
 import { watchPeer } from "./watched-peer.ts";
@@ -167,7 +168,7 @@ export class DataServerMachine extends Machine {
       {
         log,
         keyValues,
-        followers: simFollowers(channel),
+        followers: watchFollowers(simFollowers(channel), (violation) => scheduler.fail(violation)),
         documents: adapters.documents,
         clock: life.clock,
         random: randomPort(own.split("chance")),

@@ -177,6 +177,23 @@ export const DATA_MUTANTS: readonly Mutant[] = [
     scenario: "a log older than its state",
   },
   {
+    name: "slow follower is sent all there is",
+    rule: "§5 bounded memory",
+    story: "with a bound of four entries on their way, a follower that acks none is sent more",
+    edits: [
+      {
+        file: "src/model/limits.ts",
+        find: "export const CURSOR_ENTRIES_IN_FLIGHT_MAX = 16_384;",
+        replace: "export const CURSOR_ENTRIES_IN_FLIGHT_MAX = 4;",
+      },
+      {
+        file: "src/replication/cursor.ts",
+        find: "count < CURSOR_ENTRIES_IN_FLIGHT_MAX &&",
+        replace: "",
+      },
+    ],
+  },
+  {
     name: "lost checkpoint not noticed",
     rule: "§7 damaged",
     story: "a state behind a checkpoint that it has had is filled from a log that may let those entries go",
