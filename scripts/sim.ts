@@ -18,6 +18,7 @@
  *                             --write-table: into test/sim/MUTANTS.md
  *     --mixed                 clusters of ours and reference peers, each mix of test/sim/reference/mixes.ts
  *     --workers N             processes, default one a core
+ *     --record                adds what was run to test/sim/SEEDS.md
  *
  * Exits with 1 when a run has failed, or a planted bug was not found.
  */
@@ -28,6 +29,7 @@ import { isLane } from "../test/sim/lane.ts";
 import { isMixName } from "../test/sim/mixes.ts";
 import { runMutants } from "../test/sim/mutant-table.ts";
 import { runMixed } from "../test/sim/reference/campaign.ts";
+import { recordSeeds } from "../test/sim/seed-record.ts";
 
 const { values } = parseArgs({
   args: process.argv.slice(2),
@@ -48,6 +50,7 @@ const { values } = parseArgs({
     "seeds-max": { type: "string", default: "10000" },
     "unaided-max": { type: "string", default: "500" },
     "write-table": { type: "boolean", default: false },
+    record: { type: "boolean", default: false },
   },
 });
 
@@ -96,4 +99,5 @@ const campaign = new Campaign({
   ...(values.mutant === undefined ? {} : { mutant: values.mutant }),
 });
 const failures = await campaign.run();
+if (values.record) recordSeeds(lane, first, campaign.totals);
 process.exit(failures === 0 ? 0 : 1);

@@ -26,6 +26,15 @@ export interface CampaignOptions {
   readonly only?: readonly number[];
 }
 
+export interface CampaignTotals {
+  readonly seeds: number;
+  readonly steps: number;
+  readonly faults: number;
+  /** Seeds that have failed. */
+  readonly failed: number;
+  readonly minutes: number;
+}
+
 interface Failed {
   readonly seed: number;
   readonly failure: Failure;
@@ -70,6 +79,16 @@ export class Campaign {
     return this.#failed.length;
   }
 
+  /** What has been run until now. */
+  get totals(): CampaignTotals {
+    const minutes = (performance.now() - this.#startedMs) / 60_000;
+    return { seeds: this.#done, steps: this.#steps, faults: this.#faults, failed: this.#failed.length, minutes };
+  }
+
+  get #faults(): number {
+    return [...this.#totals].reduce((sum, [name, n]) => sum + (name.startsWith("fault: ") ? n : 0), 0);
+  }
+
   #request(seed: number) {
     const { steps, linesMax, twice, mix, lane } = this.#options;
     return { options: { seed, steps, linesMax, mix }, lane, without: this.#without(seed), twice };
@@ -107,8 +126,7 @@ export class Campaign {
     const seconds = (this.#shownMs - this.#startedMs) / 1_000;
     const rate = (this.#done / seconds).toFixed(1);
     const steps = Math.round(this.#steps / seconds);
-    const faults = [...this.#totals].reduce((sum, [name, n]) => sum + (name.startsWith("fault: ") ? n : 0), 0);
-    const line = `${this.#done} of ${this.#options.count} seeds, ${rate}/s, ${this.#steps} steps, ${steps}/s, ${faults} faults, ${this.#failed.length} failed`;
+    const line = `${this.#done} of ${this.#options.count} seeds, ${rate}/s, ${this.#steps} steps, ${steps}/s, ${this.#faults} faults, ${this.#failed.length} failed`;
     process.stdout.write(process.stdout.isTTY ? `\r${line}\x1b[K` : `${line}\n`);
   }
 
