@@ -121,6 +121,25 @@ export const disks: Readonly<Record<string, Story>> = {
     stage.end();
   },
 
+  "a follower is greeted while it takes a snapshot": (seed) => {
+    const stage = new Stage({ seed, knobs: { flushCommits: 1, segmentEntriesMax: 2, logRetentionMs: 0 } });
+    stage.settle();
+    const [away] = stage.followers;
+    stage.powerOff(away);
+    for (let nth = 0; nth < 4; nth++) {
+      stage.write(3);
+      stage.pass(500);
+    }
+    // its coordinator is heard at some moment of what the snapshot has it do
+    stage.cut([stage.coordinator], [away.node]);
+    away.storage.rates = { ...away.storage.rates, sync: { minMs: 5, typicalMs: 30, maxMs: 100, tailChance: 0 } };
+    stage.start(away);
+    stage.pass(100 * (seed % 20));
+    stage.join([stage.coordinator], [away.node]);
+    stage.until("it follows", () => stage.replica(away)?.state.streaming === true);
+    stage.end();
+  },
+
   "a disk is lost between NewTerm and BecomeLeader": (seed) => {
     const stage = new Stage({ seed });
     const becoming = () =>

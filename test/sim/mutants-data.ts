@@ -194,6 +194,19 @@ export const DATA_MUTANTS: readonly Mutant[] = [
     ],
   },
   {
+    name: "greeting forgotten",
+    rule: "§1 rolled back? (c)",
+    story: "a call that ends behind the greeting puts back that nobody was heard, and every stream is refused",
+    edits: [
+      {
+        file: "src/replication/replica-core.ts",
+        find: "this.#state = next.introduced || !this.#state.introduced ? next : { ...next, introduced: true };",
+        replace: "this.#state = next;",
+      },
+    ],
+    scenario: "a follower is greeted while it takes a snapshot",
+  },
+  {
     name: "lost checkpoint not noticed",
     rule: "§7 damaged",
     story: "a state behind a checkpoint that it has had is filled from a log that may let those entries go",
