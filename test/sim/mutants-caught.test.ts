@@ -14,7 +14,7 @@ const TIMEOUT_MS = 120_000;
 const SAMPLE = [
   "ids stored with the result",
   "half-done swap forgotten",
-  "observer counted",
+  "ended replica is not refilled",
   "NewTerm leaves the leadership running",
   "ack before fsync",
   "prior-term commit",
