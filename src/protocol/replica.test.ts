@@ -5,7 +5,6 @@ import { takeStamp } from "./fencing.ts";
 import { decide, nowServing } from "./replica.ts";
 import {
   afterStart,
-  compareHeads,
   endReplica,
   NO_REPLICA,
   NOTHING,
@@ -495,9 +494,4 @@ test("whatever comes: the promise and the lead mark of an id never fall, a refus
     ),
     { numRuns: 500 },
   );
-});
-
-test("heads are ordered by term, then offset", () => {
-  const heads = [EMPTY_HEAD, { term: 1, offset: 9 }, { term: 2, offset: 0 }, { term: 2, offset: 3 }];
-  expect([...heads].reverse().sort(compareHeads)).toEqual(heads);
 });

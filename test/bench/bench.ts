@@ -20,9 +20,8 @@ import {
   CreateSessionResponseSchema,
   SessionHeartbeatSchema,
 } from "../../src/gen/io/oxia/proto/v1/client_pb.ts";
+import { cpuSeconds, EXECUTABLE, perf } from "./load.ts";
 
-const EXECUTABLE = join(import.meta.dir, "../../dist/varia");
-const TICKS_PER_S = 100;
 const SHARDS = 4;
 
 const { values: flags } = parseArgs({
@@ -135,12 +134,6 @@ const COMPARISONS: readonly Comparison[] = [
 const UNARY_CONCURRENCY = 128;
 const UNARY_CONNECTIONS = 4;
 
-/** What `varia perf --json` prints, as far as it is read here. */
-interface Summary {
-  readonly elapsedSeconds: number;
-  readonly byOperation: Readonly<Record<string, { records?: number; operations: number; latencyMs: { p50: number } }>>;
-}
-
 interface Figure {
   readonly opsPerS: number;
   readonly cpuUs: number;
@@ -148,26 +141,13 @@ interface Figure {
   readonly p50Ms: number;
 }
 
-/** CPU seconds of a process, all its threads. */
-function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S;
-}
-
 function residentMb(pid: number): number {
   return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))![1]) / 1024;
 }
 
-async function perf(server: Server, words: readonly string[]): Promise<Summary> {
-  const child = Bun.spawn([EXECUTABLE, "perf", "-a", server.address, "--json", ...words], { stderr: "ignore" });
-  const text = await new Response(child.stdout).text();
-  if ((await child.exited) !== 0) throw new Error(`varia perf failed: ${words.join(" ")}\n${text}`);
-  return JSON.parse(text) as Summary;
-}
-
 async function measure(server: Server, row: Row): Promise<Figure> {
   const before = cpuSeconds(server.pid);
-  const summary = await perf(server, [
+  const summary = await perf(server.address, [
     "--keys-cardinality",
     String(row.keys),
     ...row.flags,
@@ -391,7 +371,15 @@ try {
   for (const row of ROWS.filter(isAsked)) {
     if (row.keys > loaded) {
       for (const server of servers)
-        await perf(server, ["--rate", "0", "--preload", "--keys-cardinality", String(row.keys), "--duration", "0s"]);
+        await perf(server.address, [
+          "--rate",
+          "0",
+          "--preload",
+          "--keys-cardinality",
+          String(row.keys),
+          "--duration",
+          "0s",
+        ]);
       loaded = row.keys;
       if (row.keys === many)
         for (const { name, pid } of servers)

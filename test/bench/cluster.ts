@@ -10,13 +10,12 @@
  * CPU is that of the three servers, all their threads, from the OS; of all four processes in rows at a fixed rate. A
  * figure is the median of its rounds. A namespace of Varia's reads with `readConsistency: leader`, as the peer always does.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { cpuSeconds, EXECUTABLE, perf } from "./load.ts";
 
-const EXECUTABLE = join(import.meta.dir, "../../dist/varia");
-const TICKS_PER_S = 100;
 const SHARDS = 4;
 const SERVERS = [0, 1, 2];
 const HOST = "127.0.0.1";
@@ -74,36 +73,12 @@ interface Figure {
   readonly p99Ms: number;
 }
 
-interface Summary {
-  readonly elapsedSeconds: number;
-  readonly byOperation: Readonly<
-    Record<string, { readonly operations: number; readonly latencyMs: { readonly p50: number; readonly p99: number } }>
-  >;
-}
-
-/** CPU seconds of these processes, all their threads. */
-function cpuSeconds(pids: readonly number[]): number {
-  return pids.reduce((sum, pid) => {
-    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ");
-    return sum + (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S;
-  }, 0);
-}
-
-async function perf(side: Side, namespace: string, words: readonly string[]): Promise<Summary> {
-  const child = Bun.spawn([EXECUTABLE, "perf", "-a", side.address, "-n", namespace, "--json", ...words], {
-    stderr: "ignore",
-  });
-  const text = await new Response(child.stdout).text();
-  if ((await child.exited) !== 0) throw new Error(`varia perf failed on ${side.name}: ${words.join(" ")}\n${text}`);
-  return JSON.parse(text) as Summary;
-}
-
 async function measure(side: Side, row: Row): Promise<Figure> {
   const namespace = side.name === "Varia" ? row.namespace : "default";
   const pids = row.fixedRate === true ? side.pids : side.pids.slice(0, SERVERS.length);
-  const before = cpuSeconds(pids);
-  const summary = await perf(side, namespace, [...row.flags, "--duration", `${flags.seconds}s`]);
-  const cpu = cpuSeconds(pids) - before;
+  const before = cpuSeconds(...pids);
+  const summary = await perf(side.address, ["-n", namespace, ...row.flags, "--duration", `${flags.seconds}s`]);
+  const cpu = cpuSeconds(...pids) - before;
   const kinds = Object.values(summary.byOperation);
   const operations = kinds.reduce((sum, { operations: each }) => sum + each, 0);
   return {

@@ -10,12 +10,13 @@
  * A pause is, for one shard, the time between two answers that follow each other; of the shards concerned the longest.
  * One after a start is counted from the start of the processes to the first answer of the last shard.
  */
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { connect, type VariaClient } from "../../src/client/index.ts";
 import { Cluster, type Member } from "../e2e/cluster.ts";
+import { cpuSeconds } from "./load.ts";
 
 const ROWS = ["kill", "stop", "cut", "all", "majority", "many", "cold"] as const;
 type Row = (typeof ROWS)[number];
@@ -34,7 +35,6 @@ const COLD_SHARDS = 1_000;
 const WRITE_EVERY_MS = 5;
 const IDLE_S = 20;
 const WAIT_MS_MAX = 120_000;
-const TICKS_PER_S = 100;
 
 /** One client that writes to every shard, and knows when each was last answered. */
 class Load {
@@ -165,11 +165,6 @@ async function leaderGoes(
   return samples;
 }
 
-const cpuTicks = (member: Member): number => {
-  const fields = readFileSync(`/proc/${member.pid}/stat`, "utf8").split(") ")[1]!.split(" ");
-  return Number(fields[11]) + Number(fields[12]);
-};
-
 async function coldStart(directory: string): Promise<void> {
   const beganMs = performance.now();
   const cluster = await Cluster.start({ directory, shards: COLD_SHARDS });
@@ -181,10 +176,10 @@ async function coldStart(directory: string): Promise<void> {
     console.log(`  of it until the ports were open: ${Math.round(startedMs - beganMs)} ms`);
     await whole(cluster);
     await Bun.sleep(5_000);
-    const before = cluster.members.map(cpuTicks);
+    const before = cluster.members.map(({ pid }) => cpuSeconds(pid));
     await Bun.sleep(IDLE_S * 1_000);
     for (const [nth, member] of cluster.members.entries()) {
-      const percent = ((cpuTicks(member) - before[nth]!) / TICKS_PER_S / IDLE_S) * 100;
+      const percent = ((cpuSeconds(member.pid) - before[nth]!) / IDLE_S) * 100;
       console.log(`  idle CPU of ${member.name}: ${percent.toFixed(1)} % of a core   (wanted: 3 % at most)`);
     }
     await cluster.killAll();

@@ -22,7 +22,7 @@ import type { AppliedState, ReplicaLog } from "../../src/ports.ts";
 import { NO_REPLICA, type Replica as State } from "../../src/protocol/replica-state.ts";
 import { describeEntry, EntryHistory, Line, type Made } from "./entry-history.ts";
 import { illegalities } from "./legal-leader.ts";
-import type { Applied, Leadership, Place, ReplicaTrace } from "./shard-trace.ts";
+import { type Applied, type Leadership, newPlace, type Place, type ReplicaTrace } from "./shard-trace.ts";
 import { type StoredEnsemble, type StoredSlot, Violation } from "./violation.ts";
 
 export class ShardInvariants {
@@ -475,16 +475,7 @@ export class ShardInvariants {
   #place(server: string): Place {
     let place = this.#places.get(server);
     if (place === undefined) {
-      place = {
-        server,
-        life: 0,
-        living: undefined,
-        promise: -1,
-        changing: false,
-        deleting: false,
-        applied: -1,
-        asked: new Map(),
-      };
+      place = newPlace(server);
       this.#places.set(server, place);
     }
     return place;

@@ -53,3 +53,17 @@ export interface Applied {
   readonly versionId: number;
   readonly term: Term;
 }
+
+/** A server of which nothing is known. */
+export function newPlace(server: string): Place {
+  return {
+    server,
+    life: 0,
+    living: undefined,
+    promise: -1,
+    changing: false,
+    deleting: false,
+    applied: -1,
+    asked: new Map(),
+  };
+}
