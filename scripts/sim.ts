@@ -18,7 +18,11 @@
  *                             --write-table: into test/sim/MUTANTS.md
  *     --mixed                 clusters of ours and reference peers, each mix of test/sim/reference/mixes.ts
  *     --workers N             processes, default one a core
+ *     --minutes M             ends after so long, and runs any number of seeds where --seeds names none
  *     --record                adds what was run to test/sim/SEEDS.md
+ *
+ * SIGINT and SIGTERM let the seeds that are being run come to their end, and what was run is reported and recorded;
+ * a second one ends it at once.
  *
  * Exits with 1 when a run has failed, or a planted bug was not found.
  */
@@ -50,6 +54,7 @@ const { values } = parseArgs({
     "seeds-max": { type: "string", default: "10000" },
     "unaided-max": { type: "string", default: "500" },
     "write-table": { type: "boolean", default: false },
+    minutes: { type: "string" },
     record: { type: "boolean", default: false },
   },
 });
@@ -58,7 +63,9 @@ const { lane } = values;
 if (!isLane(lane)) throw new Error(`no such lane: ${lane}`);
 const steps = Number(values.steps ?? (lane === "sqlite" ? 2_000 : 5_000));
 const first = Number(values.seed ?? 0);
-const count = Number(values.seeds ?? (values.seed === undefined ? 100 : 1));
+const minutes = values.minutes === undefined ? undefined : Number(values.minutes);
+if (minutes !== undefined && !(minutes > 0)) throw new Error(`no such number of minutes: ${values.minutes}`);
+const count = Number(values.seeds ?? countUnnamed());
 const workers = Math.min(Number(values.workers ?? availableParallelism()), count);
 const numbers = (list: string | undefined) =>
   list
@@ -98,6 +105,14 @@ const campaign = new Campaign({
   ...(mix === undefined ? {} : { mix }),
   ...(values.mutant === undefined ? {} : { mutant: values.mutant }),
 });
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => campaign.stop());
+if (minutes !== undefined) setTimeout(() => campaign.stop(), minutes * 60_000).unref();
 const failures = await campaign.run();
 if (values.record) recordSeeds(lane, first, campaign.totals);
 process.exit(failures === 0 ? 0 : 1);
+
+/** Seeds where the command names no number of them. */
+function countUnnamed(): number {
+  if (minutes !== undefined) return Number.POSITIVE_INFINITY;
+  return values.seed === undefined ? 100 : 1;
+}

@@ -11,6 +11,7 @@ import { runWorkers } from "./workers.ts";
 
 export interface CampaignOptions {
   readonly first: number;
+  /** May be infinite: until `stop`. */
   readonly count: number;
   readonly steps: number;
   readonly linesMax: number;
@@ -51,6 +52,7 @@ export class Campaign {
   readonly #totals = new Map<string, number>();
   readonly #failed: Failed[] = [];
   #next: number;
+  #isStopping = false;
   #done = 0;
   #steps = 0;
   #simulatedMs = 0;
@@ -69,7 +71,7 @@ export class Campaign {
     await runWorkers({
       count: workers,
       ...(mutant === undefined ? {} : { mutant }),
-      next: () => (this.#next < first + count ? this.#request(this.#next++) : undefined),
+      next: () => (this.#isStopping || this.#next >= first + count ? undefined : this.#request(this.#next++)),
       done: (result, again) => this.#take(result, again),
     });
     this.#showProgress();
@@ -77,6 +79,11 @@ export class Campaign {
     for (const failed of this.#failed) this.#report(failed);
     this.#summarize();
     return this.#failed.length;
+  }
+
+  /** Begins no more seeds; `run` resolves when those that were begun have come to their end. */
+  stop(): void {
+    this.#isStopping = true;
   }
 
   /** What has been run until now. */
@@ -108,13 +115,21 @@ export class Campaign {
     for (const [kind, times] of Object.entries(result.faults)) this.#add(`fault: ${kind}`, times);
     for (const [name, times] of Object.entries(result.tally)) this.#add(name, times);
     const { seed, violation, lines } = result;
-    if (violation !== undefined) this.#failed.push({ seed, failure: violation, lines });
+    if (violation !== undefined) this.#fail({ seed, failure: violation, lines });
     else if (again !== result.trace) {
       const message = `two runs differ: ${result.trace} and ${again}`;
-      this.#failed.push({ seed, failure: { checker: "Determinism", message }, lines });
+      this.#fail({ seed, failure: { checker: "Determinism", message }, lines });
     }
     if (performance.now() - this.#shownMs > PROGRESS_MS) this.#showProgress();
     return this.#failed.length < FAILURES_MAX;
+  }
+
+  /** Told at once, for who watches a long campaign; what it needs is found out at the end. */
+  #fail(failed: Failed): void {
+    this.#failed.push(failed);
+    const { seed, failure } = failed;
+    const end = process.stdout.isTTY ? "\x1b[K" : "";
+    console.log(`${process.stdout.isTTY ? "\r" : ""}seed ${seed} failed: ${failure.message.split("\n")[0]}${end}`);
   }
 
   #add(name: string, times: number): void {
@@ -126,7 +141,9 @@ export class Campaign {
     const seconds = (this.#shownMs - this.#startedMs) / 1_000;
     const rate = (this.#done / seconds).toFixed(1);
     const steps = Math.round(this.#steps / seconds);
-    const line = `${this.#done} of ${this.#options.count} seeds, ${rate}/s, ${this.#steps} steps, ${steps}/s, ${this.#faults} faults, ${this.#failed.length} failed`;
+    const { count } = this.#options;
+    const of = Number.isFinite(count) ? ` of ${count}` : "";
+    const line = `${this.#done}${of} seeds, ${rate}/s, ${this.#steps} steps, ${steps}/s, ${this.#faults} faults, ${this.#failed.length} failed`;
     process.stdout.write(process.stdout.isTTY ? `\r${line}\x1b[K` : `${line}\n`);
   }
 

@@ -1,5 +1,7 @@
 /** What long campaigns have run, in a file that is kept: they add up over many runs on one core. */
+
 import { appendFileSync, existsSync, writeFileSync } from "node:fs";
+import { cpus } from "node:os";
 import { join } from "node:path";
 import type { CampaignTotals } from "./campaign.ts";
 import type { Lane } from "./lane.ts";
@@ -13,11 +15,17 @@ const CORE = ["protocol", "replication", "coordination", "storage", "database", 
 const HEADING = `# Seeds that were run
 
 Appended by \`bun run sim --record\`. The core is what the simulator runs of the server (${CORE.map((room) => `src/${room}`).join(", ")});
-its commit is the last one that changed any of it but a test. Rows of one core add up. A row with failures is followed by the
+its commit is the last one that changed any of it but a test. Rows of one core add up where their seeds or their lanes differ:
+the commit beside it is the one of the simulator, whose menu decides what a seed means. A row with failures is followed by the
 commits that mended them, and by more seeds.
 
-| core | day | lane | first seed | seeds | steps | faults | failed | seeds a minute |
-| ---- | --- | ---- | ---------- | ----- | ----- | ------ | ------ | -------------- |
+- lane: where servers keep their data (\`--lane\`)
+- seeds, steps, faults: seeds that came to their end, events of all of them, faults injected in them
+- failed: seeds with a violation of any checker
+- seeds a minute: over the whole run, on the machine named, beside whatever else ran there
+
+| core | simulator | day | lane | first seed | seeds | steps | faults | failed | seeds a minute | machine |
+| ---- | --------- | --- | ---- | ---------- | ----- | ----- | ------ | ------ | -------------- | ------- |
 `;
 
 /** Appends a row. */
@@ -27,9 +35,17 @@ export function recordSeeds(
   { seeds, steps, faults, failed, minutes }: CampaignTotals,
 ): void {
   if (!existsSync(FILE)) writeFileSync(FILE, HEADING);
-  const git = ["git", "log", "-1", "--format=%h", "--", ...CORE.map((room) => `src/${room}`), ":(exclude)*.test.ts"];
-  const core = Bun.spawnSync(git, { cwd: REPOSITORY }).stdout.toString().trim();
+  const core = lastChange(...CORE.map((room) => `src/${room}`), ":(exclude)*.test.ts");
+  const simulator = lastChange("test/sim/*.ts", "test/sqlite-lane", ":(exclude)*.test.ts");
   const day = new Date().toISOString().slice(0, 10);
-  const cells = [core, day, lane, first, seeds, steps, faults, failed, Math.round(seeds / minutes)];
+  const machine = `${cpus().length} × ${cpus()[0]?.model.trim() ?? "unknown"}`;
+  const rate = Math.round(seeds / minutes);
+  const cells = [core, simulator, day, lane, first, seeds, steps, faults, failed, rate, machine];
   appendFileSync(FILE, `| ${cells.join(" | ")} |\n`);
+}
+
+/** The last commit that changed any of these. */
+function lastChange(...paths: readonly string[]): string {
+  const { stdout } = Bun.spawnSync(["git", "log", "-1", "--format=%h", "--", ...paths], { cwd: REPOSITORY });
+  return stdout.toString().trim();
 }

@@ -15,6 +15,8 @@ export interface WorkerRequest {
 }
 
 if (process.send !== undefined) {
+  // it comes to all processes of a terminal: the parent decides when this one ends
+  process.on("SIGINT", () => {});
   process.on("message", ({ options, lane = "model", without, twice, story }: WorkerRequest) => {
     const run = () =>
       story === undefined ? runInLane(lane, { ...options, without: new Set(without) }) : runStory(story, options.seed);
