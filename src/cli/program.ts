@@ -4,6 +4,7 @@ import { SettingError } from "../ops/settings.ts";
 import { explainError } from "../storage/sqlite.ts";
 import { addAdminCommands } from "./admin.ts";
 import { addClientCommands } from "./client.ts";
+import { addCompletionCommand } from "./completion.ts";
 import { addCoordinatorCommand } from "./coordinator.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { addHealthCommand } from "./health.ts";
@@ -48,6 +49,7 @@ export function buildProgram(): Command {
   addStatusCommand(program.commandsGroup("Inspect:"));
   addHealthCommand(program.commandsGroup("Inspect:"));
   addPerfCommand(program.commandsGroup("Inspect:"));
+  addCompletionCommand(program.commandsGroup("Shell:"));
   return program;
 }
 
