@@ -107,13 +107,16 @@ function lastGood({ records }: Pick<DiskFile, "records">): number {
   return 0;
 }
 
-/** The last record of a file is not where it should be, but in the place of an earlier one. */
+/**
+ * The last record of a file is not where it should be, but in the place of an earlier one: one with a good record behind
+ * it, or both would be taken for what was never synced.
+ */
 function misdirect(disk: SimDisk, random: SimRandom): boolean {
-  const names = disk.names().filter((name) => /^(kv|log)\//.test(name) && disk.recordsOf(name) > 1);
+  const names = disk.names().filter((name) => /^(kv|log)\//.test(name) && disk.recordsOf(name) > 2);
   if (names.length === 0) return false;
   const name = random.pick(names);
   const last = disk.recordsOf(name) - 1;
   disk.flipBitAt(name, last);
-  disk.flipBitAt(name, random.int(0, last));
+  disk.flipBitAt(name, random.int(0, last - 1));
   return true;
 }
