@@ -161,11 +161,6 @@ export class SimDisk {
     this.#synced.delete(name);
   }
 
-  /** How many records a file has; 0: there is none. */
-  recordsOf(name: string): number {
-    return this.#files.get(name)?.records.length ?? 0;
-  }
-
   names(): readonly string[] {
     return [...this.#files.keys()];
   }

@@ -108,15 +108,18 @@ function lastGood({ records }: Pick<DiskFile, "records">): number {
 }
 
 /**
- * The last record of a file is not where it should be, but in the place of an earlier one: one with a good record behind
- * it, or both would be taken for what was never synced.
+ * The last record of a file is not where it should be, but in the place of an earlier one. There is a good record
+ * between the two: with none, both would pass for the end that a crash has torn.
  */
 function misdirect(disk: SimDisk, random: SimRandom): boolean {
-  const names = disk.names().filter((name) => /^(kv|log)\//.test(name) && disk.recordsOf(name) > 2);
-  if (names.length === 0) return false;
-  const name = random.pick(names);
-  const last = disk.recordsOf(name) - 1;
+  const files = disk.names().flatMap((name) => {
+    const earlier = disk.file(name)!.records.slice(0, -1);
+    const places = lastGood({ records: earlier });
+    return /^(kv|log)\//.test(name) && places > 0 ? [{ name, last: earlier.length, places }] : [];
+  });
+  if (files.length === 0) return false;
+  const { name, last, places } = random.pick(files);
   disk.flipBitAt(name, last);
-  disk.flipBitAt(name, random.int(0, last - 1));
+  disk.flipBitAt(name, random.int(0, places));
   return true;
 }
