@@ -127,6 +127,9 @@ async function simulate(): Promise<Counts> {
     [...sim, "--seed", "1000", "--seeds", "1000"],
     [...sim, "--mixed", "--seed", "1000", "--seeds", "100"],
     [...sim, "--lane", "sqlite", "--seeds", "500"],
+    // two bugs planted in what the lane of real files runs: that it finds them says that its disks are real
+    [...sim, "--mutants", "--only", "entries are not synced", "--seeds-max", "100"],
+    [...sim, "--mutants", "--only", "flush forgets to sync", "--seeds-max", "100"],
   ];
   const total = { passed: 0, failed: 0 };
   for (const campaign of campaigns) {

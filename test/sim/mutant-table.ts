@@ -87,14 +87,19 @@ function waysOf(
 /** A story is played with a few seeds only: it either shows the bug or does not. */
 const STORY_SEEDS = 20;
 
+/** Real files are slower. */
+const SQLITE_STEPS = 2_000;
+
 /** Runs seeds until a checker finds the bug. */
 export async function findBug(mutant: Mutant, way: Way, options: FindOptions): Promise<Found | undefined> {
-  const { seedsMax, steps, workers } = options;
+  const { seedsMax, workers } = options;
+  const steps = Math.min(options.steps, mutant.lane === "sqlite" ? SQLITE_STEPS : options.steps);
   let next = 0;
   let seeds = 0;
   let found: Found | undefined;
   const request = (seed: number) => ({
     options: { seed, steps, mix: way.kind === "mix" ? way.mix : undefined },
+    lane: mutant.lane,
     story: way.kind === "story" ? mutant.scenario : undefined,
     without: [],
     twice: false,
@@ -120,7 +125,8 @@ const INTRODUCTION = `# Planted bugs
 
 Written by \`bun run sim --mutants --write-table\`: each bug of \`mutants-*.ts\` takes one rule of replication away, and is
 run until a checker finds it. "random" is the usual plan of faults, unaided; a mix (\`mixes.ts\`) or a scripted story
-(\`../scenario\`) steers towards those that it rarely meets. Stories and mixes without a bug are clean.
+(\`../scenario\`) steers towards those that it rarely meets. Stories and mixes without a bug are clean. Bugs in the adapters
+of real files are looked for in the lane "sqlite".
 `;
 
 function rowOf({ mutant, found, tried }: Outcome): string {
@@ -133,10 +139,10 @@ function rowOf({ mutant, found, tried }: Outcome): string {
   return `| ${[name, rule, story, ...outcome].join(" | ")} |`;
 }
 
-function wayOf({ scenario }: Mutant, way: Way): string {
+function wayOf({ scenario, lane = "model" }: Mutant, way: Way): string {
   switch (way.kind) {
     case "random":
-      return "random";
+      return lane === "model" ? "random" : `random, lane ${lane}`;
     case "mix":
       return `mix ${way.mix}`;
     case "story":

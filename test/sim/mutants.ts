@@ -5,9 +5,11 @@
  * Where two checks stand behind one another, a bug takes both away: either alone is no violation. Most are planted in
  * src/; what the simulator has an adapter of its own for, in that.
  */
+import type { Lane } from "./lane.ts";
 import type { MixName } from "./mixes.ts";
 import { DATA_MUTANTS } from "./mutants-data.ts";
 import { ENSEMBLE_MUTANTS } from "./mutants-ensembles.ts";
+import { FILE_MUTANTS } from "./mutants-files.ts";
 import { MEMBERSHIP_MUTANTS } from "./mutants-membership.ts";
 import { STRANGER_MUTANTS } from "./mutants-strangers.ts";
 import { TERM_MUTANTS } from "./mutants-terms.ts";
@@ -31,6 +33,8 @@ export interface Mutant {
   readonly mix?: MixName;
   /** A scripted story (test/scenario) that shows it, for those that random runs rarely meet. */
   readonly scenario?: string;
+  /** Where servers keep their data; default: "model". */
+  readonly lane?: Lane;
 }
 
 export const MUTANTS: readonly Mutant[] = [
@@ -39,6 +43,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...TERM_MUTANTS,
   ...DATA_MUTANTS,
   ...STRANGER_MUTANTS,
+  ...FILE_MUTANTS,
 ];
 
 export function findMutant(name: string): Mutant {
