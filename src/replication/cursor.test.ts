@@ -121,6 +121,19 @@ test("a stream that breaks is opened again, later and later, from what was acked
   expectSame(world, follower!);
 });
 
+test("a follower that still holds a stream which is broken here is tried every few seconds: it may notice late", () => {
+  const world = new LeaderWorld().start();
+  const [follower] = world.members;
+  follower!.refuses = new Refusal("RESOURCE_CONFLICT", "a replicate stream is open");
+  follower!.breakStream();
+  world.pass(120_000);
+  world.put("a");
+  follower!.refuses = undefined;
+  world.pass(6_000);
+  expect(follower!.streaming).toBe(true);
+  expectSame(world, follower!);
+});
+
 test("an ack of what was not sent ends the stream and counts for nothing", () => {
   const world = new LeaderWorld({ followers: 2 }).start();
   const [liar, other] = world.members;
