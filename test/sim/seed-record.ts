@@ -42,6 +42,7 @@ export function recordSeeds(
   const rate = Math.round(seeds / minutes);
   const cells = [core, simulator, day, lane, first, seeds, steps, faults, failed, rate, machine];
   appendFileSync(FILE, `| ${cells.join(" | ")} |\n`);
+  Bun.spawnSync([process.execPath, "x", "--bun", "biome", "format", "--write", FILE], { cwd: REPOSITORY });
 }
 
 /** The last commit that changed any of these. */
