@@ -9,9 +9,8 @@ export interface Owner {
 }
 
 export interface SimEvent {
-  /** Neither changes while it is in the heap. */
-  dueMs: number;
-  sequence: number;
+  readonly dueMs: number;
+  readonly sequence: number;
   readonly label: string;
   readonly owner: Owner | undefined;
   readonly run: () => void;

@@ -115,6 +115,19 @@ test("code of a process that has ended never runs again, and is not waited for",
   expect(ran).toEqual(["first"]);
 });
 
+test("what was held comes before what is due when its machine goes on: a stream's messages stay in order", () => {
+  const { scheduler, node, life } = makeNode();
+  const came: string[] = [];
+  scheduler.after(100, "tick", () => {});
+  life.after(100, "sent later, due at that moment", () => came.push("later"));
+  life.after(10, "held", () => came.push("first"));
+  node.pause();
+  scheduler.run({ until: () => scheduler.nowMs === 100 });
+  node.resume();
+  scheduler.run();
+  expect(came).toEqual(["first", "later"]);
+});
+
 test("a process that ends while it is stopped takes what was held with it", () => {
   const { scheduler, node, life } = makeNode();
   let fired = 0;

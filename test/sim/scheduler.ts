@@ -81,12 +81,9 @@ export class Scheduler {
     return () => this.#events.cancel(event);
   }
 
-  /** Sets an event that its owner has held, for now, behind what is due already. */
+  /** Sets an event that its owner has held, for now: in front of what is due at this moment, which was sent later. */
   again(held: SimEvent): void {
-    if (held.cancelled) return;
-    held.dueMs = this.#nowMs;
-    held.sequence = this.#sequence++;
-    this.#events.push(held);
+    if (!held.cancelled) this.#events.push(held);
   }
 
   /** A promise that resolves `delayMs` from now: for the code of tests and of the world, not for nodes, which have clocks. */
