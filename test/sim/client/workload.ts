@@ -163,8 +163,10 @@ export class Workload {
       for (const stream of resumed) {
         if (stream.shard !== shard.shard) continue;
         checkStream(stream, shard);
-        // some may have gone since the whole was read: what is left even later was there
-        checkOpenStream(stream, left.find((one) => one.shard === stream.shard)!);
+        // some may have gone since the whole was read, and some come: what is in it and is left even later was there
+        const last = shard.batches.at(-1)?.offset ?? -1;
+        const later = left.find((one) => one.shard === stream.shard)!;
+        checkOpenStream(stream, { batches: later.batches.filter(({ offset }) => offset <= last) });
       }
     }
     for (const reader of feeds.changes) checkReader(reader, shards, shardOf);
