@@ -62,20 +62,18 @@ function commandsOf({ command }: Place): Word[] {
 }
 
 function optionsOf({ command }: Place): Option[] {
-  const help = command.createHelp().visibleOptions(command);
-  return help.filter((option) => !option.hidden);
+  return command.createHelp().visibleOptions(command);
 }
 
-function flagsOf(place: Place): Word[] {
-  return optionsOf(place).flatMap(({ long, short, description }) =>
-    [long, short].flatMap((word) => (word === undefined || word === null ? [] : [{ word, description }])),
-  );
+/** The ways to write an option: `--long`, `-s`, or both. */
+function flagsOf({ long, short }: Option): string[] {
+  return [long, short].filter((flag) => flag != null);
 }
 
 /** Flags that take one of a few words. */
 function choicesOf(place: Place): { readonly flags: readonly string[]; readonly choices: readonly string[] }[] {
-  return optionsOf(place).flatMap(({ long, short, argChoices }) =>
-    argChoices === undefined ? [] : [{ flags: [long, short].filter((flag) => flag != null), choices: argChoices }],
+  return optionsOf(place).flatMap((option) =>
+    option.argChoices === undefined ? [] : [{ flags: flagsOf(option), choices: option.argChoices }],
   );
 }
 
@@ -96,10 +94,7 @@ function casesOf(program: Command, assign: (words: readonly string[]) => string)
       .join(" | "),
     next: places
       .map((place) =>
-        arm(
-          place.path,
-          [...commandsOf(place), ...flagsOf(place)].map(({ word }) => word),
-        ),
+        arm(place.path, [...commandsOf(place).map(({ word }) => word), ...optionsOf(place).flatMap(flagsOf)]),
       )
       .join("\n"),
     values: places
@@ -181,8 +176,9 @@ ${lines.join("\n")}
 `;
 }
 
-function fishOption({ long, short, required, optional, argChoices, description }: Option): string {
-  const names = [...(long == null ? [] : [`-l ${long.slice(2)}`]), ...(short == null ? [] : [`-s ${short.slice(1)}`])];
+function fishOption(option: Option): string {
+  const { required, optional, argChoices, description } = option;
+  const names = flagsOf(option).map((flag) => (flag.startsWith("--") ? `-l ${flag.slice(2)}` : `-s ${flag.slice(1)}`));
   const values = argChoices === undefined ? (required || optional ? ["-r"] : []) : [`-x -a '${argChoices.join(" ")}'`];
   return [...names, ...values, `-d ${quoted(description)}`].join(" ");
 }

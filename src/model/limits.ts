@@ -347,7 +347,7 @@ export const LEADERS_LEFT_HEARD_MS = 300;
 
 // --- coordination ---------------------------------------------------------------------------------------------
 
-/** A data server is asked whether it serves this often, and given as long to answer; as many silences in a row make it unavailable. Together: a frozen one is found within 3 s. */
+/** A data server is asked whether it serves this often, and each time given so long to answer; as many silences in a row make it unavailable. Together: a frozen one is found within 3 s. */
 export const HEALTH_INTERVAL_MS = 500;
 export const HEALTH_CALL_MS_MAX = 600;
 export const HEALTH_FAILURES_MAX = 3;

@@ -60,10 +60,10 @@ export class ReplicaData {
   async open(head: EntryId): Promise<Damage | undefined> {
     const told = this.#told;
     if (told === undefined || this.#kv !== undefined) return undefined;
-    const base = this.base;
+    const { base, released } = this.#inLog ?? { base: EMPTY_HEAD, released: NO_OFFSET };
     const opened = await this.#ports.keyValues.open(placeOf(told, this.#shard), base);
     if ("damage" in opened) return opened.damage;
-    const begins = Math.max(base.offset, this.#inLog?.released ?? NO_OFFSET);
+    const begins = Math.max(base.offset, released);
     const misfit = misfitOf(opened.keyValue, { begins, head: head.offset }, `${told.namespace}/shard-${this.#shard}`);
     if (misfit === undefined) this.#kv = opened.keyValue;
     else await opened.keyValue.close();

@@ -213,8 +213,8 @@ export const DATA_MUTANTS: readonly Mutant[] = [
     edits: [
       {
         file: "src/replication/replica-data.ts",
-        find: "Math.max(base.offset, this.#inLog?.released ?? NO_OFFSET)",
-        replace: "Math.max(base.offset, NO_OFFSET)",
+        find: "Math.max(base.offset, released)",
+        replace: "base.offset",
       },
     ],
     scenario: "a state has lost its checkpoint",

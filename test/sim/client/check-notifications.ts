@@ -127,6 +127,16 @@ export function checkOpenStream(
 }
 
 /**
+ * A stream that was opened after the whole had been read, and told since. Some of the whole may be gone by then, and some
+ * has come: `later`, which is what was left once it had told, was there all the time, as far as it is in the whole.
+ */
+export function checkResumed(stream: ToldStream, whole: ToldShard, later: Pick<ToldShard, "batches">): void {
+  checkStream(stream, whole);
+  const last = whole.batches.at(-1)?.offset ?? -1;
+  checkOpenStream(stream, { batches: later.batches.filter(({ offset }) => offset <= last) });
+}
+
+/**
  * What a reader of all shards was given: of each shard of which nothing is gone, a part without a gap, up to the end if
  * it still reads. Deletions of ranges do not say which shard they are of.
  */

@@ -4,7 +4,14 @@ import { History, type Outcome } from "../history.ts";
 import { Scheduler } from "../scheduler.ts";
 import { Trace } from "../trace.ts";
 import { BrokenPromise } from "./broken-promise.ts";
-import { checkOpenStream, checkReader, checkStream, checkWhole, type ToldShard } from "./check-notifications.ts";
+import {
+  checkOpenStream,
+  checkReader,
+  checkResumed,
+  checkStream,
+  checkWhole,
+  type ToldShard,
+} from "./check-notifications.ts";
 import { checkScans } from "./check-scans.ts";
 import { checkFollowed, checkSequence } from "./check-sequences.ts";
 import type { ToldBatch, ToldChange, ToldStream } from "./feeds.ts";
@@ -243,6 +250,20 @@ group("what a shard has told", () => {
     checkOpenStream(stream(WHOLE, -1), told());
     broken(() => checkOpenStream(stream(WHOLE.slice(0, 3), -1), told()), /up to 4, and not up to 6/);
     broken(() => checkOpenStream(stream([], 5), told()), /up to 5, and not up to 6/);
+  });
+
+  test("is told to a stream that was opened later, but for what was gone by then", () => {
+    const left = (batches: readonly ToldBatch[]) => ({ batches });
+    const afterwards = { offset: 9, changes: [change("deleted", "a")] };
+    checkResumed(stream(WHOLE.slice(2), 2), told(), left(WHOLE));
+    // told before `afterwards` came about, which is not in the whole
+    checkResumed(stream(WHOLE, -1), told(), left([...WHOLE, afterwards]));
+    // all of the whole is gone, or only its end is left
+    checkResumed(stream([], 2), told(), left([afterwards]));
+    checkResumed({ ...stream(WHOLE.slice(3), 1), firstOffset: 5 }, told(), left(WHOLE.slice(3)));
+    broken(() => checkResumed(stream(WHOLE.slice(0, 3), -1), told(), left(WHOLE)), /up to 4, and not up to 6/);
+    broken(() => checkResumed(stream([], 2), told(), left([...WHOLE.slice(3), afterwards])), /up to 2, and not up to/);
+    broken(() => checkResumed(stream(WHOLE.toSpliced(2, 1), -1), told(), left(WHOLE)), /has 5: .* where 4: /);
   });
 
   test("is given to readers in one piece, of each shard", () => {

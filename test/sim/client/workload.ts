@@ -17,7 +17,7 @@ import type { SimRandom } from "../random.ts";
 import type { Scheduler } from "../scheduler.ts";
 import { type Audit, audit } from "./audit.ts";
 import { BrokenPromise } from "./broken-promise.ts";
-import { checkOpenStream, checkReader, checkStream, checkWhole } from "./check-notifications.ts";
+import { checkOpenStream, checkReader, checkResumed, checkStream, checkWhole } from "./check-notifications.ts";
 import { checkScans } from "./check-scans.ts";
 import { checkFollowed, checkSequence } from "./check-sequences.ts";
 import { ClientProcess, SEQUENCES } from "./client-process.ts";
@@ -162,11 +162,7 @@ export class Workload {
       for (const stream of feeds.streams) if (stream.shard === shard.shard) checkStream(stream, shard);
       for (const stream of resumed) {
         if (stream.shard !== shard.shard) continue;
-        checkStream(stream, shard);
-        // some may have gone since the whole was read, and some come: what is in it and is left even later was there
-        const last = shard.batches.at(-1)?.offset ?? -1;
-        const later = left.find((one) => one.shard === stream.shard)!;
-        checkOpenStream(stream, { batches: later.batches.filter(({ offset }) => offset <= last) });
+        checkResumed(stream, shard, left.find((one) => one.shard === stream.shard)!);
       }
     }
     for (const reader of feeds.changes) checkReader(reader, shards, shardOf);
