@@ -30,3 +30,32 @@ test("a call that has begun before the coordinator was heard, and ends behind th
     await world.until(() => again.acks.length === 1, "it is open");
     expect(await refusal(server.becomeLeader(2, id))).not.toBe("NOT_INITIALIZED");
   }));
+
+test("a replica that is minted behind the log's end of all ids lives on, whenever the others hear of that end", () =>
+  simulated(async (world) => {
+    const server = await world.server();
+    await server.mint(1);
+    const { promise: mayCreate, resolve: goOn } = Promise.withResolvers<void>();
+    const create = server.log.create.bind(server.log);
+    const creating = spyOn(server.log, "create").mockImplementation(async (...life) => {
+      const replica = await create(...life);
+      await mayCreate;
+      return replica;
+    });
+    // the disk is older than what the first coordinator knows, and what the second one knows is newer still
+    const minting = server.newTerm(2, 0n, { confirmedStamp: 10 });
+    const takeStamp = server.log.takeStamp.bind(server.log);
+    const taking = spyOn(server.log, "takeStamp").mockImplementation(async (request) => {
+      const answer = await takeStamp(request);
+      await world.until(() => creating.mock.calls.length === 1, "the second id");
+      return answer;
+    });
+    const greeting = server.now.handshake({ instanceId: "cluster", stamp: 30, confirmedStamp: 20 });
+    await world.until(() => creating.mock.calls.length === 1 && taking.mock.calls.length === 1, "both");
+    await world.sleep(1);
+    goOn();
+    const { replicaId, ended } = await minting;
+    await greeting;
+    expect({ ended, live: (await server.newTerm(3, replicaId)).replicaId }).toEqual({ ended: "", live: replicaId });
+    expect((await server.status()).ended ?? "").not.toBe("");
+  }));

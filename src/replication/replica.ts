@@ -124,13 +124,14 @@ export class Replica {
     this.#core.become({ ...this.#core.state, introduced: true });
   }
 
-  /** The log has ended all ids: this one's too, if it had one. */
+  /**
+   * The log has ended all ids that it had, for this reason; empty: none of this shard. A replica that was minted behind
+   * that lives on.
+   */
   async rolledBack(reason: string): Promise<void> {
     const core = this.#core;
-    core.stopActivities(new Refusal("NODE_IS_NOT_MEMBER", reason));
-    await core.exclusiveAnyway(async () => {
-      if (core.state.id !== NO_REPLICA) await core.endId(reason);
-    });
+    if (reason !== "") core.stopActivities(new Refusal("NODE_IS_NOT_MEMBER", reason));
+    await core.exclusiveAnyway(() => core.noticeEnd());
   }
 
   async deleteShard({ term, replicaId }: DeleteShardRequest): Promise<void> {

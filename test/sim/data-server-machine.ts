@@ -154,7 +154,8 @@ export class DataServerMachine extends Machine {
     const { network, random, invariants, scheduler, plan } = this.#cluster;
     const own = random.split(life.name);
     const { of, changes } = invariants;
-    const watched: WatchedServer = { server: this.internal, life: life.number, of, changes };
+    const confirmedStamp = () => invariants.confirmedStamp(this.internal);
+    const watched: WatchedServer = { server: this.internal, life: life.number, of, changes, confirmedStamp };
     if (this.#foreign !== undefined) {
       await this.#openForeign(life, await this.#foreign.open(life, own.split("log")), own);
       return;

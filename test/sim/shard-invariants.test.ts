@@ -195,6 +195,21 @@ test("what a damaged disk has lost is no violation, and what it had acked before
   expect(story.found).toEqual([]);
 });
 
+test("an id that begins on a disk without its last stamp may end at the next word of that stamp", () => {
+  const story = new Story();
+  story.shard.ended("b", "deleted");
+  story.found.length = 0;
+  story.shard.created("b", log(4n), true);
+  story.shard.ended("b", "it is an older copy");
+  story.shard.diskFault("c", true);
+  story.shard.opened("c", 2, log(5n), true);
+  story.shard.ended("c", "it is an older copy");
+  expect(story.found).toEqual([]);
+  story.shard.created("b", log(6n));
+  story.shard.ended("b", "it is an older copy");
+  expect(story.found).toEqual(["NoFalseDamage"]);
+});
+
 test("an id that lives on after its disk was damaged has all that it had; one that ends, for whatever reason, need not", () => {
   const damaged = new Story();
   damaged.append("b", entry(0));

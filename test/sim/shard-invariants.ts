@@ -94,8 +94,8 @@ export class ShardInvariants {
 
   // --- a life begins --------------------------------------------------------------------------------------------------
 
-  /** The server's log was opened and has this replica. */
-  opened(server: string, life: number, log: ReplicaLog): void {
+  /** The server's log was opened and has this replica. `isOld`: see `created`. */
+  opened(server: string, life: number, log: ReplicaLog, isOld = false): void {
     const place = this.#place(server);
     place.life = life;
     place.asked.clear();
@@ -108,7 +108,7 @@ export class ShardInvariants {
     if (!alive) return;
     if (trace === undefined) {
       // its making was not answered before the crash
-      this.#mint(place, log);
+      this.#mint(place, log, isOld);
       return;
     }
     this.#checkReopened(place, trace, log);
@@ -140,10 +140,10 @@ export class ShardInvariants {
     return made;
   }
 
-  #mint(place: Place, log: ReplicaLog): void {
+  #mint(place: Place, log: ReplicaLog, isOld: boolean): void {
     const line = Line.upTo(this.#found(log.head));
     const { replicaId: id, promise: promised } = log;
-    const trace: ReplicaTrace = { server: place.server, id, line, before: [], promised, lost: false, gone: false };
+    const trace: ReplicaTrace = { server: place.server, id, line, before: [], promised, lost: isOld, gone: false };
     if (this.#replicas.has(log.replicaId)) {
       this.#violated("LegalEnsemble", `replica id ${log.replicaId} lives twice`);
     }
@@ -156,8 +156,9 @@ export class ShardInvariants {
 
   // --- the log --------------------------------------------------------------------------------------------------------
 
-  created(server: string, log: ReplicaLog): void {
-    this.#mint(this.#place(server), log);
+  /** `isOld`: the disk does not hold the stamp that its server has confirmed. All ids on it end once it hears that. */
+  created(server: string, log: ReplicaLog, isOld = false): void {
+    this.#mint(this.#place(server), log, isOld);
   }
 
   deleteAsked(server: string): void {

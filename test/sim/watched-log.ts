@@ -12,12 +12,14 @@ export interface WatchedServer {
   readonly life: number;
   readonly of: InvariantsOf;
   readonly changes: ChangeInvariants;
+  /** The last stamp that the store knows the server to hold. */
+  readonly confirmedStamp: () => number;
 }
 
 /** Watches the log from now on, beginning with what it holds. Answers the same object. */
 export function watchLog<L extends Log>(log: L, watched: WatchedServer): L {
   const { server, life, of } = watched;
-  for (const replica of log.replicas()) of(replica.shard).opened(server, life, replica);
+  for (const replica of log.replicas()) of(replica.shard).opened(server, life, replica, isOld(log, watched));
   watchLives(log, watched);
   watchEntries(log, watched);
   const promise = log.promise.bind(log);
@@ -34,18 +36,22 @@ export function watchLog<L extends Log>(log: L, watched: WatchedServer): L {
   return log;
 }
 
+function isOld(log: Log, { confirmedStamp }: WatchedServer): boolean {
+  return log.stamp() < confirmedStamp();
+}
+
 function watchLives(log: Log, watched: WatchedServer): void {
   const { server, of } = watched;
   const create = log.create.bind(log);
   log.create = async (shard, born) => {
     const replica = await changing(watched, shard, () => create(shard, born));
-    of(shard).created(server, replica);
+    of(shard).created(server, replica, isOld(log, watched));
     return replica;
   };
   const adopt = log.adopt.bind(log);
   log.adopt = async (shard, born) => {
     const replica = await changing(watched, shard, () => adopt(shard, born));
-    of(shard).created(server, replica);
+    of(shard).created(server, replica, isOld(log, watched));
     return replica;
   };
   const end = log.end.bind(log);
