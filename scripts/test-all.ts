@@ -146,7 +146,7 @@ const SUITES: readonly Suite[] = [
   {
     name: "unit",
     tools: [],
-    run: () => bunTest("src", "test/house.test.ts", "test/contract", "test/sim", "test/scenario"),
+    run: () => bunTest("src", "web", "test/house.test.ts", "test/contract", "test/sim", "test/scenario"),
   },
   { name: "sim", tools: ["cc"], run: simulate },
   { name: "client", tools: [], run: () => bunTest("test/client") },

@@ -1,30 +1,24 @@
-/** What a page may ask. The web has no other way in. */
+/**
+ * What the pages may ask: the public admin API, the public client API, and what this process says to load balancers and
+ * Prometheus. The web has no other way in, so nobody sees or does anything here that a command could not.
+ */
+import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import type { VariaClient } from "../src/client/client.ts";
 
-export interface ShardOverview {
-  readonly namespace: string;
-  readonly shard: number;
-  /** Inclusive at both ends. */
-  readonly hashRange: readonly [number, number];
-  /** The replica's status, or "damaged". */
-  readonly status: string;
-  /** Why, when it is damaged or its id has ended. */
-  readonly reason: string;
-  readonly term: number;
-  /** Offsets; -1 = none. */
-  readonly head: number;
-  readonly committed: number;
-  readonly applied: number;
-  readonly records: number;
-}
+/** A method of a service, with its messages. */
+export type MethodOf<I extends DescMessage, O extends DescMessage> = DescMethod & {
+  readonly input: I;
+  readonly output: O;
+};
 
-export interface Overview {
-  readonly version: string;
-  readonly mode: "standalone" | "storage" | "coordinator";
-  readonly publicAddress: string;
-  /** Where one order holds for all that is here. */
-  readonly keySorting?: string;
-  readonly startedAt: Date;
-  readonly shards: readonly ShardOverview[];
+/** Methods of `varia.admin.v1.VariaAdmin` and `io.oxia.proto.v1.OxiaAdmin`, as they are served to everybody. */
+export interface Calls {
+  serves(method: MethodOf<DescMessage, DescMessage>): boolean;
+  /** Rejects with a Refusal. */
+  call<I extends DescMessage, O extends DescMessage>(
+    method: MethodOf<I, O>,
+    request: MessageInitShape<I>,
+  ): Promise<MessageShape<O>>;
 }
 
 export interface ReadinessCheck {
@@ -34,9 +28,15 @@ export interface ReadinessCheck {
 }
 
 export interface Inspect {
-  readonly styleSheet: string;
+  readonly mode: "standalone" | "storage" | "coordinator";
+  readonly calls: Calls;
+  /** A client of a namespace, for its keys; it is kept. Rejects when no server answers. */
+  readonly client: (namespace: string) => Promise<VariaClient>;
+  /** Where Oxia clients, and `varia client`, connect; undefined: at the servers that are listed. */
+  readonly clientAddress: () => string | undefined;
+  /** Where `varia admin` and `varia status` connect; undefined where there is no admin port. */
+  readonly adminAddress: () => string | undefined;
   readonly metricsContentType: string;
-  overview(): Overview;
   readiness(): readonly ReadinessCheck[];
   metricsText(): Promise<string>;
 }

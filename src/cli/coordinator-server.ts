@@ -11,26 +11,26 @@
 
 import { join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
-import { webApp } from "../../web/app.tsx";
-import styleSheet from "../../web/assets/style.css" with { type: "text" };
-import type { Inspect, Overview, ReadinessCheck } from "../../web/inspect.ts";
+import type { ReadinessCheck } from "../../web/inspect.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
 import { Coordinator } from "../coordination/coordinator.ts";
-import type { ShardReport } from "../coordination/report.ts";
 import { CoordinatorStats, timedStore } from "../coordination/stats.ts";
 import { StoreLost } from "../coordination/status-store.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { METADATA_REOPEN_MS, PEER_CONNECTION_TIMES, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
+import { Events, recordingLogger } from "../ops/events.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Clock, Logger, MetadataStore } from "../ports.ts";
 import { adminMethods } from "../rpc/admin-api.ts";
 import { clusterMethods } from "../rpc/cluster-api.ts";
 import { GrpcDataServers } from "../rpc/data-servers.ts";
+import { eventMethods } from "../rpc/events-api.ts";
 import { HEALTH_PROCESS, Health } from "../rpc/health-api.ts";
 import { type Listener, startListener } from "../rpc/listener.ts";
 import type { ServedMethod } from "../rpc/method.ts";
+import { nodeMethods } from "../rpc/node-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { openFileMetadata } from "../storage/metadata/file-directory.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";
@@ -38,6 +38,7 @@ import { openSqliteMetadata } from "../storage/metadata/sqlite.ts";
 import { ClusterFile } from "./cluster-file.ts";
 import { coordinatorMetrics } from "./coordinator-metrics.ts";
 import { type CoordinatorFiles, type CoordinatorSettings, coordinatorFiles } from "./coordinator-settings.ts";
+import { WebSide } from "./web-side.ts";
 
 export interface CoordinatorOptions {
   readonly settings: CoordinatorSettings;
@@ -56,14 +57,17 @@ interface Parts {
   readonly internal: Listener;
   readonly admin: Listener;
   readonly transport: Http2Transport;
+  /** What the admin port serves, and the pages call. */
+  readonly methods: readonly ServedMethod[];
+  /** The log of what happens to the cluster, which is kept beside it. */
+  readonly recorded: Logger;
 }
 
 /** A running coordinator. */
 export class CoordinatorServer {
   readonly #options: CoordinatorOptions;
   readonly #parts: Parts;
-  readonly #http: Bun.Server<undefined>;
-  readonly #startedAt = new Date();
+  readonly #web: WebSide;
   readonly #stats = new CoordinatorStats();
   readonly #stopWatching: () => void;
   readonly #working: Promise<void>;
@@ -73,6 +77,7 @@ export class CoordinatorServer {
   /** Opens everything and works. Rejects with an ExitError, SettingError or ConfigInvalid in words for the operator. */
   static async start(options: CoordinatorOptions): Promise<CoordinatorServer> {
     const { settings, clock, logger } = options;
+    const startedAtMs = Date.now();
     const files = coordinatorFiles({ values: settings });
     const file = ClusterFile.open(configPath(files, settings), logger, { create: files.clusterConfig === undefined });
     const openStore = storeOf(files);
@@ -93,11 +98,21 @@ export class CoordinatorServer {
       closing.push(() => internal.close({ graceMs: 0 }));
       let server: CoordinatorServer | undefined;
       const ports = { file, coordinator: () => server?.coordinator };
-      const methods = [...adminMethods(ports), ...clusterMethods(ports)];
+      const events = new Events(() => clock.now());
+      const publicAddress = () => `${settings.publicAddr.host}:${server?.adminPort ?? settings.publicAddr.port}`;
+      const about = { mode: "coordinator", version: options.version, publicAddress, startedAtMs } as const;
+      const methods = [
+        ...adminMethods(ports),
+        ...clusterMethods(ports),
+        ...eventMethods(events),
+        ...nodeMethods(about, undefined),
+      ];
       const admin = await listen(settings.publicAddr, methods, [OxiaAdmin, VariaAdmin]);
       closing.push(() => admin.close({ graceMs: 0 }));
       const transport = new Http2Transport({ times: PEER_CONNECTION_TIMES });
-      server = new CoordinatorServer(options, { file, openStore, store, health, internal, admin, transport });
+      const recorded = recordingLogger(logger, events);
+      const listeners = { health, internal, admin, transport, methods, recorded };
+      server = new CoordinatorServer(options, { file, openStore, store, ...listeners });
       return server;
     } catch (error) {
       for (const close of closing.reverse()) await close();
@@ -108,11 +123,10 @@ export class CoordinatorServer {
   private constructor(options: CoordinatorOptions, parts: Parts) {
     this.#options = options;
     this.#parts = parts;
-    const { host, port } = options.settings.metricsAddr;
-    this.#http = Bun.serve({ hostname: host, port, fetch: webApp(this.#inspect()).fetch });
+    this.#web = this.#serveWeb();
     this.#working = this.#work(parts.store);
     this.#stopWatching = parts.file.watch(options.clock, (config) => {
-      options.logger.info({ component: "config", file: parts.file.path }, "configuration changed");
+      parts.recorded.info({ component: "config", file: parts.file.path }, "configuration changed");
       this.#coordinator?.reconfigure(config).catch((error) => this.#failed(error));
     });
     parts.health.set(HEALTH_PROCESS, true);
@@ -127,7 +141,7 @@ export class CoordinatorServer {
   }
 
   get httpPort(): number {
-    return this.#http.port ?? 0;
+    return this.#web.port;
   }
 
   /** The one that works now; undefined between two openings of the store, and while it stops. */
@@ -146,12 +160,13 @@ export class CoordinatorServer {
     await admin.close({ graceMs: SHUTDOWN_GRACE_MS });
     await internal.close({ graceMs: 0 });
     transport.close();
-    await this.#http.stop(true);
+    await this.#web.stop();
   }
 
   /** One coordinator after the other, each on a store that was newly opened; closes the store. */
   async #work(first: MetadataStore): Promise<void> {
-    const { clock, logger } = this.#options;
+    const { clock } = this.#options;
+    const { recorded: logger } = this.#parts;
     let store = first;
     while (!this.#stopping) {
       try {
@@ -177,8 +192,8 @@ export class CoordinatorServer {
   }
 
   async #workOn(store: MetadataStore): Promise<void> {
-    const { clock, logger } = this.#options;
-    const { transport, file } = this.#parts;
+    const { clock } = this.#options;
+    const { transport, file, recorded: logger } = this.#parts;
     const instanceId = () => this.#coordinator?.instanceId;
     const dataServers = new GrpcDataServers({ transport, clock, instanceId });
     const coordinator = await Coordinator.open(
@@ -201,16 +216,23 @@ export class CoordinatorServer {
     this.#options.onFault(error instanceof Error ? error : new Error(String(error)));
   }
 
-  #inspect(): Inspect {
-    const { admin: listener } = this.#parts;
-    const metrics = coordinatorMetrics({ stats: this.#stats, listener, coordinator: () => this.coordinator });
-    return {
-      styleSheet,
-      metricsContentType: metrics.contentType,
-      metricsText: () => metrics.text(),
-      overview: () => this.#overview(),
+  #serveWeb(): WebSide {
+    const { settings } = this.#options;
+    const { admin: listener, methods } = this.#parts;
+    return WebSide.start({
+      ...{ address: settings.metricsAddr, mode: "coordinator", methods },
+      metrics: coordinatorMetrics({ stats: this.#stats, listener, coordinator: () => this.coordinator }),
       readiness: () => this.#readiness(),
-    };
+      clientAddress: () => this.#serverForClients(),
+      adminAddress: () => `${settings.publicAddr.host}:${this.adminPort}`,
+    });
+  }
+
+  /** A server that is there. */
+  #serverForClients(): string | undefined {
+    const servers = this.coordinator?.status().servers ?? [];
+    const available = new Set(servers.filter(({ state }) => state === "available").map(({ server }) => server));
+    return this.#parts.file.config.servers.find(({ internal }) => available.has(internal))?.public;
   }
 
   #readiness(): ReadinessCheck[] {
@@ -218,32 +240,6 @@ export class CoordinatorServer {
     const why = this.#stopping ? "shutting down" : "the metadata store is not open";
     return [{ name: "working", ok: works, detail: works ? "" : why }];
   }
-
-  #overview(): Overview {
-    const { settings, version } = this.#options;
-    return {
-      version,
-      mode: "coordinator",
-      publicAddress: `${settings.publicAddr.host}:${this.adminPort}`,
-      startedAt: this.#startedAt,
-      shards: (this.coordinator?.status().shards ?? []).map(shardOverview),
-    };
-  }
-}
-
-function shardOverview({ namespace, shard, leader, term, range, problems }: ShardReport): Overview["shards"][number] {
-  return {
-    namespace,
-    shard,
-    hashRange: [range.minInclusive, range.maxInclusive],
-    status: leader === undefined ? "electing" : `led by ${leader}`,
-    reason: problems.join("; "),
-    term,
-    head: -1,
-    committed: -1,
-    applied: -1,
-    records: 0,
-  };
 }
 
 /** Where no file is named, one beside the SQLite store. */

@@ -6,9 +6,6 @@
  *     stop     not ready → streams end → calls drain → writes are answered → state flushed → log closed
  */
 
-import { webApp } from "../../web/app.tsx";
-import styleSheet from "../../web/assets/style.css" with { type: "text" };
-import type { Inspect, Overview } from "../../web/inspect.ts";
 import { FLUSH_INTERVAL_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { systemRandom } from "../ops/random.ts";
@@ -16,12 +13,14 @@ import type { Damage } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { DataServer } from "../replication/data-server.ts";
 import { leadAlone, NO_FOLLOWERS } from "../replication/lead-alone.ts";
-import type { Replica } from "../replication/replica.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS } from "../rpc/health-api.ts";
+import { nodeMethods } from "../rpc/node-api.ts";
+import { standaloneMethods } from "../rpc/standalone-api.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, type DataStorageOptions, openDataStorage } from "./data-storage.ts";
 import { PublicSide } from "./public-side.ts";
 import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
+import { WebSide } from "./web-side.ts";
 
 /** Its address among servers of its kind, of which there are none. */
 const SELF = "standalone";
@@ -32,8 +31,8 @@ export class StandaloneServer {
   readonly #storage: DataStorage;
   readonly #server: DataServer;
   readonly #side: PublicSide;
-  readonly #http: Bun.Server<undefined>;
-  readonly #startedAt = new Date();
+  readonly #web: WebSide;
+  readonly #startedAtMs = Date.now();
   #cancelFlush: () => void;
   #stopping = false;
 
@@ -69,8 +68,7 @@ export class StandaloneServer {
     this.#storage = parts.storage;
     this.#server = parts.server;
     this.#side = parts.side;
-    const { host, port } = options.settings.metricsAddr;
-    this.#http = Bun.serve({ hostname: host, port, fetch: webApp(this.#inspect()).fetch });
+    this.#web = this.#serveWeb();
     this.#side.health.set(HEALTH_PROCESS, true);
     this.#side.health.set(HEALTH_READINESS, true);
     this.#cancelFlush = options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
@@ -81,7 +79,7 @@ export class StandaloneServer {
   }
 
   get httpPort(): number {
-    return this.#http.port ?? 0;
+    return this.#web.port;
   }
 
   /** Shards that refuse to serve, with their damage. */
@@ -100,7 +98,7 @@ export class StandaloneServer {
     await Promise.all(this.#server.replicas.leaders().map((leader) => leader.drain(reason)));
     await this.#server.close();
     await this.#storage.close();
-    await this.#http.stop(true);
+    await this.#web.stop();
   }
 
   /** Pushes the state along, so that no log segment is kept for it alone. */
@@ -109,34 +107,31 @@ export class StandaloneServer {
     this.#cancelFlush = this.#options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
   }
 
-  #inspect(): Inspect {
+  #serveWeb(): WebSide {
+    const { settings, version } = this.#options;
     const { api, listener } = this.#side;
-    const sources = { shards: this.#server.replicas, assignments: api.assignments, listener };
-    const metrics = dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node });
-    return {
-      styleSheet,
-      metricsContentType: metrics.contentType,
-      metricsText: () => metrics.text(),
-      overview: () => this.#overview(),
+    const { replicas } = this.#server;
+    const sources = { shards: replicas, assignments: api.assignments, listener };
+    const publicAddress = () => `${settings.publicAddr.host}:${this.publicPort}`;
+    const about = { mode: "standalone", version, publicAddress, startedAtMs: this.#startedAtMs } as const;
+    const { keySorting, notificationsEnabled } = settings;
+    const alone = {
+      ...{ namespace: NAMESPACE, instanceId: this.#storage.instance, publicAddress, keySorting, notificationsEnabled },
+      ranges: initialRanges(settings.shards),
+    };
+    return WebSide.start({
+      ...{ address: settings.metricsAddr, mode: "standalone" },
+      methods: [...standaloneMethods(replicas, alone), ...nodeMethods(about, replicas)],
+      metrics: dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node }),
       readiness: () => [
         { name: "serving", ok: !this.#stopping, detail: this.#stopping ? "shutting down" : "" },
-        ...this.#server.replicas.all().map(({ shard, damage }) => {
+        ...replicas.all().map(({ shard, damage }) => {
           return { name: `shard ${shard}`, ok: damage === undefined, detail: damage?.what ?? "" };
         }),
       ],
-    };
-  }
-
-  #overview(): Overview {
-    const { settings, version } = this.#options;
-    return {
-      version,
-      mode: "standalone",
-      publicAddress: `${settings.publicAddr.host}:${this.publicPort}`,
-      keySorting: settings.keySorting,
-      startedAt: this.#startedAt,
-      shards: this.#server.replicas.all().map((replica) => shardOverview(replica, settings.shards)),
-    };
+      clientAddress: publicAddress,
+      adminAddress: () => undefined,
+    });
   }
 }
 
@@ -161,25 +156,4 @@ async function leadShards(options: StandaloneOptions, storage: DataStorage): Pro
     ranges: initialRanges(settings.shards),
   });
   return server;
-}
-
-function shardOverview(replica: Replica, shards: number): Overview["shards"][number] {
-  const { shard, damage, serving } = replica;
-  const { minInclusive, maxInclusive } = initialRanges(shards)[shard]!;
-  const place = { namespace: NAMESPACE, shard, hashRange: [minInclusive, maxInclusive] as const };
-  if (damage !== undefined || serving === undefined) {
-    const none = { term: -1, head: -1, committed: -1, applied: -1, records: 0 };
-    const reason = damage === undefined ? "" : `${damage.file}: ${damage.where}: ${damage.what}`;
-    return { ...place, status: "damaged", reason: reason || (replica.stopped?.message ?? ""), ...none };
-  }
-  return {
-    ...place,
-    status: "leader",
-    reason: "",
-    term: serving.term,
-    head: serving.head.offset,
-    committed: serving.committed,
-    applied: serving.applied,
-    records: serving.kv.rowCount,
-  };
 }

@@ -9,9 +9,7 @@
  * and one for entries, so that a heartbeat never waits behind data.
  */
 
-import { webApp } from "../../web/app.tsx";
-import styleSheet from "../../web/assets/style.css" with { type: "text" };
-import type { Inspect, Overview, ReadinessCheck } from "../../web/inspect.ts";
+import type { ReadinessCheck } from "../../web/inspect.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaCoordination, OxiaLogReplication } from "../gen/replication/replication_pb.ts";
@@ -27,16 +25,17 @@ import { Refusal } from "../model/refusal.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Clock, Logger } from "../ports.ts";
 import { DataServer } from "../replication/data-server.ts";
-import type { Replica } from "../replication/replica.ts";
 import { GrpcFollowers } from "../rpc/followers.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
 import { internalMethods } from "../rpc/internal-methods.ts";
 import { type Listener, startListener } from "../rpc/listener.ts";
+import { nodeMethods } from "../rpc/node-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, openDataStorage } from "./data-storage.ts";
 import { PublicSide } from "./public-side.ts";
 import type { StorageSettings } from "./storage-settings.ts";
+import { WebSide } from "./web-side.ts";
 
 export interface StorageOptions {
   readonly settings: StorageSettings;
@@ -71,8 +70,8 @@ class Coordinators {
 export class StorageServer {
   readonly #options: StorageOptions;
   readonly #parts: Parts;
-  readonly #http: Bun.Server<undefined>;
-  readonly #startedAt = new Date();
+  readonly #web: WebSide;
+  readonly #startedAtMs = Date.now();
   #cancelFlush: () => void;
   #stopping = false;
 
@@ -125,8 +124,7 @@ export class StorageServer {
   private constructor(options: StorageOptions, parts: Parts) {
     this.#options = options;
     this.#parts = parts;
-    const { host, port } = options.settings.metricsAddr;
-    this.#http = Bun.serve({ hostname: host, port, fetch: webApp(this.#inspect()).fetch });
+    this.#web = this.#serveWeb();
     const { side, internalHealth } = parts;
     for (const health of [side.health, internalHealth]) health.set(HEALTH_PROCESS, true);
     const stopWatching = parts.server.replicas.onAssignments(() => {
@@ -145,7 +143,7 @@ export class StorageServer {
   }
 
   get httpPort(): number {
-    return this.#http.port ?? 0;
+    return this.#web.port;
   }
 
   /** Drains and closes everything; resolves when all that was acknowledged is stored and nothing runs any more. */
@@ -162,7 +160,7 @@ export class StorageServer {
     await internal.close({ graceMs: 0 });
     transport.close();
     await storage.close();
-    await this.#http.stop(true);
+    await this.#web.stop();
   }
 
   /**
@@ -194,17 +192,19 @@ export class StorageServer {
     this.#cancelFlush = this.#options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
   }
 
-  #inspect(): Inspect {
+  #serveWeb(): WebSide {
+    const { settings, version } = this.#options;
     const { storage, server, side } = this.#parts;
     const sources = { shards: server.replicas, assignments: side.api.assignments, listener: side.listener };
-    const metrics = dataMetrics({ ...sources, log: storage.log, keyValues: storage.node });
-    return {
-      styleSheet,
-      metricsContentType: metrics.contentType,
-      metricsText: () => metrics.text(),
-      overview: () => this.#overview(),
+    const publicAddress = () => `${settings.publicAddr.host}:${this.publicPort}`;
+    const about = { mode: "storage", version, publicAddress, startedAtMs: this.#startedAtMs } as const;
+    return WebSide.start({
+      ...{ address: settings.metricsAddr, mode: "storage", methods: nodeMethods(about, server.replicas) },
+      metrics: dataMetrics({ ...sources, log: storage.log, keyValues: storage.node }),
       readiness: () => this.#readiness(),
-    };
+      clientAddress: publicAddress,
+      adminAddress: () => undefined,
+    });
   }
 
   #readiness(): ReadinessCheck[] {
@@ -217,41 +217,5 @@ export class StorageServer {
         detail: isInitialized ? "" : "no coordinator has said yet who leads what",
       },
     ];
-  }
-
-  #overview(): Overview {
-    const { settings, version } = this.#options;
-    return {
-      version,
-      mode: "storage",
-      publicAddress: `${settings.publicAddr.host}:${this.publicPort}`,
-      startedAt: this.#startedAt,
-      shards: this.#parts.server.replicas.all().map((replica) => this.#shardOverview(replica)),
-    };
-  }
-
-  #shardOverview(replica: Replica): Overview["shards"][number] {
-    const { shard, state, damage, kv } = replica;
-    const [namespace, range] = this.#assigned(shard);
-    return {
-      namespace,
-      shard,
-      hashRange: range,
-      status: damage === undefined ? state.status : "damaged",
-      reason: damage === undefined ? state.ended : `${damage.file}: ${damage.where}: ${damage.what}`,
-      term: state.promise,
-      head: replica.serving?.head.offset ?? state.head.offset,
-      committed: replica.serving?.committed ?? state.applied,
-      applied: kv?.applied.offset ?? state.applied,
-      records: kv?.rowCount ?? 0,
-    };
-  }
-
-  #assigned(shard: number): [namespace: string, range: readonly [number, number]] {
-    for (const [namespace, shards] of this.#parts.server.assignments?.namespaces ?? []) {
-      const found = shards.find((assignment) => assignment.shard === shard);
-      if (found !== undefined) return [namespace, [found.minHashInclusive, found.maxHashInclusive]];
-    }
-    return ["", [0, 0]];
   }
 }

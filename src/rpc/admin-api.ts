@@ -4,7 +4,7 @@
  *
  * Source: protocol.md §4; semantics.md §9.6; errors.md §4.
  */
-import { create, type DescMessage, type DescMethod, type MessageShape } from "@bufbuild/protobuf";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import {
   type ConfigEdit,
   type ConfigFile,
@@ -34,7 +34,7 @@ import {
   protoNamespaceStatus,
 } from "./admin-codec.ts";
 import type { ServedMethod } from "./method.ts";
-import { typedUnary } from "./typed.ts";
+import { type MethodOf, servedUnary } from "./served.ts";
 
 export interface AdminPorts {
   readonly file: ConfigFile;
@@ -53,17 +53,9 @@ export function requireCoordinator({ coordinator }: Pick<AdminPorts, "coordinato
 export function adminMethods(ports: AdminPorts): ServedMethod[] {
   const { method } = OxiaAdmin;
   const unary = <I extends DescMessage, O extends DescMessage>(
-    descriptor: DescMethod & { readonly input: I; readonly output: O },
+    descriptor: MethodOf<I, O>,
     answer: (request: MessageShape<I>, coordinator: Coordinator) => unknown,
-  ): ServedMethod => ({
-    paths: [`/${descriptor.parent.typeName}/${descriptor.name}`],
-    binary: descriptor,
-    json: descriptor,
-    method: typedUnary(descriptor.input, descriptor.output, async (request) => {
-      const fields = await answer(request, requireCoordinator(ports));
-      return create(descriptor.output, fields as never);
-    }),
-  });
+  ) => servedUnary(descriptor, (request) => answer(request, requireCoordinator(ports)));
   const admin = new Admin(ports);
   return [
     unary(method.listDataServers, () => ({ dataServers: admin.servers().map((server) => admin.view(server)) })),

@@ -2,9 +2,9 @@
  * `varia.admin.v1.VariaAdmin`: how the cluster stands, swaps of replicas, and recovery with loss. Servers are named by
  * their name in the configuration, or by their internal address.
  */
-import { create, type DescMessage, type DescMethod, type MessageShape } from "@bufbuild/protobuf";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { serverName } from "../coordination/administer.ts";
-import type { ReplicaLine, ServerLine, ShardLine } from "../coordination/cluster-report.ts";
+import type { ClusterReport, ReplicaLine, ServerLine, ShardLine } from "../coordination/cluster-report.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
 import type { FoundReplica, LossPlan } from "../coordination/recover.ts";
 import type { ShardRef } from "../coordination/status-store.ts";
@@ -14,28 +14,24 @@ import { NO_REPLICA } from "../protocol/replica-state.ts";
 import { type AdminPorts, requireCoordinator } from "./admin-api.ts";
 import type { Call, ServedMethod } from "./method.ts";
 import { toNumber } from "./peer-fields.ts";
-import { typedUnary } from "./typed.ts";
+import { type MethodOf, servedUnary } from "./served.ts";
 
-/** All methods of the service. */
+/** What only a coordinator answers. */
 export function clusterMethods(ports: AdminPorts): ServedMethod[] {
   const { method } = VariaAdmin;
   const unary = <I extends DescMessage, O extends DescMessage>(
-    descriptor: DescMethod & { readonly input: I; readonly output: O },
+    descriptor: MethodOf<I, O>,
     answer: (request: MessageShape<I>, coordinator: Coordinator, call: Call) => unknown,
-  ): ServedMethod => ({
-    paths: [`/${descriptor.parent.typeName}/${descriptor.name}`],
-    binary: descriptor,
-    json: descriptor,
-    method: typedUnary(descriptor.input, descriptor.output, async (request, call) => {
-      const fields = await answer(request, requireCoordinator(ports), call);
-      return create(descriptor.output, fields as never);
-    }),
-  });
+  ) => servedUnary(descriptor, (request, call) => answer(request, requireCoordinator(ports), call));
+  const inspections = new Inspections();
   const named = (name: string, coordinator: Coordinator) => internalAddress(ports, name, coordinator);
   return [
-    unary(method.getClusterStatus, async (_, coordinator) => {
-      const { servers, shards, problems, ...rest } = await coordinator.inspect();
-      return { ...rest, problems, servers: servers.map(protoServer), shards: shards.map(protoShard) };
+    unary(method.getClusterStatus, async ({ maxAgeMs }, coordinator) => {
+      return protoReport(await inspections.of(coordinator, maxAgeMs));
+    }),
+    unary(method.switchLeader, async (request, coordinator) => {
+      const leader = await coordinator.moveLeader(shardRef(request), named(request.to, coordinator));
+      return { leader: leader ?? "" };
     }),
     unary(method.swapReplica, async (request, coordinator, call) => {
       const ref = shardRef(request);
@@ -55,6 +51,46 @@ export function clusterMethods(ports: AdminPorts): ServedMethod[] {
       return { term: BigInt(plan.term), pending };
     }),
   ];
+}
+
+/** Many who look at the same time, or shortly behind each other, have the cluster asked once. */
+class Inspections {
+  #last: (Inspection & { readonly of: Coordinator }) | undefined;
+  #running: { readonly of: Coordinator; readonly answer: Promise<Inspection> } | undefined;
+
+  async of(coordinator: Coordinator, maxAgeMs: number): Promise<Inspection> {
+    const last = this.#last;
+    if (last?.of === coordinator && Date.now() - last.observedAtMs < maxAgeMs) return last;
+    if (maxAgeMs > 0 && this.#running?.of === coordinator) return this.#running.answer;
+    const answer = this.#inspect(coordinator);
+    const running = { of: coordinator, answer };
+    this.#running = running;
+    try {
+      return await answer;
+    } finally {
+      if (this.#running === running) this.#running = undefined;
+    }
+  }
+
+  async #inspect(coordinator: Coordinator): Promise<Inspection> {
+    const observedAtMs = Date.now();
+    const inspection = { report: await coordinator.inspect(), observedAtMs };
+    this.#last = { ...inspection, of: coordinator };
+    return inspection;
+  }
+}
+
+/** A report, and when it was begun, in milliseconds since the epoch. */
+export interface Inspection {
+  readonly report: ClusterReport;
+  readonly observedAtMs: number;
+}
+
+/** The fields of GetClusterStatusResponse. */
+export function protoReport({ report, observedAtMs }: Inspection) {
+  const { servers, shards, ...rest } = report;
+  const lines = { servers: servers.map(protoServer), shards: shards.map(protoShard) };
+  return { ...rest, ...lines, observedAtMs: BigInt(Math.round(observedAtMs)) };
 }
 
 /** A swap of its own may have ended, or its shard gone, by the time that its caller has. */

@@ -25,21 +25,21 @@ export function variaCommand(): string[] {
   return executable ? [executable] : [process.execPath, join(REPOSITORY, "src/main.ts")];
 }
 
-/** A server with `shards` shards; the one at VARIA_TEST_ADDRESS has as many as it has. */
-export async function startServer(shards = 4): Promise<TestServer> {
+/** A server with `shards` shards, started with further flags; the one at VARIA_TEST_ADDRESS has what it has. */
+export async function startServer(shards = 4, flags: readonly string[] = []): Promise<TestServer> {
   const given = process.env.VARIA_TEST_ADDRESS;
   if (given) {
     const refused = () => Promise.reject(new Error("a server that was given is not restarted"));
     return { address: given, restart: refused, stop: () => Promise.resolve() };
   }
   const directory = mkdtempSync(join(tmpdir(), "varia-client-"));
-  let running = await launch(directory, shards, "127.0.0.1:0");
+  let running = await launch(directory, [...flags, "-s", String(shards)], "127.0.0.1:0");
   const { address } = running;
   return {
     address,
     async restart() {
       await running.stop();
-      running = await launch(directory, shards, address);
+      running = await launch(directory, [...flags, "-s", String(shards)], address);
     },
     async stop() {
       await running.stop();
@@ -52,13 +52,13 @@ export async function startServer(shards = 4): Promise<TestServer> {
 // biome-ignore lint/suspicious/noControlCharactersInRegex: terminals are told colours by them
 const ADDRESS = /^public (\S+)|Started Grpc server.*bindAddress=(?:\u001b\[\d*m)*([\d.]+:\d+)/m;
 
-async function launch(directory: string, shards: number, publicAddress: string) {
+async function launch(directory: string, flags: readonly string[], publicAddress: string) {
   const peer = process.env.VARIA_TEST_PEER;
   const child = Bun.spawn(
     [
       ...(peer ? [peer] : variaCommand()),
       "standalone",
-      ...["-p", publicAddress, "-m", "127.0.0.1:0", "-s", String(shards)],
+      ...["-p", publicAddress, "-m", "127.0.0.1:0", ...flags],
       ...["--data-dir", join(directory, "data"), "--wal-dir", join(directory, "log")],
     ],
     { stdout: "pipe", stderr: "pipe" },

@@ -1,4 +1,5 @@
-// What operators ask of a cluster beyond Oxia's admin service. Served by the coordinator, beside that one.
+// What operators ask of a cluster beyond Oxia's admin service. Served by the coordinator, beside that one; a standalone
+// server answers what it can know by itself, a data server what is asked about one node.
 //
 // Data servers are named by their name in the configuration, or by their internal address.
 
@@ -14,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/admin/v1/admin.proto.
  */
 export const file_varia_admin_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiGQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QixwEKGEdldENsdXN0ZXJTdGF0dXNSZXNwb25zZRITCgtpbnN0YW5jZV9pZBgBIAEoCRIPCgdoZWFsdGh5GAIgASgIEhAKCHByb2JsZW1zGAMgAygJEhcKD2ZhdWx0X3RvbGVyYW5jZRgEIAEoBRItCgdzZXJ2ZXJzGAUgAygLMhwudmFyaWEuYWRtaW4udjEuU2VydmVyU3RhdHVzEisKBnNoYXJkcxgGIAMoCzIbLnZhcmlhLmFkbWluLnYxLlNoYXJkU3RhdHVzIqYBCgxTZXJ2ZXJTdGF0dXMSDAoEbmFtZRgBIAEoCRIWCg5wdWJsaWNfYWRkcmVzcxgCIAEoCRIYChBpbnRlcm5hbF9hZGRyZXNzGAMgASgJEhEKCWF2YWlsYWJsZRgEIAEoCBIOCgZyZWFzb24YBSABKAkSEAoIcmVwbGljYXMYBiABKA0SDwoHbGVhZGVycxgHIAEoDRIQCghkcmFpbmluZxgIIAEoCCLxAQoLU2hhcmRTdGF0dXMSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBHRlcm0YAyABKAMSDgoGbGVhZGVyGAQgASgJEhoKEm1pbl9oYXNoX2luY2x1c2l2ZRgFIAEoDRIaChJtYXhfaGFzaF9pbmNsdXNpdmUYBiABKA0SLwoIcmVwbGljYXMYByADKAsyHS52YXJpYS5hZG1pbi52MS5SZXBsaWNhU3RhdHVzEhAKCHByb2JsZW1zGAggAygJEhcKD2ZhdWx0X3RvbGVyYW5jZRgJIAEoBRIOCgZjaGFuZ2UYCiABKAki3AEKDVJlcGxpY2FTdGF0dXMSDgoGc2VydmVyGAEgASgJEhIKCnJlcGxpY2FfaWQYAiABKAYSDAoEcGFydBgDIAEoCRIOCgZzdGF0dXMYBCABKAkSDgoGcmVhc29uGAUgASgJEg8KB3Byb21pc2UYBiABKAMSEwoLaGVhZF9vZmZzZXQYByABKAMSFQoNY29tbWl0X29mZnNldBgIIAEoAxIWCg5hcHBsaWVkX29mZnNldBgJIAEoAxITCgtsYWdfZW50cmllcxgKIAEoAxIPCgdzY2FubmVkGAsgASgIIlAKElN3YXBSZXBsaWNhUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDAoEZnJvbRgDIAEoCRIKCgJ0bxgEIAEoCSIlChNTd2FwUmVwbGljYVJlc3BvbnNlEg4KBnJlYXNvbhgBIAEoCSJIChNQbGFuUmVjb3ZlcnlSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjQKFFBsYW5SZWNvdmVyeVJlc3BvbnNlEg0KBWxpbmVzGAEgAygJEg0KBWxvc2VzGAIgASgIIkgKE1JlY292ZXJTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNQoUUmVjb3ZlclNoYXJkUmVzcG9uc2USDAoEdGVybRgBIAEoAxIPCgdwZW5kaW5nGAIgAygJMoEDCgpWYXJpYUFkbWluEmUKEEdldENsdXN0ZXJTdGF0dXMSJy52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVxdWVzdBooLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXNwb25zZRJWCgtTd2FwUmVwbGljYRIiLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVzcG9uc2USWQoMUGxhblJlY292ZXJ5EiMudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlc3BvbnNlElkKDFJlY292ZXJTaGFyZBIjLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QivAEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyJDChNTd2l0Y2hMZWFkZXJSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIKCgJ0bxgDIAEoCSImChRTd2l0Y2hMZWFkZXJSZXNwb25zZRIOCgZsZWFkZXIYASABKAkihAEKEUxpc3RFdmVudHNSZXF1ZXN0EhEKCWJlZm9yZV9pZBgBIAEoAxINCgVsaW1pdBgCIAEoDRIMCgRraW5kGAMgASgJEhEKCW5hbWVzcGFjZRgEIAEoCRISCgVzaGFyZBgFIAEoA0gAiAEBEg4KBnNlcnZlchgGIAEoCUIICgZfc2hhcmQiTQoSTGlzdEV2ZW50c1Jlc3BvbnNlEiUKBmV2ZW50cxgBIAMoCzIVLnZhcmlhLmFkbWluLnYxLkV2ZW50EhAKCGhhc19tb3JlGAIgASgIIiYKEldhdGNoRXZlbnRzUmVxdWVzdBIQCghhZnRlcl9pZBgBIAEoAyI7ChNXYXRjaEV2ZW50c1Jlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQirgEKBUV2ZW50EgoKAmlkGAEgASgDEg8KB3RpbWVfbXMYAiABKAMSDAoEa2luZBgDIAEoCRINCgVsZXZlbBgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEgsKA3doeRgGIAEoCRIRCgluYW1lc3BhY2UYByABKAkSEgoFc2hhcmQYCCABKANIAIgBARIMCgR0ZXJtGAkgASgDEg4KBnNlcnZlchgKIAEoCUIICgZfc2hhcmQipgEKDFNlcnZlclN0YXR1cxIMCgRuYW1lGAEgASgJEhYKDnB1YmxpY19hZGRyZXNzGAIgASgJEhgKEGludGVybmFsX2FkZHJlc3MYAyABKAkSEQoJYXZhaWxhYmxlGAQgASgIEg4KBnJlYXNvbhgFIAEoCRIQCghyZXBsaWNhcxgGIAEoDRIPCgdsZWFkZXJzGAcgASgNEhAKCGRyYWluaW5nGAggASgIIvEBCgtTaGFyZFN0YXR1cxIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDAoEdGVybRgDIAEoAxIOCgZsZWFkZXIYBCABKAkSGgoSbWluX2hhc2hfaW5jbHVzaXZlGAUgASgNEhoKEm1heF9oYXNoX2luY2x1c2l2ZRgGIAEoDRIvCghyZXBsaWNhcxgHIAMoCzIdLnZhcmlhLmFkbWluLnYxLlJlcGxpY2FTdGF0dXMSEAoIcHJvYmxlbXMYCCADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAkgASgFEg4KBmNoYW5nZRgKIAEoCSLcAQoNUmVwbGljYVN0YXR1cxIOCgZzZXJ2ZXIYASABKAkSEgoKcmVwbGljYV9pZBgCIAEoBhIMCgRwYXJ0GAMgASgJEg4KBnN0YXR1cxgEIAEoCRIOCgZyZWFzb24YBSABKAkSDwoHcHJvbWlzZRgGIAEoAxITCgtoZWFkX29mZnNldBgHIAEoAxIVCg1jb21taXRfb2Zmc2V0GAggASgDEhYKDmFwcGxpZWRfb2Zmc2V0GAkgASgDEhMKC2xhZ19lbnRyaWVzGAogASgDEg8KB3NjYW5uZWQYCyABKAgiUAoSU3dhcFJlcGxpY2FSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJIiUKE1N3YXBSZXBsaWNhUmVzcG9uc2USDgoGcmVhc29uGAEgASgJIkgKE1BsYW5SZWNvdmVyeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNAoUUGxhblJlY292ZXJ5UmVzcG9uc2USDQoFbGluZXMYASADKAkSDQoFbG9zZXMYAiABKAgiSAoTUmVjb3ZlclNoYXJkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI1ChRSZWNvdmVyU2hhcmRSZXNwb25zZRIMCgR0ZXJtGAEgASgDEg8KB3BlbmRpbmcYAiADKAky6QUKClZhcmlhQWRtaW4SZQoQR2V0Q2x1c3RlclN0YXR1cxInLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXF1ZXN0GigudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlElwKDUdldE5vZGVTdGF0dXMSJC52YXJpYS5hZG1pbi52MS5HZXROb2RlU3RhdHVzUmVxdWVzdBolLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXNwb25zZRJZCgxTd2l0Y2hMZWFkZXISIy52YXJpYS5hZG1pbi52MS5Td2l0Y2hMZWFkZXJSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuU3dpdGNoTGVhZGVyUmVzcG9uc2USUwoKTGlzdEV2ZW50cxIhLnZhcmlhLmFkbWluLnYxLkxpc3RFdmVudHNSZXF1ZXN0GiIudmFyaWEuYWRtaW4udjEuTGlzdEV2ZW50c1Jlc3BvbnNlElgKC1dhdGNoRXZlbnRzEiIudmFyaWEuYWRtaW4udjEuV2F0Y2hFdmVudHNSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuV2F0Y2hFdmVudHNSZXNwb25zZTABElYKC1N3YXBSZXBsaWNhEiIudmFyaWEuYWRtaW4udjEuU3dhcFJlcGxpY2FSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuU3dhcFJlcGxpY2FSZXNwb25zZRJZCgxQbGFuUmVjb3ZlcnkSIy52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVzcG9uc2USWQoMUmVjb3ZlclNoYXJkEiMudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * Asks how the cluster stands.
@@ -22,6 +23,13 @@ export const file_varia_admin_v1_admin: GenFile = /*@__PURE__*/
  * @generated from message varia.admin.v1.GetClusterStatusRequest
  */
 export type GetClusterStatusRequest = Message<"varia.admin.v1.GetClusterStatusRequest"> & {
+  /**
+   * An answer that is so old, in milliseconds, will do: many who look often then cost the cluster no more than one.
+   * 0: replicas are asked now.
+   *
+   * @generated from field: uint32 max_age_ms = 1;
+   */
+  maxAgeMs: number;
 };
 
 /**
@@ -78,6 +86,13 @@ export type GetClusterStatusResponse = Message<"varia.admin.v1.GetClusterStatusR
    * @generated from field: repeated varia.admin.v1.ShardStatus shards = 6;
    */
   shards: ShardStatus[];
+
+  /**
+   * When this was seen, in milliseconds since the epoch.
+   *
+   * @generated from field: int64 observed_at_ms = 7;
+   */
+  observedAtMs: bigint;
 };
 
 /**
@@ -86,6 +101,441 @@ export type GetClusterStatusResponse = Message<"varia.admin.v1.GetClusterStatusR
  */
 export const GetClusterStatusResponseSchema: GenMessage<GetClusterStatusResponse> = /*@__PURE__*/
   messageDesc(file_varia_admin_v1_admin, 1);
+
+/**
+ * Asks one process for itself.
+ *
+ * @generated from message varia.admin.v1.GetNodeStatusRequest
+ */
+export type GetNodeStatusRequest = Message<"varia.admin.v1.GetNodeStatusRequest"> & {
+};
+
+/**
+ * Describes the message varia.admin.v1.GetNodeStatusRequest.
+ * Use `create(GetNodeStatusRequestSchema)` to create a new message.
+ */
+export const GetNodeStatusRequestSchema: GenMessage<GetNodeStatusRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 2);
+
+/**
+ * One process, and what it holds.
+ *
+ * @generated from message varia.admin.v1.GetNodeStatusResponse
+ */
+export type GetNodeStatusResponse = Message<"varia.admin.v1.GetNodeStatusResponse"> & {
+  /**
+   * `standalone`, `storage` or `coordinator`.
+   *
+   * @generated from field: string mode = 1;
+   */
+  mode: string;
+
+  /**
+   * The version that runs.
+   *
+   * @generated from field: string version = 2;
+   */
+  version: string;
+
+  /**
+   * `host:port` at which clients reach it; of a coordinator: admin clients.
+   *
+   * @generated from field: string public_address = 3;
+   */
+  publicAddress: string;
+
+  /**
+   * When it started, in milliseconds since the epoch.
+   *
+   * @generated from field: int64 started_at_ms = 4;
+   */
+  startedAtMs: bigint;
+
+  /**
+   * CPU time of all of its threads since then, in milliseconds.
+   *
+   * @generated from field: int64 cpu_ms = 5;
+   */
+  cpuMs: bigint;
+
+  /**
+   * Resident memory, in bytes.
+   *
+   * @generated from field: int64 resident_bytes = 6;
+   */
+  residentBytes: bigint;
+
+  /**
+   * Every replica that lives here; a coordinator has none.
+   *
+   * @generated from field: repeated varia.admin.v1.NodeReplica replicas = 7;
+   */
+  replicas: NodeReplica[];
+};
+
+/**
+ * Describes the message varia.admin.v1.GetNodeStatusResponse.
+ * Use `create(GetNodeStatusResponseSchema)` to create a new message.
+ */
+export const GetNodeStatusResponseSchema: GenMessage<GetNodeStatusResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 3);
+
+/**
+ * A replica as its own server sees it.
+ *
+ * @generated from message varia.admin.v1.NodeReplica
+ */
+export type NodeReplica = Message<"varia.admin.v1.NodeReplica"> & {
+  /**
+   * The namespace of its shard; empty where it has not been told.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Its shard.
+   *
+   * @generated from field: int64 shard = 2;
+   */
+  shard: bigint;
+
+  /**
+   * Its id; 0: none.
+   *
+   * @generated from field: fixed64 replica_id = 3;
+   */
+  replicaId: bigint;
+
+  /**
+   * `not-member`, `fenced`, `follower`, `leader` or `damaged`.
+   *
+   * @generated from field: string status = 4;
+   */
+  status: string;
+
+  /**
+   * Why, where it is damaged or its id has ended.
+   *
+   * @generated from field: string reason = 5;
+   */
+  reason: string;
+
+  /**
+   * The highest term that it has promised.
+   *
+   * @generated from field: int64 promise = 6;
+   */
+  promise: bigint;
+
+  /**
+   * Its last entry; -1: none, or not known to the server outside of a leadership.
+   *
+   * @generated from field: int64 head_offset = 7;
+   */
+  headOffset: bigint;
+
+  /**
+   * The last entry that it knows to be committed; -1: none.
+   *
+   * @generated from field: int64 commit_offset = 8;
+   */
+  commitOffset: bigint;
+
+  /**
+   * The last entry that it has applied; -1: none.
+   *
+   * @generated from field: int64 applied_offset = 9;
+   */
+  appliedOffset: bigint;
+
+  /**
+   * Records held, as a leader counts them.
+   *
+   * @generated from field: int64 records = 10;
+   */
+  records: bigint;
+
+  /**
+   * Sessions that live, as a leader counts them.
+   *
+   * @generated from field: int64 sessions = 11;
+   */
+  sessions: bigint;
+};
+
+/**
+ * Describes the message varia.admin.v1.NodeReplica.
+ * Use `create(NodeReplicaSchema)` to create a new message.
+ */
+export const NodeReplicaSchema: GenMessage<NodeReplica> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 4);
+
+/**
+ * Asks for another leader.
+ *
+ * @generated from message varia.admin.v1.SwitchLeaderRequest
+ */
+export type SwitchLeaderRequest = Message<"varia.admin.v1.SwitchLeaderRequest"> & {
+  /**
+   * The shard's namespace.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The shard.
+   *
+   * @generated from field: int64 shard = 2;
+   */
+  shard: bigint;
+
+  /**
+   * The member that is to lead.
+   *
+   * @generated from field: string to = 3;
+   */
+  to: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.SwitchLeaderRequest.
+ * Use `create(SwitchLeaderRequestSchema)` to create a new message.
+ */
+export const SwitchLeaderRequestSchema: GenMessage<SwitchLeaderRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 5);
+
+/**
+ * Who leads now.
+ *
+ * @generated from message varia.admin.v1.SwitchLeaderResponse
+ */
+export type SwitchLeaderResponse = Message<"varia.admin.v1.SwitchLeaderResponse"> & {
+  /**
+   * Internal address; empty: nobody yet, an election is being held.
+   *
+   * @generated from field: string leader = 1;
+   */
+  leader: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.SwitchLeaderResponse.
+ * Use `create(SwitchLeaderResponseSchema)` to create a new message.
+ */
+export const SwitchLeaderResponseSchema: GenMessage<SwitchLeaderResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 6);
+
+/**
+ * Asks for events. Fields that are not set match all.
+ *
+ * @generated from message varia.admin.v1.ListEventsRequest
+ */
+export type ListEventsRequest = Message<"varia.admin.v1.ListEventsRequest"> & {
+  /**
+   * Only those before this one; 0: from the newest on.
+   *
+   * @generated from field: int64 before_id = 1;
+   */
+  beforeId: bigint;
+
+  /**
+   * So many at most; 0: 100. No more than 1,000.
+   *
+   * @generated from field: uint32 limit = 2;
+   */
+  limit: number;
+
+  /**
+   * Only of this kind.
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * Only of this namespace.
+   *
+   * @generated from field: string namespace = 4;
+   */
+  namespace: string;
+
+  /**
+   * Only of this shard.
+   *
+   * @generated from field: optional int64 shard = 5;
+   */
+  shard?: bigint | undefined;
+
+  /**
+   * Only of this data server.
+   *
+   * @generated from field: string server = 6;
+   */
+  server: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.ListEventsRequest.
+ * Use `create(ListEventsRequestSchema)` to create a new message.
+ */
+export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 7);
+
+/**
+ * Events, the newest first.
+ *
+ * @generated from message varia.admin.v1.ListEventsResponse
+ */
+export type ListEventsResponse = Message<"varia.admin.v1.ListEventsResponse"> & {
+  /**
+   * Those that match.
+   *
+   * @generated from field: repeated varia.admin.v1.Event events = 1;
+   */
+  events: Event[];
+
+  /**
+   * Whether there are older ones that match.
+   *
+   * @generated from field: bool has_more = 2;
+   */
+  hasMore: boolean;
+};
+
+/**
+ * Describes the message varia.admin.v1.ListEventsResponse.
+ * Use `create(ListEventsResponseSchema)` to create a new message.
+ */
+export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 8);
+
+/**
+ * Asks for what happens.
+ *
+ * @generated from message varia.admin.v1.WatchEventsRequest
+ */
+export type WatchEventsRequest = Message<"varia.admin.v1.WatchEventsRequest"> & {
+  /**
+   * What came after this event is sent first, as far as it is kept; 0: only what happens from now on.
+   *
+   * @generated from field: int64 after_id = 1;
+   */
+  afterId: bigint;
+};
+
+/**
+ * Describes the message varia.admin.v1.WatchEventsRequest.
+ * Use `create(WatchEventsRequestSchema)` to create a new message.
+ */
+export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 9);
+
+/**
+ * Something that happened.
+ *
+ * @generated from message varia.admin.v1.WatchEventsResponse
+ */
+export type WatchEventsResponse = Message<"varia.admin.v1.WatchEventsResponse"> & {
+  /**
+   * What.
+   *
+   * @generated from field: varia.admin.v1.Event event = 1;
+   */
+  event?: Event | undefined;
+};
+
+/**
+ * Describes the message varia.admin.v1.WatchEventsResponse.
+ * Use `create(WatchEventsResponseSchema)` to create a new message.
+ */
+export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 10);
+
+/**
+ * Something that happened in the cluster.
+ *
+ * @generated from message varia.admin.v1.Event
+ */
+export type Event = Message<"varia.admin.v1.Event"> & {
+  /**
+   * Rises with each event, within one life of the coordinator's process.
+   *
+   * @generated from field: int64 id = 1;
+   */
+  id: bigint;
+
+  /**
+   * When, in milliseconds since the epoch.
+   *
+   * @generated from field: int64 time_ms = 2;
+   */
+  timeMs: bigint;
+
+  /**
+   * What kind: `election`, `server`, `replica`, `configuration`, `recovery` or `coordinator`.
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * `info`, `warn` or `error`.
+   *
+   * @generated from field: string level = 4;
+   */
+  level: string;
+
+  /**
+   * In words.
+   *
+   * @generated from field: string message = 5;
+   */
+  message: string;
+
+  /**
+   * Why; empty where nothing is known of it.
+   *
+   * @generated from field: string why = 6;
+   */
+  why: string;
+
+  /**
+   * The namespace that it is about; empty: none.
+   *
+   * @generated from field: string namespace = 7;
+   */
+  namespace: string;
+
+  /**
+   * The shard that it is about.
+   *
+   * @generated from field: optional int64 shard = 8;
+   */
+  shard?: bigint | undefined;
+
+  /**
+   * The term that it is about; -1: none.
+   *
+   * @generated from field: int64 term = 9;
+   */
+  term: bigint;
+
+  /**
+   * The data server that it is about; empty: none.
+   *
+   * @generated from field: string server = 10;
+   */
+  server: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.Event.
+ * Use `create(EventSchema)` to create a new message.
+ */
+export const EventSchema: GenMessage<Event> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 11);
 
 /**
  * A data server as the coordinator sees it.
@@ -155,7 +605,7 @@ export type ServerStatus = Message<"varia.admin.v1.ServerStatus"> & {
  * Use `create(ServerStatusSchema)` to create a new message.
  */
 export const ServerStatusSchema: GenMessage<ServerStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 2);
+  messageDesc(file_varia_admin_v1_admin, 12);
 
 /**
  * A shard, with what its replicas say of themselves.
@@ -239,7 +689,7 @@ export type ShardStatus = Message<"varia.admin.v1.ShardStatus"> & {
  * Use `create(ShardStatusSchema)` to create a new message.
  */
 export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 3);
+  messageDesc(file_varia_admin_v1_admin, 13);
 
 /**
  * A replica as it answered.
@@ -330,7 +780,7 @@ export type ReplicaStatus = Message<"varia.admin.v1.ReplicaStatus"> & {
  * Use `create(ReplicaStatusSchema)` to create a new message.
  */
 export const ReplicaStatusSchema: GenMessage<ReplicaStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 4);
+  messageDesc(file_varia_admin_v1_admin, 14);
 
 /**
  * Asks for a replica in the place of another.
@@ -372,7 +822,7 @@ export type SwapReplicaRequest = Message<"varia.admin.v1.SwapReplicaRequest"> & 
  * Use `create(SwapReplicaRequestSchema)` to create a new message.
  */
 export const SwapReplicaRequestSchema: GenMessage<SwapReplicaRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 5);
+  messageDesc(file_varia_admin_v1_admin, 15);
 
 /**
  * The swap has ended.
@@ -393,7 +843,7 @@ export type SwapReplicaResponse = Message<"varia.admin.v1.SwapReplicaResponse"> 
  * Use `create(SwapReplicaResponseSchema)` to create a new message.
  */
 export const SwapReplicaResponseSchema: GenMessage<SwapReplicaResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 6);
+  messageDesc(file_varia_admin_v1_admin, 16);
 
 /**
  * Asks what would be lost.
@@ -428,7 +878,7 @@ export type PlanRecoveryRequest = Message<"varia.admin.v1.PlanRecoveryRequest"> 
  * Use `create(PlanRecoveryRequestSchema)` to create a new message.
  */
 export const PlanRecoveryRequestSchema: GenMessage<PlanRecoveryRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 7);
+  messageDesc(file_varia_admin_v1_admin, 17);
 
 /**
  * What would be lost.
@@ -456,7 +906,7 @@ export type PlanRecoveryResponse = Message<"varia.admin.v1.PlanRecoveryResponse"
  * Use `create(PlanRecoveryResponseSchema)` to create a new message.
  */
 export const PlanRecoveryResponseSchema: GenMessage<PlanRecoveryResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 8);
+  messageDesc(file_varia_admin_v1_admin, 18);
 
 /**
  * Asks for a shard to go on with the replicas of these servers.
@@ -491,7 +941,7 @@ export type RecoverShardRequest = Message<"varia.admin.v1.RecoverShardRequest"> 
  * Use `create(RecoverShardRequestSchema)` to create a new message.
  */
 export const RecoverShardRequestSchema: GenMessage<RecoverShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 9);
+  messageDesc(file_varia_admin_v1_admin, 19);
 
 /**
  * The chosen replicas are the shard.
@@ -519,7 +969,7 @@ export type RecoverShardResponse = Message<"varia.admin.v1.RecoverShardResponse"
  * Use `create(RecoverShardResponseSchema)` to create a new message.
  */
 export const RecoverShardResponseSchema: GenMessage<RecoverShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 10);
+  messageDesc(file_varia_admin_v1_admin, 20);
 
 /**
  * The cluster as its coordinator knows it, and what can be done to one shard.
@@ -528,7 +978,8 @@ export const RecoverShardResponseSchema: GenMessage<RecoverShardResponse> = /*@_
  */
 export const VariaAdmin: GenService<{
   /**
-   * How the cluster stands: servers, shards, replicas, and what is wrong. Replicas are asked at each call.
+   * How the cluster stands: servers, shards, replicas, and what is wrong. Replicas are asked at each call, but for one
+   * that takes an answer of a moment ago.
    *
    * @generated from rpc varia.admin.v1.VariaAdmin.GetClusterStatus
    */
@@ -536,6 +987,47 @@ export const VariaAdmin: GenService<{
     methodKind: "unary";
     input: typeof GetClusterStatusRequestSchema;
     output: typeof GetClusterStatusResponseSchema;
+  },
+  /**
+   * What one process is, and the replicas that it holds. Any server answers it for itself.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.GetNodeStatus
+   */
+  getNodeStatus: {
+    methodKind: "unary";
+    input: typeof GetNodeStatusRequestSchema;
+    output: typeof GetNodeStatusResponseSchema;
+  },
+  /**
+   * Has another member lead a shard, if that can be without delay: it must be there and hold all that is committed.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.SwitchLeader
+   */
+  switchLeader: {
+    methodKind: "unary";
+    input: typeof SwitchLeaderRequestSchema;
+    output: typeof SwitchLeaderResponseSchema;
+  },
+  /**
+   * What has happened, the newest first: elections, servers that went and came, changes of ensembles and of the
+   * configuration. A bounded number is kept.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.ListEvents
+   */
+  listEvents: {
+    methodKind: "unary";
+    input: typeof ListEventsRequestSchema;
+    output: typeof ListEventsResponseSchema;
+  },
+  /**
+   * What happens from now on, or from an event on that the caller has seen.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.WatchEvents
+   */
+  watchEvents: {
+    methodKind: "server_streaming";
+    input: typeof WatchEventsRequestSchema;
+    output: typeof WatchEventsResponseSchema;
   },
   /**
    * Replaces one replica of a shard by another, on another server or on the same. Answers when that is done. A caller

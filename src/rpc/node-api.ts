@@ -1,0 +1,68 @@
+/** `VariaAdmin.GetNodeStatus`: what one process is, what it costs, and the replicas that it holds. */
+import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { NO_OFFSET } from "../model/ids.ts";
+import { NO_REPLICA } from "../protocol/replica-state.ts";
+import type { Replica } from "../replication/replica.ts";
+import type { Shards } from "../replication/shards.ts";
+import type { ServedMethod } from "./method.ts";
+import { servedUnary } from "./served.ts";
+
+/** What a process knows of itself. */
+export interface AboutNode {
+  readonly mode: "standalone" | "storage" | "coordinator";
+  readonly version: string;
+  readonly publicAddress: () => string;
+  readonly startedAtMs: number;
+}
+
+/** `replicas`: undefined where none live. */
+export function nodeMethods(about: AboutNode, replicas: Shards | undefined): ServedMethod[] {
+  return [
+    servedUnary(VariaAdmin.method.getNodeStatus, () => {
+      const { user, system } = process.cpuUsage();
+      return {
+        ...{ mode: about.mode, version: about.version, publicAddress: about.publicAddress() },
+        startedAtMs: BigInt(Math.round(about.startedAtMs)),
+        cpuMs: BigInt(Math.round((user + system) / 1000)),
+        residentBytes: BigInt(process.memoryUsage.rss()),
+        replicas: (replicas?.all() ?? []).map(protoReplica),
+      };
+    }),
+  ];
+}
+
+function protoReplica(replica: Replica) {
+  const { shard, told, state, serving, kv } = replica;
+  return {
+    ...{ namespace: told?.namespace ?? "", shard: BigInt(shard), replicaId: state.id },
+    ...statusOf(replica),
+    promise: BigInt(state.promise),
+    headOffset: BigInt(serving?.head.offset ?? state.head.offset),
+    commitOffset: BigInt(serving?.committed ?? state.applied),
+    appliedOffset: BigInt(kv?.applied.offset ?? (state.id === NO_REPLICA ? NO_OFFSET : state.applied)),
+    records: BigInt(kv?.rowCount ?? 0),
+    sessions: BigInt(serving?.sessionCount ?? 0),
+  };
+}
+
+/** What it is, in the words of GetClusterStatus, and why where that needs a reason. */
+export function statusOf({ damage, stopped, state }: Replica): { readonly status: string; readonly reason: string } {
+  if (damage !== undefined) return { status: "damaged", reason: `${damage.file}: ${damage.where}: ${damage.what}` };
+  if (stopped !== undefined) return { status: "damaged", reason: stopped.message };
+  const { status, ended } = state;
+  switch (status) {
+    case "leader":
+      return { status: "leader", reason: "" };
+    case "becoming-leader":
+      return { status: "leader", reason: "it becomes leader" };
+    case "frozen":
+      return { status: "leader", reason: "it is frozen for a split" };
+    case "follower":
+    case "following":
+      return { status: "follower", reason: "" };
+    case "fenced":
+      return { status, reason: "" };
+    case "not-member":
+      return { status, reason: ended };
+  }
+}

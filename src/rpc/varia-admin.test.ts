@@ -1,0 +1,114 @@
+/** What every server answers of VariaAdmin, over the wire and within its own process: events, the node, a cluster of one. */
+import { afterEach, expect, test } from "bun:test";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { listenForTest, type TestListener, until } from "../../test/harness/rpc-server.ts";
+import { VariaAdmin, type WatchEventsResponse } from "../gen/varia/admin/v1/admin_pb.ts";
+import { Refusal } from "../model/refusal.ts";
+import { EVENTS_MAX, Events } from "../ops/events.ts";
+import { initialRanges } from "../protocol/assignment.ts";
+import { Shards } from "../replication/shards.ts";
+import { eventMethods } from "./events-api.ts";
+import { LocalCalls } from "./local-calls.ts";
+import type { ServedMethod } from "./method.ts";
+import { nodeMethods } from "./node-api.ts";
+import { standaloneMethods } from "./standalone-api.ts";
+
+const listeners: TestListener[] = [];
+afterEach(async () => {
+  for (const listener of listeners.splice(0)) await listener.close({ graceMs: 0 });
+});
+
+async function clientOf(methods: readonly ServedMethod[]) {
+  const listener = await listenForTest(methods);
+  listeners.push(listener);
+  return createClient(VariaAdmin, createGrpcTransport({ baseUrl: `http://${listener.address}` }));
+}
+
+async function refused(call: Promise<unknown>): Promise<string> {
+  try {
+    await call;
+  } catch (error) {
+    return Code[ConnectError.from(error).code]!;
+  }
+  return "answered";
+}
+
+test("events are listed by page and filter; what is no filter is refused", async () => {
+  const events = new Events(() => 1_000);
+  const client = await clientOf(eventMethods(events));
+  for (let shard = 0; shard < 5; shard++) events.record("info", { namespace: "n", shard, term: 2 }, "election needed");
+  events.record("warn", { server: "s1:6649", why: "refused" }, "data server unavailable");
+  const page = await client.listEvents({ limit: 2 });
+  expect(page.events.map(({ id }) => id)).toEqual([6n, 5n]);
+  expect([page.hasMore, page.events[0]!.shard, page.events[1]!.shard]).toEqual([true, undefined, 4n]);
+  expect((await client.listEvents({ beforeId: 2n })).events.map(({ id }) => id)).toEqual([1n]);
+  expect((await client.listEvents({ server: "s1:6649" })).events[0]).toMatchObject({ kind: "server", why: "refused" });
+  expect((await client.listEvents({ shard: 3n, kind: "election" })).events.length).toBe(1);
+  expect(await refused(client.listEvents({ kind: "odd" }))).toBe("InvalidArgument");
+  expect(await refused(client.listEvents({ limit: EVENTS_MAX + 1 }))).toBe("InvalidArgument");
+  expect(await refused(client.listEvents({ beforeId: -1n << 62n }))).toBe("InvalidArgument");
+});
+
+test("who watches is told what has happened since, and then each event once, in order", async () => {
+  const events = new Events(() => 1_000);
+  const client = await clientOf(eventMethods(events));
+  for (let nth = 1; nth <= 3; nth++) events.record("info", {}, `event ${nth}`);
+  const abort = new AbortController();
+  const heard: string[] = [];
+  const watch = (async () => {
+    for await (const { event } of client.watchEvents({ afterId: 1n }, { signal: abort.signal }))
+      heard.push(event!.message);
+  })();
+  await until(() => heard.length === 2, "what was missed");
+  for (let nth = 4; nth <= 50; nth++) events.record("info", {}, `event ${nth}`);
+  await until(() => heard.length === 49, "what happens");
+  expect(heard).toEqual(Array.from({ length: 49 }, (_, nth) => `event ${nth + 2}`));
+  abort.abort();
+  expect(await refused(watch)).toBe("Canceled");
+});
+
+test("a program in the same process calls what is served, and nothing else", async () => {
+  const events = new Events(() => 1_000);
+  const calls = new LocalCalls(eventMethods(events));
+  const { listEvents, watchEvents, getNodeStatus } = VariaAdmin.method;
+  expect([calls.serves(listEvents), calls.serves(getNodeStatus)]).toEqual([true, false]);
+  events.record("info", {}, "before");
+  expect((await calls.call(listEvents, {})).events[0]!.message).toBe("before");
+  await expect(calls.call(listEvents, { kind: "odd" })).rejects.toBeInstanceOf(Refusal);
+  await expect(calls.call(getNodeStatus, {})).rejects.toMatchObject({ reason: "UNIMPLEMENTED" });
+  const abort = new AbortController();
+  const heard: string[] = [];
+  const each = ({ event }: WatchEventsResponse) => void heard.push(event!.message);
+  const stream = calls.stream(watchEvents, {}, { each, signal: abort.signal });
+  events.record("info", {}, "during");
+  await until(() => heard.length === 1, "the event");
+  abort.abort();
+  await stream;
+  events.record("info", {}, "after");
+  expect(heard).toEqual(["during"]);
+  // what was seen last was of a process that is gone: all that this one knows is new
+  const next = new AbortController();
+  const told: string[] = [];
+  const take = ({ event }: WatchEventsResponse) => void told.push(event!.message);
+  const anew = calls.stream(watchEvents, { afterId: 99n }, { each: take, signal: next.signal });
+  await until(() => told.length === 3, "all events");
+  next.abort();
+  await anew;
+});
+
+test("a process tells what it is; a standalone server whose shards are not there does not serve", async () => {
+  const about = { mode: "standalone", version: "1.2.3", publicAddress: () => "h:6648", startedAtMs: 5_000 } as const;
+  const shards = new Shards();
+  const alone = {
+    ...{ namespace: "default", instanceId: "i", publicAddress: () => "h:6648", ranges: initialRanges(2) },
+    ...({ keySorting: "natural", notificationsEnabled: true } as const),
+  };
+  const client = await clientOf([...nodeMethods(about, shards), ...standaloneMethods(shards, alone)]);
+  const node = await client.getNodeStatus({});
+  expect(node).toMatchObject({ mode: "standalone", version: "1.2.3", publicAddress: "h:6648", startedAtMs: 5_000n });
+  expect([node.replicas, node.residentBytes > 1_000_000n, node.cpuMs > 0n]).toEqual([[], true, true]);
+  const cluster = await client.getClusterStatus({});
+  expect(cluster).toMatchObject({ healthy: false, faultTolerance: -1, instanceId: "i" });
+  expect(cluster.problems).toEqual(["shard default/0: it is not there", "shard default/1: it is not there"]);
+});

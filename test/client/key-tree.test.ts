@@ -1,0 +1,92 @@
+/** The tree of keys, on a server with several shards, against all keys taken apart one by one. */
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { connect } from "../../src/client/index.ts";
+import { initialRanges } from "../../src/protocol/assignment.ts";
+import { KEYS_PER_PAGE, readLevel, type TreeRequest } from "../../web/key-tree.ts";
+import { partitionKeys } from "../../web/shard-routes.ts";
+import { startServer } from "./server.ts";
+
+const SHARDS = 4;
+const part = fc.string({ unit: fc.constantFrom("a", "b", "-", "0", "é", "~", "\u{1f600}"), maxLength: 3 });
+// more than three parts behind a place are deeper than a place is searched
+const keys = fc
+  .uniqueArray(fc.array(part, { minLength: 1, maxLength: 4 }), { maxLength: 60, selector: (parts) => parts.join("/") })
+  .map((all) => all.map((parts) => parts.join("/")).filter((key) => key !== "" && !key.endsWith("//")));
+
+for (const sorting of ["hierarchical", "natural"]) {
+  test(`each place has its records and its places, in the order ${sorting}`, async () => {
+    const server = await startServer(SHARDS, ["--key-sorting", sorting]);
+    const client = await connect({ serviceAddress: server.address, batchLingerMs: 0 });
+    const ranges = initialRanges(SHARDS).map(({ minInclusive, maxInclusive }) => {
+      return { minHashInclusive: minInclusive, maxHashInclusive: maxInclusive };
+    });
+    const routes = partitionKeys(ranges);
+    const level = (place: string) => {
+      const request: TreeRequest = { place, after: "", natural: sorting === "natural", routes };
+      return readLevel(client, request);
+    };
+    try {
+      await fc.assert(
+        fc.asyncProperty(keys, async (given) => {
+          // what a run before has left, also one that failed
+          for (const key of await Array.fromAsync(client.list({}))) await client.delete(key);
+          await Promise.all(given.map((key) => client.put(key, key)));
+          for (const place of placesOf(given)) {
+            const { records, places, after, cut } = await level(place);
+            const found = { records: records.map(({ key }) => key).sort(), places: [...places].sort(), after, cut };
+            expect({ place, ...found }).toEqual({ place, ...apart(given, place), after: undefined, cut: false });
+          }
+        }),
+        { numRuns: 25 },
+      );
+      await pages(client, { place: "/jobs/", after: "", natural: sorting === "natural", routes });
+    } finally {
+      await client.close();
+      await server.stop();
+    }
+  }, 120_000);
+}
+
+/** All places that have something in them, the root too. */
+function placesOf(keys: readonly string[]): string[] {
+  const places = new Set([""]);
+  for (const key of keys) {
+    for (let at = key.indexOf("/"); at >= 0; at = key.indexOf("/", at + 1)) places.add(key.slice(0, at + 1));
+  }
+  return [...places];
+}
+
+function apart(keys: readonly string[], place: string) {
+  const below = keys.filter((key) => key.startsWith(place)).map((key) => key.slice(place.length));
+  const records = below.filter((rest) => !rest.includes("/")).map((rest) => place + rest);
+  const places = new Set(below.filter((rest) => rest.includes("/")).map((rest) => rest.slice(0, rest.indexOf("/"))));
+  return { records: records.sort(), places: [...places].sort() };
+}
+
+/** Pages of a large place hold each key once, in order, and none of the places between them. */
+async function pages(client: Awaited<ReturnType<typeof connect>>, request: TreeRequest): Promise<void> {
+  for (const key of await Array.fromAsync(client.list({}))) await client.delete(key);
+  const names = Array.from({ length: 2 * KEYS_PER_PAGE + 50 }, (_, nth) => `/jobs/${String(nth).padStart(5, "0")}`);
+  await Promise.all(names.flatMap((name) => [client.put(name, ""), client.put(`${name}/state`, "")]));
+  const seen: string[] = [];
+  for (let after: string | undefined = ""; after !== undefined; ) {
+    const page = await readLevel(client, { ...request, after });
+    expect(page.records.length).toBeLessThanOrEqual(KEYS_PER_PAGE);
+    seen.push(...page.records.map(({ key }) => key));
+    after = page.after;
+  }
+  expect(seen).toEqual(names);
+}
+
+test("each range of a namespace has a partition key, and what is none has not", () => {
+  const ranges = initialRanges(1_000).map(({ minInclusive, maxInclusive }) => {
+    return { minHashInclusive: minInclusive, maxHashInclusive: maxInclusive };
+  });
+  const routes = partitionKeys(ranges);
+  for (const [nth, route] of routes.entries()) {
+    const hash = Number(BigInt.asUintN(32, Bun.hash.xxHash3(route)));
+    expect(hash >= ranges[nth]!.minHashInclusive && hash <= ranges[nth]!.maxHashInclusive).toBe(true);
+  }
+  expect(() => partitionKeys([{ minHashInclusive: 5, maxHashInclusive: 4 }])).toThrow("too few hashes");
+});

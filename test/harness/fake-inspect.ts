@@ -1,0 +1,121 @@
+/** What pages ask, answered from plain data: a cluster of three data servers with as many shards as a test wants. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { ListNamespacesResponseSchema } from "../../src/gen/io/oxia/proto/v1/admin_pb.ts";
+import {
+  type Event,
+  EventSchema,
+  type GetClusterStatusResponse,
+  GetClusterStatusResponseSchema,
+  GetNodeStatusResponseSchema,
+  ListEventsResponseSchema,
+  type ServerStatus,
+  ServerStatusSchema,
+  type ShardStatus,
+  ShardStatusSchema,
+} from "../../src/gen/varia/admin/v1/admin_pb.ts";
+import { Refusal } from "../../src/model/refusal.ts";
+import { initialRanges } from "../../src/protocol/assignment.ts";
+import type { Inspect } from "../../web/inspect.ts";
+
+interface Differs extends Partial<Pick<GetClusterStatusResponse, "healthy" | "problems" | "faultTolerance">> {
+  readonly servers?: readonly ServerStatus[];
+  readonly shards?: readonly ShardStatus[];
+}
+
+export const SERVERS = ["s1", "s2", "s3"];
+export const internalOf = (server: string): string => `${server}:6649`;
+
+/** Well, but for what is given. */
+export function clusterOf(
+  shards: number,
+  { servers, shards: given, ...differs }: Differs = {},
+): GetClusterStatusResponse {
+  const ranges = shards === 0 ? [] : initialRanges(shards);
+  return create(GetClusterStatusResponseSchema, {
+    ...{ instanceId: "5e6f0a52-cluster", healthy: true, problems: [], faultTolerance: 1, observedAtMs: 1_000n },
+    servers: [...(servers ?? SERVERS.map((name, nth) => serverOf(name, shards, nth)))],
+    shards: [
+      ...(given ?? ranges.map(({ minInclusive, maxInclusive }, nth) => shardOf(nth, minInclusive, maxInclusive))),
+    ],
+    ...differs,
+  });
+}
+
+function serverOf(name: string, shards: number, nth: number): ServerStatus {
+  return create(ServerStatusSchema, {
+    ...{ name, publicAddress: `${name}:6648`, internalAddress: internalOf(name), available: true },
+    ...{ replicas: shards, leaders: Math.ceil((shards - nth) / SERVERS.length) },
+  });
+}
+
+function shardOf(shard: number, minHashInclusive: number, maxHashInclusive: number): ShardStatus {
+  const leader = internalOf(SERVERS[shard % SERVERS.length]!);
+  return create(ShardStatusSchema, {
+    ...{ namespace: "default", shard: BigInt(shard), term: 3n, leader, minHashInclusive, maxHashInclusive },
+    faultTolerance: 1,
+    replicas: SERVERS.map((server, nth) => ({
+      ...{ server: internalOf(server), replicaId: BigInt(1_000 * shard + nth + 1), part: "member", scanned: true },
+      ...{ status: internalOf(server) === leader ? "leader" : "follower", promise: 3n, headOffset: 42n },
+      ...{ commitOffset: 42n, appliedOffset: 42n, lagEntries: 0n },
+    })),
+  });
+}
+
+export function eventOf(id: number, differs: MessageInitShape<typeof EventSchema> = {}): Event {
+  return create(EventSchema, {
+    ...{ id: BigInt(id), timeMs: BigInt(1_790_000_000_000 + id), kind: "election", level: "info" },
+    ...{ message: "leader elected", why: "", namespace: "default", shard: 0n, term: 3n, server: internalOf("s1") },
+    ...differs,
+  });
+}
+
+export interface FakeInspect extends Inspect {
+  cluster: GetClusterStatusResponse | Error;
+  events: Event[];
+  /** Names of the methods that were called, in order. */
+  readonly called: string[];
+}
+
+/** A coordinator; `methods`: in place of all that one serves. */
+export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: readonly string[] } = {}): FakeInspect {
+  const { methods, ...rest } = differs;
+  const answers: Record<string, (fake: FakeInspect) => unknown> = {
+    GetClusterStatus: ({ cluster }) => {
+      if (cluster instanceof Error) throw cluster;
+      return cluster;
+    },
+    ListEvents: ({ events }) => create(ListEventsResponseSchema, { events, hasMore: false }),
+    GetNodeStatus: () =>
+      create(GetNodeStatusResponseSchema, {
+        ...{ mode: fake.mode, version: "1.2.3", publicAddress: "h:6651", startedAtMs: 1_790_000_000_000n },
+        ...{ cpuMs: 1_500n, residentBytes: 100_000_000n, replicas: [] },
+      }),
+    ListNamespaces: () =>
+      create(ListNamespacesResponseSchema, {
+        namespaces: [{ namespace: { name: "default", replicationFactor: 3, keySorting: "hierarchical" } }],
+      }),
+  };
+  const served = methods ?? Object.keys(answers);
+  const fake: FakeInspect = {
+    mode: "coordinator",
+    calls: {
+      serves: ({ name }) => served.includes(name),
+      async call({ name }) {
+        fake.called.push(name);
+        if (!served.includes(name)) throw new Refusal("UNIMPLEMENTED", `${name} is not served here`);
+        return answers[name]!(fake) as never;
+      },
+    },
+    client: () => Promise.reject(new Error("no data server is available")),
+    clientAddress: () => "s1:6648",
+    adminAddress: () => "h:6651",
+    metricsContentType: "text/plain",
+    readiness: () => [{ name: "working", ok: true, detail: "" }],
+    metricsText: async () => "varia_up 1\n",
+    cluster: clusterOf(4),
+    events: [eventOf(1)],
+    called: [],
+    ...rest,
+  };
+  return fake;
+}

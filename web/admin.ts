@@ -1,0 +1,20 @@
+/** The methods that pages call, by their names. */
+import { OxiaAdmin } from "../src/gen/io/oxia/proto/v1/admin_pb.ts";
+import { VariaAdmin } from "../src/gen/varia/admin/v1/admin_pb.ts";
+
+export const {
+  getClusterStatus: GetClusterStatus,
+  getNodeStatus: GetNodeStatus,
+  listEvents: ListEvents,
+  watchEvents: WatchEvents,
+  switchLeader: SwitchLeader,
+  swapReplica: SwapReplica,
+} = VariaAdmin.method;
+
+export const {
+  listNamespaces: ListNamespaces,
+  createNamespace: CreateNamespace,
+  patchNamespace: PatchNamespace,
+  deleteNamespace: DeleteNamespace,
+  listDataServers: ListDataServers,
+} = OxiaAdmin.method;

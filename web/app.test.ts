@@ -1,0 +1,268 @@
+/** The pages, as a browser without a script gets them: what they say, what they refuse, and what they let nobody do. */
+import { afterEach, expect, test } from "bun:test";
+import { Refusal } from "../src/model/refusal.ts";
+import { clusterOf, eventOf, type FakeInspect, fakeInspect, internalOf } from "../test/harness/fake-inspect.ts";
+import { type WebApp, webApp } from "./app.ts";
+import { SCRIPTS, STYLE } from "./assets.ts";
+
+/** For the first page of a visit, compressed: the document, the sheet and the scripts. */
+const FIRST_LOAD_BYTES_MAX = 60_000;
+
+const open: WebApp[] = [];
+afterEach(() => {
+  for (const app of open.splice(0)) app.close();
+});
+
+function appOf(inspect: FakeInspect): WebApp {
+  const app = webApp(inspect);
+  open.push(app);
+  return app;
+}
+
+async function get(inspect: FakeInspect, path: string, headers: Record<string, string> = {}) {
+  const response = await appOf(inspect).fetch(new Request(`http://varia${path}`, { headers }));
+  return { status: response.status, headers: response.headers, text: await response.text() };
+}
+
+const headingOf = (html: string) => /<h1[^>]*>(?:<bdi>)?([^<]*)/.exec(html)?.[1];
+
+test("each page has its heading, and says where one is", async () => {
+  for (const [path, heading] of [
+    ["/", "Overview"],
+    ["/namespaces", "Namespaces"],
+    ["/namespaces/default", "Namespace default"],
+    ["/shards", "Shards"],
+    ["/shards/default/3", "Shard default/3"],
+    ["/servers", "Servers"],
+    ["/servers/s2", "Server s2"],
+    ["/events", "Events"],
+    ["/node", "This process"],
+    ["/help", "Help"],
+  ] as const) {
+    const { status, text } = await get(fakeInspect(), path);
+    expect([path, status, headingOf(text)]).toEqual([path, 200, heading]);
+    expect(text).toStartWith('<!doctype html><html lang="en">');
+    if (path !== "/help") expect(text).toContain('aria-current="page"');
+  }
+});
+
+test("what does not exist is 404, what is not understood is 400, and neither is anything else", async () => {
+  for (const [path, status, words] of [
+    ["/nothing", 404, "There is no page /nothing."],
+    ["/shards/default/99", 404, "There is no shard default/99."],
+    ["/shards/other/0", 404, "There is no shard other/0."],
+    ["/namespaces/%3Cb%3E", 404, "There is no namespace &quot;&lt;b&gt;&quot;."],
+    ["/servers/s9", 404, "There is no server &quot;s9&quot;."],
+    ["/shards?page=2", 404, "There is no page 2: these shards fill 1."],
+    ["/shards?page=0", 400, "not the number of a page"],
+    ["/shards?page=1e9", 400, "not the number of a page"],
+    ["/shards?state=odd", 400, "There is no state"],
+    ["/events?before=x", 400, "is not a number"],
+    ["/keys?place=a", 400, "A place ends with a slash."],
+    ["/keys?namespace=none", 404, "There is no namespace"],
+    ["/keys/record", 400, "A key is needed."],
+    ["/keys/record?key=a&comparison=near", 400, "is none of equal, floor"],
+    ["/%ff", 400, "not well-formed"],
+  ] as const) {
+    const found = await get(fakeInspect(), path);
+    expect([path, found.status]).toEqual([path, status]);
+    expect(found.text).toContain(words);
+  }
+});
+
+test("a coordinator that does not work, a cluster without servers and one that has stopped are told", async () => {
+  const none = fakeInspect();
+  none.cluster = new Refusal("NOT_INITIALIZED", "the coordinator is not ready");
+  const { status, text } = await get(none, "/");
+  expect([status, headingOf(text)]).toEqual([503, "Not ready"]);
+  // it may be back: the page looks again by itself
+  expect(text).toContain("hx-sse:connect");
+  expect((await get(fakeInspect(), "/keys")).status).toBe(500);
+
+  const empty = fakeInspect();
+  empty.cluster = clusterOf(0, { servers: [], shards: [] });
+  expect((await get(empty, "/")).text).toContain("No data server is configured.");
+
+  const stopped = fakeInspect();
+  const { shards } = clusterOf(4);
+  stopped.cluster = clusterOf(4, {
+    healthy: false,
+    faultTolerance: -1,
+    problems: ["shard default/1: no majority of its servers answers"],
+    shards: shards.map((shard, nth) => (nth === 1 ? { ...shard, leader: "", problems: ["no majority"] } : shard)),
+  });
+  const page = (await get(stopped, "/")).text;
+  expect(page).toContain("Unavailable");
+  expect(page).toContain("shard default/1: no majority of its servers answers");
+  expect(page).toContain("1 no leader");
+  expect((await get(stopped, "/shards?state=no+leader")).text).toContain("1 of 4 shards");
+});
+
+test("names, reasons and addresses are text, whatever is in them", async () => {
+  const hostile = `<script>alert(1)</script>" onclick="x`;
+  const inspect = fakeInspect();
+  inspect.events = [eventOf(1, { message: hostile, why: hostile, server: hostile, namespace: hostile })];
+  const cluster = clusterOf(1, { healthy: false, problems: [hostile] });
+  inspect.cluster = {
+    ...cluster,
+    servers: cluster.servers.map((server) => ({ ...server, name: `${server.name}${hostile}`, reason: hostile })),
+    shards: cluster.shards.map((shard) => ({ ...shard, namespace: hostile, problems: [hostile], change: hostile })),
+  };
+  const of = encodeURIComponent;
+  for (const path of [
+    "/",
+    "/shards",
+    `/shards/${of(hostile)}/0`,
+    "/servers",
+    `/servers/${of(`s1${hostile}`)}`,
+    "/events",
+  ]) {
+    const { status, text } = await get(inspect, path);
+    expect([path, status]).toEqual([path, 200]);
+    expect(text).not.toContain("<script>alert");
+    expect(text).not.toMatch(/<[^>]* onclick="/);
+  }
+});
+
+test("nothing runs or loads that is not ours, and nothing of a page is written where it could", async () => {
+  const { text, headers } = await get(fakeInspect(), "/");
+  const policy = headers.get("content-security-policy")!;
+  const nonce = /script-src 'nonce-([^']+)'/.exec(policy)![1]!;
+  expect(policy).toStartWith("default-src 'none'");
+  expect(policy).toContain("frame-ancestors 'none'");
+  expect(policy).toContain("form-action 'self'");
+  expect(headers.get("x-content-type-options")).toBe("nosniff");
+  expect(headers.get("referrer-policy")).toBe("no-referrer");
+  expect(headers.get("cache-control")).toBe("no-store");
+  for (const [tag] of text.matchAll(/<(?:script|link rel="stylesheet")[^>]*>/g))
+    expect(tag).toContain(`nonce="${nonce}"`);
+  expect(text).not.toMatch(/ style=| on[a-z]+=|<style|javascript:/i);
+  const other = /script-src 'nonce-([^']+)'/.exec(
+    (await get(fakeInspect(), "/")).headers.get("content-security-policy")!,
+  )![1];
+  expect(other).not.toBe(nonce);
+  // every address on the page is on this server
+  const addresses = [...text.matchAll(/(?:href|src|action)="([^"]*)"/g)].map(([, address]) => address!);
+  expect(addresses.filter((address) => !/^[/#]/.test(address) || address.startsWith("//"))).toEqual([]);
+});
+
+test("the first page of a visit is small, and what it loads may be kept", async () => {
+  const document = Bun.gzipSync(new TextEncoder().encode((await get(fakeInspect(), "/")).text)).length;
+  const loaded = [STYLE, ...SCRIPTS].reduce((sum, { gzip }) => sum + gzip.length, 0);
+  expect(document + loaded).toBeLessThan(FIRST_LOAD_BYTES_MAX);
+  for (const { path, gzip } of [STYLE, ...SCRIPTS]) {
+    const zipped = await appOf(fakeInspect()).fetch(
+      new Request(`http://varia${path}`, { headers: { "accept-encoding": "gzip" } }),
+    );
+    expect(zipped.headers.get("content-encoding")).toBe("gzip");
+    expect(zipped.headers.get("cache-control")).toContain("immutable");
+    expect((await zipped.bytes()).length).toBe(gzip.length);
+    expect((await get(fakeInspect(), path)).headers.get("content-encoding")).toBeNull();
+  }
+  expect((await get(fakeInspect(), "/assets/other.js")).status).toBe(404);
+});
+
+test("shards come page by page, and the ring has all of them", async () => {
+  const inspect = fakeInspect();
+  inspect.cluster = clusterOf(1_000);
+  const first = (await get(inspect, "/shards")).text;
+  expect(first.match(/<rect/g)!.length).toBe(1_000);
+  expect(first).toContain("Page 1 of 10");
+  expect(first).toContain('href="/shards?page=2"');
+  expect(first).not.toContain(">default/100<");
+  expect((await get(inspect, "/shards?page=10")).text).toContain(">default/999<");
+  expect((await get(inspect, "/shards?page=11")).status).toBe(404);
+  expect((await get(inspect, "/shards?server=s2&namespace=default")).text).toContain("1000 of 1000 shards");
+});
+
+test("hashes that nobody has, or two have, are told", async () => {
+  const inspect = fakeInspect();
+  const { shards } = clusterOf(4);
+  inspect.cluster = clusterOf(4, { shards: shards.filter((_, nth) => nth !== 2) });
+  expect((await get(inspect, "/shards")).text).toContain("no shard has the hashes before shard 3");
+  inspect.cluster = clusterOf(4, { shards: [...shards, { ...shards[1]!, shard: 9n }] });
+  expect((await get(inspect, "/shards")).text).toContain("has hashes that another one has too");
+  inspect.cluster = clusterOf(4);
+  expect((await get(inspect, "/shards")).text).not.toContain("notice bad");
+});
+
+test("events can be had as JSON", async () => {
+  const { text, headers } = await get(fakeInspect(), "/events.json?limit=5");
+  expect(headers.get("content-type")).toBe("application/json");
+  expect(JSON.parse(text)).toMatchObject([{ id: 1, kind: "election", server: internalOf("s1"), shard: 0, term: 3 }]);
+  expect((await get(fakeInspect(), "/events.json?limit=x")).status).toBe(400);
+});
+
+test("a data server shows itself, and no cluster", async () => {
+  const storage = () => fakeInspect({ mode: "storage", methods: ["GetNodeStatus"], adminAddress: () => undefined });
+  const { status, text } = await get(storage(), "/");
+  expect([status, headingOf(text)]).toEqual([200, "This process"]);
+  expect(text).not.toContain('href="/shards"');
+  for (const path of ["/shards", "/events", "/events.json", "/keys"])
+    expect((await get(storage(), path)).status).toBe(404);
+});
+
+test("load balancers and Prometheus are answered in plain text", async () => {
+  expect((await get(fakeInspect(), "/livez")).text).toBe("ok\n");
+  expect((await get(fakeInspect(), "/metrics")).text).toBe("varia_up 1\n");
+  expect((await get(fakeInspect(), "/readyz")).text).toBe("ok\n");
+  const inspect = fakeInspect({ readiness: () => [{ name: "working", ok: false, detail: "the store is not open" }] });
+  const { status, text } = await get(inspect, "/readyz");
+  expect([status, text]).toEqual([503, "[-] working: the store is not open\nnot ready\n"]);
+});
+
+test("a live page comes again when it has changed, and only then", async () => {
+  const inspect = fakeInspect();
+  const app = appOf(inspect);
+  const response = await app.fetch(new Request("http://varia/live?page=/servers"));
+  expect(response.headers.get("content-type")).toBe("text/event-stream");
+  const messages = messagesOf(response);
+  const first = await messages.next();
+  expect(first.data).toContain("<h1>Servers</h1>");
+  const looks = inspect.called.length;
+  // it is looked at again, and nothing is sent: what comes next is the change
+  while (inspect.called.length < looks + 2) await Bun.sleep(5);
+  const { servers } = clusterOf(4);
+  inspect.cluster = clusterOf(4, {
+    servers: servers.map((server) =>
+      server.name === "s3" ? { ...server, available: false, reason: "it is away" } : server,
+    ),
+  });
+  const second = await messages.next();
+  expect(second.data).toContain("it is away");
+  expect(second.id).not.toBe(first.id);
+  await messages.cancel();
+  const now = inspect.called.length;
+  // who has what is shown is sent the next one
+  const again = messagesOf(
+    await app.fetch(new Request("http://varia/live?page=/servers", { headers: { "last-event-id": second.id } })),
+  );
+  while (inspect.called.length < now + 2) await Bun.sleep(5);
+  inspect.cluster = clusterOf(4);
+  expect((await again.next()).id).toBe(first.id);
+  await again.cancel();
+});
+
+/** Messages of a stream of server-sent events. */
+function messagesOf(response: Response) {
+  const reader = response.body!.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  return {
+    async next() {
+      for (let end = text.indexOf("\n\n"); ; end = text.indexOf("\n\n")) {
+        if (end >= 0) {
+          const message = text.slice(0, end);
+          text = text.slice(end + 2);
+          const id = /^id: (.*)$/m.exec(message)?.[1];
+          if (id !== undefined) return { id, data: message.replace(/^id: .*\n/, "").replace(/^data: /gm, "") };
+          continue;
+        }
+        const { done, value } = await reader.read();
+        if (done) throw new Error("the stream has ended");
+        text += decoder.decode(value, { stream: true });
+      }
+    },
+    cancel: () => reader.cancel(),
+  };
+}

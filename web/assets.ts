@@ -1,0 +1,31 @@
+/** The files that pages load, embedded as text, under names that change with their content: they may be kept for ever. */
+
+import sse from "htmx.org/dist/ext/hx-sse.min.js" with { type: "text" };
+import htmx from "htmx.org/dist/htmx.min.js" with { type: "text" };
+import app from "./assets/app.js" with { type: "text" };
+import style from "./assets/style.css" with { type: "text" };
+
+export interface Asset {
+  readonly path: string;
+  readonly type: string;
+  readonly body: Uint8Array<ArrayBuffer>;
+  readonly gzip: Uint8Array<ArrayBuffer>;
+}
+
+function asset(name: string, type: string, text: string): Asset {
+  const body = new TextEncoder().encode(text);
+  const [stem, end] = [name.slice(0, name.lastIndexOf(".")), name.slice(name.lastIndexOf("."))];
+  const path = `/assets/${stem}-${Bun.hash(body).toString(36).slice(0, 10)}${end}`;
+  return { path, type, body, gzip: Bun.gzipSync(body, { level: 9 }) };
+}
+
+const JAVASCRIPT = "text/javascript; charset=utf-8";
+
+export const STYLE = asset("style.css", "text/css; charset=utf-8", style);
+/** In the order in which they run. */
+export const SCRIPTS = [
+  asset("htmx.js", JAVASCRIPT, htmx),
+  asset("htmx-sse.js", JAVASCRIPT, sse),
+  asset("app.js", JAVASCRIPT, app),
+];
+export const ASSETS: ReadonlyMap<string, Asset> = new Map([STYLE, ...SCRIPTS].map((one) => [one.path, one]));

@@ -1,0 +1,105 @@
+/** @jsxImportSource hono/jsx */
+/** The frame around every page: where one is, where one can go, and what loads. */
+import { GetClusterStatus, ListEvents } from "./admin.ts";
+import { SCRIPTS, STYLE } from "./assets.ts";
+import type { Inspect } from "./inspect.ts";
+import type { Page } from "./page.ts";
+
+export interface Frame {
+  readonly inspect: Inspect;
+  readonly path: string;
+  /** Of the live stream of this page, if it is live. */
+  readonly liveUrl: string;
+  readonly nonce: string;
+}
+
+/** The whole document. */
+export function document({ title, body, live }: Page, { inspect, path, liveUrl, nonce }: Frame): string {
+  const mode = inspect.mode;
+  const html = (
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <meta name="color-scheme" content="light dark" />
+        <meta name="htmx-config" content={HTMX_CONFIG} />
+        <title>{`${title} · Varia`}</title>
+        <link rel="icon" href="/icon.svg" type="image/svg+xml" />
+        <link rel="stylesheet" href={STYLE.path} nonce={nonce} />
+        {SCRIPTS.map((script) => (
+          <script src={script.path} nonce={nonce} defer />
+        ))}
+      </head>
+      <body>
+        <a class="skip" href="#main">
+          Skip to content
+        </a>
+        <div class="frame">
+          <header class="side">
+            <a class="brand" href="/">
+              Varia <small>{mode}</small>
+            </a>
+            <nav aria-label="Pages">
+              <ul>
+                {navigation(inspect).map(([href, name]) => (
+                  <li>
+                    <a href={href} aria-current={isWithin(path, href) ? "page" : undefined}>
+                      {name}
+                    </a>
+                  </li>
+                ))}
+              </ul>
+            </nav>
+            <div class="tools">
+              <button type="button" data-tool="theme">
+                Theme
+              </button>
+              <button type="button" data-tool="times">
+                Times
+              </button>
+              <button type="button" data-tool="live">
+                Live
+              </button>
+            </div>
+          </header>
+          <main id="main">
+            {live === true ? (
+              <div id="live" data-live hx-sse:connect={liveUrl} hx-target="this" hx-swap="innerMorph">
+                {body}
+              </div>
+            ) : (
+              body
+            )}
+          </main>
+        </div>
+      </body>
+    </html>
+  );
+  return `<!doctype html>${html}`;
+}
+
+/** Nothing of htmx that would need inline styles or evaluation. */
+const HTMX_CONFIG = JSON.stringify({ includeIndicatorCSS: false, history: false, prefix: "hx-" });
+
+/** What can be shown here depends on what is served here. */
+export function navigation({ calls, mode }: Inspect): readonly (readonly [href: string, name: string])[] {
+  const cluster = calls.serves(GetClusterStatus);
+  return [
+    ...(cluster
+      ? ([
+          ["/", "Overview"],
+          ["/namespaces", "Namespaces"],
+          ["/shards", "Shards"],
+          ["/servers", "Servers"],
+        ] as const)
+      : []),
+    ...(calls.serves(ListEvents) ? ([["/events", "Events"]] as const) : []),
+    ...(mode === "storage" ? [] : ([["/keys", "Keys"]] as const)),
+    [cluster ? "/node" : "/", "This process"] as const,
+    ["/help", "Help"] as const,
+  ];
+}
+
+function isWithin(path: string, href: string): boolean {
+  return href === "/" ? path === "/" : path === href || path.startsWith(`${href}/`);
+}

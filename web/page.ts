@@ -1,0 +1,34 @@
+/** What a page is: a function from what was asked to a title and a body; `live` bodies are sent again as they change. */
+import type { HtmlEscapedString } from "hono/utils/html";
+import type { Inspect } from "./inspect.ts";
+
+export interface Asked {
+  readonly inspect: Inspect;
+  /** Of the path's places, in their order, decoded. */
+  readonly places: readonly string[];
+  readonly query: URLSearchParams;
+  /** An answer of the cluster that is so old will do. */
+  readonly maxAgeMs: number;
+}
+
+export interface Page {
+  readonly title: string;
+  readonly body: HtmlEscapedString | Promise<HtmlEscapedString>;
+  /** Sent again whenever it changes. */
+  readonly live?: boolean;
+  /** Default 200. */
+  readonly status?: 404 | 400 | 503 | 500;
+}
+
+export type PageOf = (asked: Asked) => Promise<Page> | Page;
+
+/** What a page cannot show, in words for its reader. */
+export class PageError extends Error {
+  override readonly name = "PageError";
+  readonly status: 400 | 404;
+
+  constructor(status: 400 | 404, message: string) {
+    super(message);
+    this.status = status;
+  }
+}

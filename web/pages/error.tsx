@@ -1,0 +1,47 @@
+/** @jsxImportSource hono/jsx */
+/** What is shown in the place of a page that cannot be: what failed, and what to do. */
+import { RequestTimeoutError } from "../../src/client/errors.ts";
+import { Refusal, Unreachable } from "../../src/model/refusal.ts";
+import { type Page, PageError } from "../page.ts";
+
+export function errorPage(error: unknown): Page & { readonly status: 404 | 400 | 503 | 500 } {
+  const { status, title, message } = wordsOf(error);
+  const body = (
+    <>
+      <h1>{title}</h1>
+      <p class="notice bad" role="alert">
+        {message}
+      </p>
+      <p>
+        <a href="/">To the first page</a>
+      </p>
+    </>
+  );
+  // what was away may be back when it is looked at again
+  return { title, body, status, live: status === 503 };
+}
+
+function wordsOf(error: unknown): { status: 404 | 400 | 503 | 500; title: string; message: string } {
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof PageError) {
+    return { status: error.status, title: error.status === 404 ? "Not found" : "Not understood", message };
+  }
+  if (error instanceof Refusal) {
+    switch (error.reason) {
+      case "INVALID_ARGUMENT":
+        return { status: 400, title: "Not understood", message };
+      case "NOT_FOUND":
+      case "SHARD_NOT_FOUND":
+      case "NAMESPACE_NOT_FOUND":
+        return { status: 404, title: "Not found", message };
+      case "NOT_INITIALIZED":
+        return { status: 503, title: "Not ready", message: "The coordinator does not work yet, or not any more." };
+      default:
+        return { status: 503, title: "Refused", message };
+    }
+  }
+  if (error instanceof RequestTimeoutError || error instanceof Unreachable) {
+    return { status: 503, title: "No answer", message };
+  }
+  return { status: 500, title: "Failed", message };
+}

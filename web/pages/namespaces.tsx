@@ -1,0 +1,118 @@
+/** @jsxImportSource hono/jsx */
+/** `/namespaces` and `/namespaces/NAME`: what each is set to, and the shards that it has. */
+import { ListNamespaces } from "../admin.ts";
+import { type Asked, type Page, PageError } from "../page.ts";
+import { query } from "../parts/format.ts";
+import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
+import { Ring } from "../parts/ring.tsx";
+import { type ClusterStatus, clusterStatus, type ShardStatus, serverNames, shardState } from "../view.ts";
+import { ShardTable } from "./shards.tsx";
+
+/** More stand on the page of shards. */
+const SHARDS_SHOWN = 100;
+
+interface NamespaceLine {
+  readonly name: string;
+  readonly shards: readonly ShardStatus[];
+  /** Undefined where nobody says: a standalone server has one, and its flags. */
+  readonly settings: readonly (readonly [name: string, value: string])[];
+}
+
+export async function namespacesPage(asked: Asked): Promise<Page> {
+  const lines = await namespaceLines(asked, await clusterStatus(asked));
+  const admin = asked.inspect.adminAddress();
+  const body = (
+    <>
+      <h1>Namespaces</h1>
+      {lines.length === 0 ? <Empty>No namespace is configured.</Empty> : <NamespaceTable lines={lines} />}
+      <CopyAs commands={admin === undefined ? [] : [`varia admin namespace list --admin-address ${admin}`]} />
+    </>
+  );
+  return { title: "Namespaces", body, live: true };
+}
+
+function NamespaceTable({ lines }: { lines: readonly NamespaceLine[] }) {
+  const settings = lines[0]!.settings.map(([name]) => name);
+  return (
+    <Table caption="Namespaces" head={["Namespace", { number: "Shards" }, { number: "With a leader" }, ...settings]}>
+      {lines.map(({ name, shards, settings: values }) => {
+        const led = shards.filter(({ leader }) => leader !== "").length;
+        return (
+          <tr>
+            <th scope="row">
+              <a href={`/namespaces/${encodeURIComponent(name)}`}>{name}</a>
+            </th>
+            <td class="n">{shards.length}</td>
+            <td class="n">
+              <Badge mood={led === shards.length ? "good" : "bad"}>{led}</Badge>
+            </td>
+            {values.map(([, value]) => (
+              <td>{value}</td>
+            ))}
+          </tr>
+        );
+      })}
+    </Table>
+  );
+}
+
+export async function namespacePage(asked: Asked): Promise<Page> {
+  const [name = ""] = asked.places;
+  const status = await clusterStatus(asked);
+  const line = (await namespaceLines(asked, status)).find((one) => one.name === name);
+  if (line === undefined) throw new PageError(404, `There is no namespace "${name}".`);
+  const names = serverNames(status);
+  const living = line.shards.filter((shard) => shardState(shard) !== "deleting");
+  const admin = asked.inspect.adminAddress();
+  const body = (
+    <>
+      <p class="trail">
+        <a href="/namespaces">Namespaces</a>
+      </p>
+      <h1>{`Namespace ${name}`}</h1>
+      <dl class="facts card">
+        <dt>Shards</dt>
+        <dd>{line.shards.length}</dd>
+        {line.settings.map(([setting, value]) => (
+          <>
+            <dt>{setting}</dt>
+            <dd>{value}</dd>
+          </>
+        ))}
+        <dt>Keys</dt>
+        <dd>
+          <a href={`/keys${query({ namespace: name })}`}>Browse</a>
+        </dd>
+      </dl>
+      <h2>Hashes</h2>
+      <Ring shards={living} servers={[...names.keys()]} names={names} />
+      <h2>Shards</h2>
+      <ShardTable shards={line.shards.slice(0, SHARDS_SHOWN)} status={status} />
+      {line.shards.length <= SHARDS_SHOWN ? null : (
+        <p>
+          <a href={`/shards${query({ namespace: name })}`}>{`All ${line.shards.length}`}</a>
+        </p>
+      )}
+      <CopyAs commands={admin === undefined ? [] : [`varia admin namespace get ${name} --admin-address ${admin}`]} />
+    </>
+  );
+  return { title: `Namespace ${name}`, body, live: true };
+}
+
+async function namespaceLines({ inspect }: Asked, { shards }: ClusterStatus): Promise<NamespaceLine[]> {
+  const shardsOf = Map.groupBy(shards, ({ namespace }) => namespace);
+  if (!inspect.calls.serves(ListNamespaces)) {
+    return [...shardsOf].map(([name, own]) => ({ name, shards: own, settings: [] }));
+  }
+  const { namespaces } = await inspect.calls.call(ListNamespaces, {});
+  return namespaces.map(({ namespace }) => {
+    if (namespace === undefined) return { name: "", shards: [], settings: [] };
+    const { name, replicationFactor, keySorting, notificationsEnabled } = namespace;
+    const settings: NamespaceLine["settings"] = [
+      ["Replication factor", String(replicationFactor)],
+      ["Key sorting", keySorting],
+      ["Notifications", notificationsEnabled === false ? "off" : "on"],
+    ];
+    return { name, shards: shardsOf.get(name) ?? [], settings };
+  });
+}

@@ -1,0 +1,99 @@
+/** @jsxImportSource hono/jsx */
+/** `/servers` and `/servers/NAME`: the data servers, and what one of them holds. */
+import { type Asked, type Page, PageError } from "../page.ts";
+import { EventTable } from "../parts/event-table.tsx";
+import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
+import { clusterStatus, lastEvents, type ServerStatus, serverNames, serverState } from "../view.ts";
+import { ShardTable } from "./shards.tsx";
+
+const EVENTS_SHOWN = 20;
+/** More stand on the page of shards. */
+const SHARDS_SHOWN = 100;
+
+export async function serversPage(asked: Asked): Promise<Page> {
+  const { servers } = await clusterStatus(asked);
+  const admin = asked.inspect.adminAddress();
+  const body = (
+    <>
+      <h1>Servers</h1>
+      {servers.length === 0 ? <Empty>No data server is configured.</Empty> : <ServerTable servers={servers} />}
+      <CopyAs commands={admin === undefined ? [] : [`varia admin dataserver list --admin-address ${admin}`]} />
+    </>
+  );
+  return { title: "Servers", body, live: true };
+}
+
+function ServerTable({ servers }: { servers: readonly ServerStatus[] }) {
+  const head = ["Server", "State", "Public", "Internal", { number: "Replicas" }, { number: "Leaders" }, "Why"];
+  return (
+    <Table caption="Servers" head={head}>
+      {servers.map((server) => {
+        const { word, mood } = serverState(server);
+        return (
+          <tr>
+            <th scope="row">
+              <a href={`/servers/${encodeURIComponent(server.name)}`}>{server.name}</a>
+            </th>
+            <td>
+              <Badge mood={mood}>{word}</Badge>
+            </td>
+            <td class="mono">{server.publicAddress}</td>
+            <td class="mono">{server.internalAddress}</td>
+            <td class="n">{server.replicas}</td>
+            <td class="n">{server.leaders}</td>
+            <td class="key">{server.reason}</td>
+          </tr>
+        );
+      })}
+    </Table>
+  );
+}
+
+export async function serverPage(asked: Asked): Promise<Page> {
+  const [name = ""] = asked.places;
+  const status = await clusterStatus(asked);
+  const server = status.servers.find((one) => one.name === name || one.internalAddress === name);
+  if (server === undefined) throw new PageError(404, `There is no server "${name}".`);
+  const events = await lastEvents(asked, { limit: EVENTS_SHOWN, server: server.internalAddress });
+  const { word, mood } = serverState(server);
+  const held = status.shards.filter(({ replicas }) => replicas.some((one) => one.server === server.internalAddress));
+  const body = (
+    <>
+      <p class="trail">
+        <a href="/servers">Servers</a>
+      </p>
+      <h1>{`Server ${server.name}`}</h1>
+      <div class={`verdict ${mood}`} role="status">
+        <strong>{word}</strong>
+        <span>{server.reason}</span>
+      </div>
+      <h2>Where it is</h2>
+      <dl class="facts card">
+        <dt>For clients</dt>
+        <dd class="mono">{server.publicAddress}</dd>
+        <dt>For the coordinator</dt>
+        <dd class="mono">{server.internalAddress}</dd>
+        <dt>Replicas</dt>
+        <dd>{`${server.replicas}, of which ${server.leaders} lead`}</dd>
+      </dl>
+      <h2>Shards that it holds</h2>
+      {held.length === 0 ? (
+        <Empty>It holds none.</Empty>
+      ) : (
+        <ShardTable shards={held.slice(0, SHARDS_SHOWN)} status={status} />
+      )}
+      {held.length <= SHARDS_SHOWN ? null : (
+        <p>
+          <a href={`/shards?server=${encodeURIComponent(server.name)}`}>{`All ${held.length}`}</a>
+        </p>
+      )}
+      {events.length === 0 ? null : (
+        <>
+          <h2>What has happened to it</h2>
+          <EventTable events={events} names={serverNames(status)} />
+        </>
+      )}
+    </>
+  );
+  return { title: `Server ${server.name}`, body, live: true };
+}

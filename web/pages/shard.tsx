@@ -1,0 +1,149 @@
+/** @jsxImportSource hono/jsx */
+/** `/shards/NAMESPACE/SHARD`: one shard: who leads it, what each replica holds, and what has happened to it. */
+import { SwapReplica, SwitchLeader } from "../admin.ts";
+import { type Asked, type Page, PageError } from "../page.ts";
+import { EventTable } from "../parts/event-table.tsx";
+import { hash, offset, toleranceWords } from "../parts/format.ts";
+import { Badge, CopyAs, Empty, type Mood, Table } from "../parts/pieces.tsx";
+import {
+  type ClusterStatus,
+  clusterStatus,
+  lastEvents,
+  MOOD_OF_SHARD,
+  type ReplicaStatus,
+  type ShardStatus,
+  serverNames,
+  shardState,
+} from "../view.ts";
+
+const EVENTS_SHOWN = 20;
+
+export async function shardPage(asked: Asked): Promise<Page> {
+  const [namespace = "", id = ""] = asked.places;
+  const status = await clusterStatus(asked);
+  const shard = status.shards.find((one) => one.namespace === namespace && String(one.shard) === id);
+  if (shard === undefined) throw new PageError(404, `There is no shard ${namespace}/${id}.`);
+  const events = await lastEvents(asked, { limit: EVENTS_SHOWN, shard: shard.shard, namespace });
+  const { calls, mode } = asked.inspect;
+  const state = shardState(shard);
+  const title = `Shard ${namespace}/${id}`;
+  const body = (
+    <>
+      <p class="trail">
+        <a href="/shards">Shards</a> / {namespace}
+      </p>
+      <h1>{title}</h1>
+      <div class={`verdict ${MOOD_OF_SHARD[state]}`} role="status">
+        <strong>{state}</strong>
+        {mode === "standalone" ? null : (
+          <span>{shard.faultTolerance < 0 ? "It has stopped." : `${toleranceWords(shard.faultTolerance)}.`}</span>
+        )}
+        <Wrong shard={shard} />
+      </div>
+      <h2>Where it stands</h2>
+      <Facts shard={shard} status={status} />
+      <h2>Replicas</h2>
+      <Replicas shard={shard} names={serverNames(status)} />
+      {calls.serves(SwitchLeader) && calls.serves(SwapReplica) ? (
+        <CopyAs commands={commandsFor(shard, status, asked.inspect.adminAddress())} />
+      ) : null}
+      {mode === "coordinator" ? (
+        <>
+          <h2>What has happened to it</h2>
+          {events.length === 0 ? (
+            <Empty>Nothing since this coordinator started.</Empty>
+          ) : (
+            <EventTable events={events} names={serverNames(status)} />
+          )}
+        </>
+      ) : null}
+    </>
+  );
+  return { title, body, live: true };
+}
+
+function Wrong({ shard: { problems, change } }: { shard: ShardStatus }) {
+  const all = [...problems, ...(change === "" ? [] : [change])];
+  if (all.length === 0) return null;
+  return (
+    <ul>
+      {all.map((text) => (
+        <li>{text}</li>
+      ))}
+    </ul>
+  );
+}
+
+function Facts({ shard, status }: { shard: ShardStatus; status: ClusterStatus }) {
+  const { leader, term, minHashInclusive, maxHashInclusive, namespace } = shard;
+  const name = serverNames(status).get(leader) ?? leader;
+  return (
+    <dl class="facts card">
+      <dt>Namespace</dt>
+      <dd>
+        <a href={`/namespaces/${encodeURIComponent(namespace)}`}>{namespace}</a>
+      </dd>
+      <dt>Leader</dt>
+      <dd>{leader === "" ? "none" : <a href={`/servers/${encodeURIComponent(name)}`}>{name}</a>}</dd>
+      <dt>Term</dt>
+      <dd>{offset(term)}</dd>
+      <dt>Hashes</dt>
+      <dd class="mono">{`${hash(minHashInclusive)}–${hash(maxHashInclusive)}, both inclusive`}</dd>
+    </dl>
+  );
+}
+
+const MOODS: Readonly<Record<string, Mood>> = {
+  leader: "good",
+  follower: "good",
+  fenced: "warn",
+  "not-member": "bad",
+  "": "bad",
+};
+
+function Replicas({ shard, names }: { shard: ShardStatus; names: ReadonlyMap<string, string> }) {
+  const numbers = ["Promised term", "Head", "Committed", "Applied", "Behind"].map((number) => ({ number }));
+  return (
+    <Table caption="Replicas" head={["Server", "Status", "Part", ...numbers, "Replica id", "Note"]}>
+      {shard.replicas.map((replica) => (
+        <tr>
+          <th scope="row">{names.get(replica.server) ?? replica.server}</th>
+          <td>
+            <Badge mood={MOODS[replica.status] ?? "quiet"}>{replica.status === "" ? "silent" : replica.status}</Badge>
+          </td>
+          <td>{replica.part}</td>
+          <td class="n">{offset(replica.promise)}</td>
+          <td class="n">{offset(replica.headOffset)}</td>
+          <td class="n">{offset(replica.commitOffset)}</td>
+          <td class="n">{offset(replica.appliedOffset)}</td>
+          <td class="n">{offset(replica.lagEntries)}</td>
+          <td class="mono">{replica.replicaId === 0n ? "none yet" : String(replica.replicaId)}</td>
+          <td class="key">{noteOf(replica)}</td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+function noteOf({ reason, status, scanned }: ReplicaStatus): string {
+  const unscanned = status !== "" && status !== "not-member" && !scanned ? "its files are still being scanned" : "";
+  return [reason, unscanned].filter((text) => text !== "").join("; ");
+}
+
+/** What an operator may want to do with it, as commands. */
+function commandsFor(
+  { namespace, shard, replicas, leader }: ShardStatus,
+  { servers }: ClusterStatus,
+  admin = "",
+): string[] {
+  const at = `--admin-address ${admin} -n ${namespace} --shard ${shard}`;
+  const nameOf = (address: string) =>
+    servers.find(({ internalAddress }) => internalAddress === address)?.name ?? address;
+  const from = replicas.find(({ server }) => server !== leader)?.server;
+  const to = servers.find(({ internalAddress }) => !replicas.some(({ server }) => server === internalAddress));
+  if (from === undefined) return [`varia status --admin-address ${admin}`];
+  return [
+    `varia admin shard swap ${at} --from ${nameOf(from)} --to ${to?.name ?? nameOf(from)}`,
+    `varia admin shard recover ${at} --servers ${nameOf(leader === "" ? from : leader)}`,
+  ];
+}
