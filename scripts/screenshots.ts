@@ -10,7 +10,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { COORDINATOR_PAGES, STORAGE_PAGES } from "../test/browser/pages.ts";
-import { openBrowser, openStage } from "../test/browser/stage.ts";
+import { logIn, openBrowser, openStage } from "../test/browser/stage.ts";
 
 const { values } = parseArgs({
   options: { out: { type: "string", default: "screenshots" }, only: { type: "string" } },
@@ -35,7 +35,7 @@ try {
   ];
   const pages = all.filter(({ name }) => values.only === undefined || values.only === name);
   for (const { name: look, width, scheme, script } of LOOKS) {
-    const context = await browser.newContext({
+    const context = await logIn(browser, [stage.url, `http://${storage!.httpAddress}`], {
       viewport: { width, height: 900 },
       colorScheme: scheme,
       javaScriptEnabled: script,

@@ -155,6 +155,7 @@ const SUITES: readonly Suite[] = [
   { name: "python", tools: ["python3"], run: pythonTest },
   { name: "rust", tools: ["cargo", "protoc"], run: cargoTest },
   { name: "e2e", tools: ["cc"], run: () => bunTest("test/e2e") },
+  { name: "browser", tools: ["ip", "chromium"], run: () => bunTest("test/browser") },
   { name: "cluster", tools: ["cc", "go", "ip", "nft"], run: () => bunTest("test/cluster"), onRequest: true },
 ];
 

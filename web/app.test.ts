@@ -19,8 +19,14 @@ function appOf(inspect: FakeInspect): WebApp {
   return app;
 }
 
+const LOCAL = "127.0.0.1";
+
+function request(path: string, headers: Record<string, string> = {}): Request {
+  return new Request(`http://localhost:8080${path}`, { headers: { host: "localhost:8080", ...headers } });
+}
+
 async function get(inspect: FakeInspect, path: string, headers: Record<string, string> = {}) {
-  const response = await appOf(inspect).fetch(new Request(`http://varia${path}`, { headers }));
+  const response = await appOf(inspect).fetch(request(path, headers), LOCAL);
   return { status: response.status, headers: response.headers, text: await response.text() };
 }
 
@@ -132,7 +138,7 @@ test("nothing runs or loads that is not ours, and nothing of a page is written w
   expect(policy).toContain("frame-ancestors 'none'");
   expect(policy).toContain("form-action 'self'");
   expect(headers.get("x-content-type-options")).toBe("nosniff");
-  expect(headers.get("referrer-policy")).toBe("no-referrer");
+  expect(headers.get("referrer-policy")).toBe("same-origin");
   expect(headers.get("cache-control")).toBe("no-store");
   for (const [tag] of text.matchAll(/<(?:script|link rel="stylesheet")[^>]*>/g))
     expect(tag).toContain(`nonce="${nonce}"`);
@@ -151,9 +157,7 @@ test("the first page of a visit is small, and what it loads may be kept", async 
   const loaded = [STYLE, ...SCRIPTS].reduce((sum, { gzip }) => sum + gzip.length, 0);
   expect(document + loaded).toBeLessThan(FIRST_LOAD_BYTES_MAX);
   for (const { path, gzip } of [STYLE, ...SCRIPTS]) {
-    const zipped = await appOf(fakeInspect()).fetch(
-      new Request(`http://varia${path}`, { headers: { "accept-encoding": "gzip" } }),
-    );
+    const zipped = await appOf(fakeInspect()).fetch(request(path, { "accept-encoding": "gzip" }), LOCAL);
     expect(zipped.headers.get("content-encoding")).toBe("gzip");
     expect(zipped.headers.get("cache-control")).toContain("immutable");
     expect((await zipped.bytes()).length).toBe(gzip.length);
@@ -211,10 +215,69 @@ test("load balancers and Prometheus are answered in plain text", async () => {
   expect([status, text]).toEqual([503, "[-] working: the store is not open\nnot ready\n"]);
 });
 
+test("without tokens nobody on another machine sees anything but health and metrics", async () => {
+  const far = async (path: string) => {
+    const response = await appOf(fakeInspect()).fetch(request(path), "10.1.2.3");
+    return { status: response.status, text: await response.text() };
+  };
+  for (const path of ["/", "/shards", "/keys", "/keys/record?key=a", "/live?page=/", "/events.json", "/nothing"]) {
+    const { status, text } = await far(path);
+    expect([path, status]).toEqual([path, 403]);
+    expect(text).not.toContain("default");
+  }
+  for (const path of ["/livez", "/readyz", "/metrics"]) expect((await far(path)).status).toBe(200);
+});
+
+test("with tokens one logs in first, and comes back to where one was going, and nowhere else", async () => {
+  const token = "correct-horse-battery";
+  const access = { needsToken: true, roleOf: (given: string) => (given === token ? ("viewer" as const) : undefined) };
+  const app = appOf(fakeInspect({ access }));
+  const origin = { origin: "http://localhost:8080" };
+  const ask = async (path: string, headers: Record<string, string> = {}) =>
+    app.fetch(request(path, headers), "10.1.2.3");
+  const first = await ask("/shards?state=serving");
+  expect([first.status, first.headers.get("location")]).toEqual([303, "/login?to=%2Fshards%3Fstate%3Dserving"]);
+  for (const path of ["/live?page=/", "/events.json"]) expect((await ask(path)).status).toBe(401);
+  const form = await (await ask("/login?to=%2Fshards")).text();
+  expect(form).toContain('name="to" value="/shards"');
+  expect(form).not.toContain('href="/shards"');
+  const post = async (fields: Record<string, string>, headers: Record<string, string> = origin) => {
+    const body = new URLSearchParams(fields);
+    const sent = new Request("http://localhost:8080/login", {
+      method: "POST",
+      body,
+      headers: { host: "localhost:8080", ...headers },
+    });
+    return app.fetch(sent, "10.1.2.3");
+  };
+  const wrong = await post({ token: "wrong", to: "/shards" });
+  expect([wrong.status, wrong.headers.get("set-cookie")]).toEqual([401, null]);
+  expect(await wrong.text()).not.toContain('value="wrong"');
+  expect((await post({ token, to: "/" }, { origin: "http://evil.example" })).status).toBe(403);
+  for (const to of ["//evil.example", "https://evil.example", "/\\evil.example", ""]) {
+    expect((await post({ token, to })).headers.get("location")).toBe("/");
+  }
+  const entered = await post({ token, to: "/shards?state=serving" });
+  expect([entered.status, entered.headers.get("location")]).toEqual([303, "/shards?state=serving"]);
+  const cookie = entered.headers.get("set-cookie")!.split(";")[0]!;
+  const page = await ask("/shards", { cookie });
+  expect(page.status).toBe(200);
+  expect(await page.text()).toContain("Log out");
+  const left = await app.fetch(
+    new Request("http://localhost:8080/logout", {
+      method: "POST",
+      headers: { host: "localhost:8080", cookie, ...origin },
+    }),
+    "10.1.2.3",
+  );
+  expect(left.headers.get("set-cookie")).toContain("Max-Age=0");
+  expect((await ask("/shards", { cookie })).status).toBe(303);
+});
+
 test("a live page comes again when it has changed, and only then", async () => {
   const inspect = fakeInspect();
   const app = appOf(inspect);
-  const response = await app.fetch(new Request("http://varia/live?page=/servers"));
+  const response = await app.fetch(request("/live?page=/servers"), LOCAL);
   expect(response.headers.get("content-type")).toBe("text/event-stream");
   const messages = messagesOf(response);
   const first = await messages.next();
@@ -234,9 +297,7 @@ test("a live page comes again when it has changed, and only then", async () => {
   await messages.cancel();
   const now = inspect.called.length;
   // who has what is shown is sent the next one
-  const again = messagesOf(
-    await app.fetch(new Request("http://varia/live?page=/servers", { headers: { "last-event-id": second.id } })),
-  );
+  const again = messagesOf(await app.fetch(request("/live?page=/servers", { "last-event-id": second.id }), LOCAL));
   while (inspect.called.length < now + 2) await Bun.sleep(5);
   inspect.cluster = clusterOf(4);
   expect((await again.next()).id).toBe(first.id);

@@ -4,19 +4,22 @@
  *
  *     GET address ─> page ─> whole document            GET /live?page=address ─> page ─> its body, again and again
  */
-import { Hono } from "hono";
+import { type Context, Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
 import { compress } from "hono/compress";
 import { NONCE, secureHeaders } from "hono/secure-headers";
 import { GetClusterStatus, ListEvents } from "./admin.ts";
 import { ASSETS } from "./assets.ts";
+import { type Asking, Gate, type Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
 import { document } from "./layout.tsx";
 import { Live } from "./live.ts";
-import { type Asked, type Page, PageError, type PageOf } from "./page.ts";
-import { errorPage } from "./pages/error.tsx";
+import { type Page, PageError, type PageOf } from "./page.ts";
+import { errorPage, refusedPage } from "./pages/error.tsx";
 import { eventsJson, eventsPage } from "./pages/events.tsx";
 import { helpPage } from "./pages/help.tsx";
 import { keysPage, recordPage } from "./pages/keys.tsx";
+import { loginPage } from "./pages/login.tsx";
 import { namespacePage, namespacesPage } from "./pages/namespaces.tsx";
 import { nodePage } from "./pages/node.tsx";
 import { overviewPage } from "./pages/overview.tsx";
@@ -27,34 +30,109 @@ import { shardsPage } from "./pages/shards.tsx";
 /** An answer of the cluster that is so old is shown: many readers cost it no more than one. In milliseconds. */
 const SHOWN_AGE_MS_MAX = 400;
 
+/** Longer forms are refused. */
+const FORM_BYTES_MAX = 4 * 1024 * 1024;
+
+interface Env {
+  Bindings: { readonly peer: string };
+  Variables: { secureHeadersNonce: string; visitor: Visitor };
+}
+
 /** By the shape of an address: each `*` is one place of it. */
 type Pages = readonly (readonly [shape: string, page: PageOf])[];
 
 export interface WebApp {
-  readonly fetch: (request: Request) => Response | Promise<Response>;
+  /** `peer`: the address that the request came from. */
+  readonly fetch: (request: Request, peer: string) => Response | Promise<Response>;
   /** Ends what is still sent. */
   close(): void;
 }
 
 export function webApp(inspect: Inspect): WebApp {
   const pages = pagesOf(inspect);
+  const gate = new Gate(inspect.access);
+  const show = (address: string, visitor: Visitor) => pageAt(pages, inspect, address, visitor);
+  // all see the same: what a page offers to admins alone is not live
   const live = new Live({
     render: async (address) => {
-      const page = await pageAt(address);
+      const page = await show(address, { role: "viewer", formToken: "" });
       return page.live === true ? String(page.body) : "";
     },
   });
-  const pageAt = async (address: string): Promise<Page> => {
-    try {
-      const url = new URL(address, "http://varia");
-      return await ask(pages, inspect, url);
-    } catch (error) {
-      return errorPage(error);
-    }
-  };
-  const app = new Hono<{ Variables: { secureHeadersNonce: string } }>();
-  forMachines(app as never, inspect);
+  const app = new Hono<Env>();
+  forMachines(app, inspect);
   app.use(securePages());
+  files(app);
+  app.get("/login", (context) => send(context, inspect, loginPage({ to: context.req.query("to") ?? "/", why: "" })));
+  app.post("/login", bodyLimit({ maxSize: FORM_BYTES_MAX }), async (context) => {
+    const form = new URLSearchParams(await context.req.text());
+    const to = ownPath(form.get("to") ?? "/");
+    const answer = gate.login(form.get("token") ?? "", askingOf(context));
+    if ("why" in answer) return send(context, inspect, loginPage({ ...answer, to }));
+    context.header("set-cookie", answer.cookie);
+    return context.redirect(to, 303);
+  });
+  app.post("/logout", (context) => {
+    context.header("set-cookie", gate.logout(context.req.raw));
+    return context.redirect("/login", 303);
+  });
+  app.use(async (context, next) => {
+    const admission = gate.admit(askingOf(context));
+    if (admission.kind === "admitted") {
+      context.set("visitor", admission.visitor);
+      return next();
+    }
+    const isPage = context.req.method === "GET" && !["/live", "/events.json"].includes(context.req.path);
+    if (admission.kind === "refused") {
+      if (!isPage) return context.text(`${admission.why}\n`, 403);
+      return send(context, inspect, refusedPage(admission.why));
+    }
+    if (!isPage) return context.text("Log in first.\n", 401);
+    const { pathname, search } = new URL(context.req.url);
+    return context.redirect(`/login?to=${encodeURIComponent(pathname + search)}`, 303);
+  });
+  app.get("/live", (context) => {
+    const stream = live.open(context.req.query("page") ?? "/", context.req.header("last-event-id") ?? "");
+    if (stream === undefined) return context.text("Too many pages are open.\n", 503);
+    return context.body(stream, 200, { "content-type": "text/event-stream", "cache-control": "no-store" });
+  });
+  if (inspect.calls.serves(ListEvents)) app.get("/events.json", (context) => sendEvents(context, inspect));
+  app.get("*", compress(), async (context) => {
+    const { pathname, search } = new URL(context.req.url);
+    return send(context, inspect, await show(pathname + search, context.get("visitor")));
+  });
+  return { fetch: (request, peer) => app.fetch(request, { peer }), close: () => live.close() };
+}
+
+function askingOf(context: Context<Env>): Asking {
+  return { request: context.req.raw, peer: context.env.peer };
+}
+
+/** An address of this server; anything else is its first page. */
+function ownPath(to: string): string {
+  return /^\/(?![/\\])/.test(to) ? to : "/";
+}
+
+function send(context: Context<Env>, inspect: Inspect, page: Page): Response | Promise<Response> {
+  const { pathname, search } = new URL(context.req.url);
+  const liveUrl = `/live?page=${encodeURIComponent(pathname + search)}`;
+  const nonce = context.get("secureHeadersNonce");
+  const html = document(page, { inspect, path: pathname, liveUrl, nonce, visitor: context.get("visitor") });
+  return context.html(html, page.status ?? 200, { "cache-control": "no-store" });
+}
+
+async function sendEvents(context: Context<Env>, inspect: Inspect): Promise<Response> {
+  const query = new URL(context.req.url).searchParams;
+  const asked = { inspect, places: [], query, visitor: context.get("visitor"), maxAgeMs: SHOWN_AGE_MS_MAX };
+  try {
+    return context.body(await eventsJson(asked), 200, { "content-type": "application/json" });
+  } catch (error) {
+    const { status = 500 } = errorPage(error);
+    return context.json({ error: error instanceof Error ? error.message : String(error) }, status);
+  }
+}
+
+function files(app: Hono<Env>): void {
   app.get("/assets/:name", (context) => {
     const asset = ASSETS.get(context.req.path);
     if (asset === undefined) return context.text("There is no such file.\n", 404);
@@ -67,32 +145,6 @@ export function webApp(inspect: Inspect): WebApp {
     });
   });
   app.get("/icon.svg", (context) => context.body(ICON, 200, { "content-type": "image/svg+xml" }));
-  app.get("/live", (context) => {
-    const stream = live.open(context.req.query("page") ?? "/", context.req.header("last-event-id") ?? "");
-    if (stream === undefined) return context.text("Too many pages are open.\n", 503);
-    return context.body(stream, 200, { "content-type": "text/event-stream", "cache-control": "no-store" });
-  });
-  if (inspect.calls.serves(ListEvents)) {
-    app.get("/events.json", async (context) => {
-      const url = new URL(context.req.url);
-      const asked: Asked = { inspect, places: [], query: url.searchParams, maxAgeMs: SHOWN_AGE_MS_MAX };
-      try {
-        return context.body(await eventsJson(asked), 200, { "content-type": "application/json" });
-      } catch (error) {
-        return context.json({ error: error instanceof Error ? error.message : String(error) }, errorPage(error).status);
-      }
-    });
-  }
-  app.get("*", compress(), async (context) => {
-    const { pathname, search } = new URL(context.req.url);
-    const address = pathname + search;
-    const page = await pageAt(address);
-    const nonce = context.get("secureHeadersNonce");
-    const liveUrl = `/live?page=${encodeURIComponent(address)}`;
-    const html = document(page, { inspect, path: pathname, liveUrl, nonce });
-    return context.html(html, page.status ?? 200, { "cache-control": "no-store" });
-  });
-  return { fetch: (request) => app.fetch(request), close: () => live.close() };
 }
 
 /** What nobody may do with a page: run or load anything that is not ours, or put it into a frame. */
@@ -108,10 +160,13 @@ function securePages() {
       frameAncestors: ["'none'"],
       baseUri: ["'none'"],
     },
-    referrerPolicy: "no-referrer",
+    // nothing is told to other sites; with "no-referrer" browsers would send our own forms without their origin
+    referrerPolicy: "same-origin",
     xFrameOptions: "DENY",
-    // the port speaks plain HTTP: whoever puts TLS before it says so there
+    // the port speaks plain HTTP: browsers take these with TLS alone, and whoever puts it before the port says them there
     strictTransportSecurity: false,
+    crossOriginOpenerPolicy: false,
+    originAgentCluster: false,
   });
 }
 
@@ -139,16 +194,23 @@ function pagesOf({ calls, mode }: Inspect): Pages {
   ];
 }
 
-async function ask(pages: Pages, inspect: Inspect, { pathname, searchParams }: URL): Promise<Page> {
-  const given = placesOf(pathname);
-  for (const [shape, page] of pages) {
-    const wanted = placesOf(shape);
-    if (wanted.length !== given.length || !wanted.every((place, nth) => place === "*" || place === given[nth]))
-      continue;
-    const places = given.filter((_, nth) => wanted[nth] === "*");
-    return page({ inspect, places, query: searchParams, maxAgeMs: SHOWN_AGE_MS_MAX });
+/** What stands at an address; what cannot be shown there, in words. */
+async function pageAt(pages: Pages, inspect: Inspect, address: string, visitor: Visitor): Promise<Page> {
+  try {
+    const { pathname, searchParams } = new URL(address, "http://varia");
+    const given = placesOf(pathname);
+    for (const [shape, page] of pages) {
+      const wanted = placesOf(shape);
+      const isIt =
+        wanted.length === given.length && wanted.every((place, nth) => place === "*" || place === given[nth]);
+      if (!isIt) continue;
+      const places = given.filter((_, nth) => wanted[nth] === "*");
+      return await page({ inspect, places, query: searchParams, visitor, maxAgeMs: SHOWN_AGE_MS_MAX });
+    }
+    throw new PageError(404, `There is no page ${pathname}.`);
+  } catch (error) {
+    return errorPage(error);
   }
-  throw new PageError(404, `There is no page ${pathname}.`);
 }
 
 function placesOf(pathname: string): string[] {
@@ -163,7 +225,7 @@ function placesOf(pathname: string): string[] {
 }
 
 /** `/livez`, `/readyz` (with `?verbose`), `/metrics`: they answer everybody who reaches the port. */
-function forMachines(app: Hono, inspect: Inspect): void {
+function forMachines(app: Hono<Env>, inspect: Inspect): void {
   app.get("/livez", (context) => context.text("ok\n"));
   app.get("/readyz", (context) => {
     const checks = inspect.readiness();

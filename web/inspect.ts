@@ -4,6 +4,7 @@
  */
 import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import type { VariaClient } from "../src/client/client.ts";
+import type { Tokens } from "./gate.ts";
 
 /** A method of a service, with its messages. */
 export type MethodOf<I extends DescMessage, O extends DescMessage> = DescMethod & {
@@ -28,6 +29,7 @@ export interface ReadinessCheck {
 }
 
 export interface Inspect {
+  readonly access: Tokens;
   readonly mode: "standalone" | "storage" | "coordinator";
   readonly calls: Calls;
   /** A client of a namespace, for its keys; it is kept. Rejects when no server answers. */

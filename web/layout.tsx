@@ -2,6 +2,7 @@
 /** The frame around every page: where one is, where one can go, and what loads. */
 import { GetClusterStatus, ListEvents } from "./admin.ts";
 import { SCRIPTS, STYLE } from "./assets.ts";
+import type { Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
 import type { Page } from "./page.ts";
 
@@ -11,10 +12,12 @@ export interface Frame {
   /** Of the live stream of this page, if it is live. */
   readonly liveUrl: string;
   readonly nonce: string;
+  /** Who looks; undefined: nobody knows yet. */
+  readonly visitor: Visitor | undefined;
 }
 
 /** The whole document. */
-export function document({ title, body, live }: Page, { inspect, path, liveUrl, nonce }: Frame): string {
+export function document({ title, body, live }: Page, { inspect, path, liveUrl, nonce, visitor }: Frame): string {
   const mode = inspect.mode;
   const html = (
     <html lang="en">
@@ -41,7 +44,7 @@ export function document({ title, body, live }: Page, { inspect, path, liveUrl, 
             </a>
             <nav aria-label="Pages">
               <ul>
-                {navigation(inspect).map(([href, name]) => (
+                {(visitor === undefined ? [] : navigation(inspect)).map(([href, name]) => (
                   <li>
                     <a href={href} aria-current={isWithin(path, href) ? "page" : undefined}>
                       {name}
@@ -50,6 +53,12 @@ export function document({ title, body, live }: Page, { inspect, path, liveUrl, 
                 ))}
               </ul>
             </nav>
+            {visitor === undefined || !inspect.access.needsToken ? null : (
+              <form class="who" method="post" action="/logout">
+                <span>{visitor.role}</span>
+                <button type="submit">Log out</button>
+              </form>
+            )}
             <div class="tools">
               <button type="button" data-tool="theme">
                 Theme

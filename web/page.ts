@@ -1,5 +1,6 @@
 /** What a page is: a function from what was asked to a title and a body; `live` bodies are sent again as they change. */
 import type { HtmlEscapedString } from "hono/utils/html";
+import type { Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
 
 export interface Asked {
@@ -7,6 +8,8 @@ export interface Asked {
   /** Of the path's places, in their order, decoded. */
   readonly places: readonly string[];
   readonly query: URLSearchParams;
+  /** Who asks. */
+  readonly visitor: Visitor;
   /** An answer of the cluster that is so old will do. */
   readonly maxAgeMs: number;
 }
@@ -17,7 +20,7 @@ export interface Page {
   /** Sent again whenever it changes. */
   readonly live?: boolean;
   /** Default 200. */
-  readonly status?: 404 | 400 | 503 | 500;
+  readonly status?: 400 | 401 | 403 | 404 | 409 | 429 | 500 | 503;
 }
 
 export type PageOf = (asked: Asked) => Promise<Page> | Page;

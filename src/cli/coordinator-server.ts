@@ -20,6 +20,7 @@ import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { METADATA_REOPEN_MS, PEER_CONNECTION_TIMES, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
+import { Access } from "../ops/access.ts";
 import { Events, recordingLogger } from "../ops/events.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Clock, Logger, MetadataStore } from "../ports.ts";
@@ -27,6 +28,7 @@ import { adminMethods } from "../rpc/admin-api.ts";
 import { clusterMethods } from "../rpc/cluster-api.ts";
 import { GrpcDataServers } from "../rpc/data-servers.ts";
 import { eventMethods } from "../rpc/events-api.ts";
+import { guarded } from "../rpc/guard.ts";
 import { HEALTH_PROCESS, Health } from "../rpc/health-api.ts";
 import { type Listener, startListener } from "../rpc/listener.ts";
 import type { ServedMethod } from "../rpc/method.ts";
@@ -57,6 +59,7 @@ interface Parts {
   readonly internal: Listener;
   readonly admin: Listener;
   readonly transport: Http2Transport;
+  readonly access: Access;
   /** What the admin port serves, and the pages call. */
   readonly methods: readonly ServedMethod[];
   /** The log of what happens to the cluster, which is kept beside it. */
@@ -78,6 +81,7 @@ export class CoordinatorServer {
   static async start(options: CoordinatorOptions): Promise<CoordinatorServer> {
     const { settings, clock, logger } = options;
     const startedAtMs = Date.now();
+    const access = Access.open(settings.adminTokenFile);
     const files = coordinatorFiles({ values: settings });
     const file = ClusterFile.open(configPath(files, settings), logger, { create: files.clusterConfig === undefined });
     const openStore = storeOf(files);
@@ -101,17 +105,13 @@ export class CoordinatorServer {
       const events = new Events(() => clock.now());
       const publicAddress = () => `${settings.publicAddr.host}:${server?.adminPort ?? settings.publicAddr.port}`;
       const about = { mode: "coordinator", version: options.version, publicAddress, startedAtMs } as const;
-      const methods = [
-        ...adminMethods(ports),
-        ...clusterMethods(ports),
-        ...eventMethods(events),
-        ...nodeMethods(about, undefined),
-      ];
-      const admin = await listen(settings.publicAddr, methods, [OxiaAdmin, VariaAdmin]);
+      const oxia = adminMethods(ports);
+      const varia = [...clusterMethods(ports), ...eventMethods(events), ...nodeMethods(about, undefined)];
+      const admin = await listen(settings.publicAddr, [...oxia, ...guarded(varia, access)], [OxiaAdmin, VariaAdmin]);
       closing.push(() => admin.close({ graceMs: 0 }));
       const transport = new Http2Transport({ times: PEER_CONNECTION_TIMES });
       const recorded = recordingLogger(logger, events);
-      const listeners = { health, internal, admin, transport, methods, recorded };
+      const listeners = { health, internal, admin, transport, methods: [...oxia, ...varia], access, recorded };
       server = new CoordinatorServer(options, { file, openStore, store, ...listeners });
       return server;
     } catch (error) {
@@ -220,6 +220,7 @@ export class CoordinatorServer {
     const { settings } = this.#options;
     const { admin: listener, methods } = this.#parts;
     return WebSide.start({
+      access: this.#parts.access,
       ...{ address: settings.metricsAddr, mode: "coordinator", methods },
       metrics: coordinatorMetrics({ stats: this.#stats, listener, coordinator: () => this.coordinator }),
       readiness: () => this.#readiness(),

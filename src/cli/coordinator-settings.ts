@@ -16,7 +16,7 @@ import {
   SettingError,
   type Settings,
 } from "../ops/settings.ts";
-import { setting } from "./data-settings.ts";
+import { ACCESS_SETTINGS, setting } from "./data-settings.ts";
 
 const none = (flags: string, at: string, description: string): Setting<string | undefined> => ({
   flags,
@@ -54,6 +54,7 @@ export const COORDINATOR_SETTINGS = {
     shown: "0.0.0.0:8080",
     parse: address,
   }),
+  ...ACCESS_SETTINGS,
   cconfig: none("-f, --cconfig <file>", "cluster.configPath", "the cluster's configuration, YAML or JSON"),
   metadata: setting<(typeof METADATA_STORES)[number] | undefined>({
     flags: "--metadata <store>",

@@ -29,6 +29,18 @@ export function setting<T>(it: Setting<T>): Setting<T> {
   return it;
 }
 
+/** Who may see and change the cluster, over HTTP and by `varia.admin.v1`. */
+export const ACCESS_SETTINGS = {
+  adminTokenFile: setting<string | undefined>({
+    flags: "--admin-token-file <file>",
+    description: "tokens of those who may see and change the cluster; without it, callers on this machine may",
+    path: "observability.admin.tokenFile",
+    default: undefined,
+    shown: "none",
+    parse: path,
+  }),
+};
+
 export const DATA_SETTINGS = {
   publicAddr: setting({
     flags: "-p, --public-addr <host:port>",
@@ -46,6 +58,7 @@ export const DATA_SETTINGS = {
     shown: "0.0.0.0:8080",
     parse: address,
   }),
+  ...ACCESS_SETTINGS,
   dataDir: setting({
     flags: "--data-dir <dir>",
     description: "where the key-value state is stored",

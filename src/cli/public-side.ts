@@ -2,6 +2,7 @@
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import { OxiaClient as LegacyOxiaClient } from "../gen/io/streamnative/oxia/proto/client_pb.ts";
+import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { REQUEST_BYTES_IN_FLIGHT_DEFAULT, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
 import type { Refusal } from "../model/refusal.ts";
 import type { Clock, Logger } from "../ports.ts";
@@ -11,6 +12,7 @@ import { ClientApi } from "../rpc/client-api.ts";
 import { clientMethods } from "../rpc/client-methods.ts";
 import { Health } from "../rpc/health-api.ts";
 import { type Listener, requestBudget, startListener } from "../rpc/listener.ts";
+import type { ServedMethod } from "../rpc/method.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import type { DataSettings } from "./data-settings.ts";
 import { scaled } from "./data-storage.ts";
@@ -20,6 +22,8 @@ export interface PublicSideOptions {
   readonly shards: Shards;
   /** See AssignmentsOptions. */
   readonly heldMsMax?: number;
+  /** Of VariaAdmin, with the checks of who may call them. */
+  readonly adminMethods: readonly ServedMethod[];
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -30,15 +34,15 @@ export class PublicSide {
   readonly listener: Listener;
 
   static async start(options: PublicSideOptions): Promise<PublicSide> {
-    const { settings, shards, heldMsMax, clock, logger } = options;
+    const { settings, shards, heldMsMax, adminMethods, clock, logger } = options;
     const assignments = new Assignments(shards, { clock, ...(heldMsMax === undefined ? {} : { heldMsMax }) });
     const api = new ClientApi(shards, assignments);
     const health = new Health();
-    const services = [OxiaClient, LegacyOxiaClient, HealthService];
+    const services = [OxiaClient, LegacyOxiaClient, VariaAdmin, HealthService];
     const listener = await startListener({
       host: settings.publicAddr.host,
       port: settings.publicAddr.port,
-      methods: [...clientMethods(api), ...health.methods(), ...reflectionMethods(services)],
+      methods: [...clientMethods(api), ...adminMethods, ...health.methods(), ...reflectionMethods(services)],
       limits: { messageBytesMax: settings.maxMessageSize },
       budget: requestBudget(scaled(settings, REQUEST_BYTES_IN_FLIGHT_DEFAULT), settings.maxMessageSize),
       clock,

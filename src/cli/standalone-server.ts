@@ -8,11 +8,13 @@
 
 import { FLUSH_INTERVAL_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
+import { Access } from "../ops/access.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Damage } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { DataServer } from "../replication/data-server.ts";
 import { leadAlone, NO_FOLLOWERS } from "../replication/lead-alone.ts";
+import { guarded } from "../rpc/guard.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS } from "../rpc/health-api.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
 import { standaloneMethods } from "../rpc/standalone-api.ts";
@@ -20,7 +22,7 @@ import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, type DataStorageOptions, openDataStorage } from "./data-storage.ts";
 import { PublicSide } from "./public-side.ts";
 import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
-import { WebSide } from "./web-side.ts";
+import { WebSide, type WebSideOptions } from "./web-side.ts";
 
 /** Its address among servers of its kind, of which there are none. */
 const SELF = "standalone";
@@ -32,7 +34,6 @@ export class StandaloneServer {
   readonly #server: DataServer;
   readonly #side: PublicSide;
   readonly #web: WebSide;
-  readonly #startedAtMs = Date.now();
   #cancelFlush: () => void;
   #stopping = false;
 
@@ -48,12 +49,24 @@ export class StandaloneServer {
   }
 
   static async #startOn(storage: DataStorage, options: StandaloneOptions): Promise<StandaloneServer> {
-    const { settings, clock, logger } = options;
+    const { settings, version, clock, logger } = options;
+    const access = Access.open(settings.adminTokenFile);
     const server = await leadShards(options, storage);
+    const { replicas } = server;
+    let side: PublicSide | undefined;
+    const publicAddress = () => `${settings.publicAddr.host}:${side?.listener.port ?? settings.publicAddr.port}`;
+    const about = { mode: "standalone", version, publicAddress, startedAtMs: Date.now() } as const;
+    const { keySorting, notificationsEnabled } = settings;
+    const alone = {
+      ...{ namespace: NAMESPACE, instanceId: storage.instance, publicAddress, keySorting, notificationsEnabled },
+      ranges: initialRanges(settings.shards),
+    };
+    const methods = [...standaloneMethods(replicas, alone), ...nodeMethods(about, replicas)];
     // no leader is ever named, so there is none to wait for
-    const side = await PublicSide.start({ settings, shards: server.replicas, heldMsMax: 0, clock, logger });
+    const publicSide = { settings, shards: replicas, heldMsMax: 0, clock, logger };
+    side = await PublicSide.start({ ...publicSide, adminMethods: guarded(methods, access) });
     try {
-      return new StandaloneServer(options, { storage, server, side });
+      return new StandaloneServer(options, { storage, server, side, methods, access, publicAddress });
     } catch (error) {
       await side.listener.close({ graceMs: 0 });
       throw error;
@@ -62,13 +75,18 @@ export class StandaloneServer {
 
   private constructor(
     options: StandaloneOptions,
-    parts: { readonly storage: DataStorage; readonly server: DataServer; readonly side: PublicSide },
+    parts: Pick<WebSideOptions, "methods" | "access"> & {
+      readonly storage: DataStorage;
+      readonly server: DataServer;
+      readonly side: PublicSide;
+      readonly publicAddress: () => string;
+    },
   ) {
     this.#options = options;
     this.#storage = parts.storage;
     this.#server = parts.server;
     this.#side = parts.side;
-    this.#web = this.#serveWeb();
+    this.#web = this.#serveWeb(parts);
     this.#side.health.set(HEALTH_PROCESS, true);
     this.#side.health.set(HEALTH_READINESS, true);
     this.#cancelFlush = options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
@@ -107,21 +125,16 @@ export class StandaloneServer {
     this.#cancelFlush = this.#options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
   }
 
-  #serveWeb(): WebSide {
-    const { settings, version } = this.#options;
+  #serveWeb({
+    methods,
+    access,
+    publicAddress,
+  }: Pick<WebSideOptions, "methods" | "access"> & { readonly publicAddress: () => string }): WebSide {
     const { api, listener } = this.#side;
     const { replicas } = this.#server;
     const sources = { shards: replicas, assignments: api.assignments, listener };
-    const publicAddress = () => `${settings.publicAddr.host}:${this.publicPort}`;
-    const about = { mode: "standalone", version, publicAddress, startedAtMs: this.#startedAtMs } as const;
-    const { keySorting, notificationsEnabled } = settings;
-    const alone = {
-      ...{ namespace: NAMESPACE, instanceId: this.#storage.instance, publicAddress, keySorting, notificationsEnabled },
-      ranges: initialRanges(settings.shards),
-    };
     return WebSide.start({
-      ...{ address: settings.metricsAddr, mode: "standalone" },
-      methods: [...standaloneMethods(replicas, alone), ...nodeMethods(about, replicas)],
+      ...{ address: this.#options.settings.metricsAddr, mode: "standalone", methods, access },
       metrics: dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node }),
       readiness: () => [
         { name: "serving", ok: !this.#stopping, detail: this.#stopping ? "shutting down" : "" },

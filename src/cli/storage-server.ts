@@ -22,13 +22,16 @@ import {
   PEER_CONNECTION_TIMES,
 } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
+import { Access } from "../ops/access.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Clock, Logger } from "../ports.ts";
 import { DataServer } from "../replication/data-server.ts";
 import { GrpcFollowers } from "../rpc/followers.ts";
+import { guarded } from "../rpc/guard.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
 import { internalMethods } from "../rpc/internal-methods.ts";
 import { type Listener, startListener } from "../rpc/listener.ts";
+import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { dataMetrics } from "./data-metrics.ts";
@@ -55,6 +58,9 @@ interface Parts {
   readonly side: PublicSide;
   readonly coordinators: Coordinators;
   readonly transport: Http2Transport;
+  readonly methods: readonly ServedMethod[];
+  readonly access: Access;
+  readonly publicAddress: () => string;
 }
 
 /** Coordinators that send assignments now: who leaves has nobody to hand over to without one. */
@@ -71,7 +77,6 @@ export class StorageServer {
   readonly #options: StorageOptions;
   readonly #parts: Parts;
   readonly #web: WebSide;
-  readonly #startedAtMs = Date.now();
   #cancelFlush: () => void;
   #stopping = false;
 
@@ -87,7 +92,8 @@ export class StorageServer {
   }
 
   static async #open(options: StorageOptions, closing: (() => Promise<unknown>)[]): Promise<StorageServer> {
-    const { settings, clock, logger } = options;
+    const { settings, version, clock, logger } = options;
+    const access = Access.open(settings.adminTokenFile);
     const storage = await openDataStorage({ ...options, fixed: { mode: "storage" }, acceptLoss: [] });
     closing.push(() => storage.close());
     const { log, keyValues, documents } = storage;
@@ -101,7 +107,14 @@ export class StorageServer {
       { self: `${host}:${port}`, notificationsRetentionMs: settings.notificationsRetentionTime },
     );
     closing.push(() => server.close());
-    const side = await PublicSide.start({ settings, shards: server.replicas, clock, logger });
+    let publicSide: PublicSide | undefined;
+    const publicPort = () => publicSide?.listener.port ?? settings.publicAddr.port;
+    const publicAddress = () => `${settings.publicAddr.host}:${publicPort()}`;
+    const about = { mode: "storage", version, publicAddress, startedAtMs: Date.now() } as const;
+    const methods = nodeMethods(about, server.replicas);
+    const adminMethods = guarded(methods, access);
+    const side = await PublicSide.start({ settings, shards: server.replicas, adminMethods, clock, logger });
+    publicSide = side;
     closing.push(() => side.listener.close({ graceMs: 0 }));
     const internalHealth = new Health();
     const coordinators = new Coordinators();
@@ -118,7 +131,8 @@ export class StorageServer {
       logger,
     });
     closing.push(() => internal.close({ graceMs: 0 }));
-    return new StorageServer(options, { storage, server, internal, internalHealth, side, coordinators, transport });
+    const ports = { internal, internalHealth, side, transport };
+    return new StorageServer(options, { storage, server, ...ports, coordinators, methods, access, publicAddress });
   }
 
   private constructor(options: StorageOptions, parts: Parts) {
@@ -193,13 +207,10 @@ export class StorageServer {
   }
 
   #serveWeb(): WebSide {
-    const { settings, version } = this.#options;
-    const { storage, server, side } = this.#parts;
+    const { storage, server, side, methods, access, publicAddress } = this.#parts;
     const sources = { shards: server.replicas, assignments: side.api.assignments, listener: side.listener };
-    const publicAddress = () => `${settings.publicAddr.host}:${this.publicPort}`;
-    const about = { mode: "storage", version, publicAddress, startedAtMs: this.#startedAtMs } as const;
     return WebSide.start({
-      ...{ address: settings.metricsAddr, mode: "storage", methods: nodeMethods(about, server.replicas) },
+      ...{ address: this.#options.settings.metricsAddr, mode: "storage", methods, access },
       metrics: dataMetrics({ ...sources, log: storage.log, keyValues: storage.node }),
       readiness: () => this.#readiness(),
       clientAddress: publicAddress,

@@ -3,6 +3,7 @@ import { webApp } from "../../web/app.ts";
 import type { Inspect } from "../../web/inspect.ts";
 import type { VariaClient } from "../client/client.ts";
 import { connect } from "../client/connect.ts";
+import type { Access } from "../ops/access.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import type { Address } from "../ops/settings.ts";
 import { LocalCalls } from "../rpc/local-calls.ts";
@@ -17,12 +18,15 @@ export interface WebSideOptions {
   /** `host:port` of a server that takes clients; undefined: none does now. */
   readonly clientAddress: () => string | undefined;
   readonly adminAddress: () => string | undefined;
+  readonly access: Access;
 }
 
 /** Clients that pages read keys with, one a namespace. */
 const CLIENT_IDENTITY = "varia-dashboard";
 const CLIENTS_MAX = 20;
 const CLIENT_TIMEOUT_MS = 5_000;
+/** Connections without a byte for so long are closed; live pages say something more often. */
+const IDLE_S_MAX = 60;
 
 export class WebSide {
   readonly #server: Bun.Server<undefined>;
@@ -43,8 +47,10 @@ export class WebSide {
       metricsText: () => metrics.text(),
     });
     this.#close = app.close;
-    // live pages are silent for a while
-    this.#server = Bun.serve({ hostname: address.host, port: address.port, fetch: app.fetch, idleTimeout: 60 });
+    this.#server = Bun.serve({
+      ...{ hostname: address.host, port: address.port, idleTimeout: IDLE_S_MAX },
+      fetch: (request, server) => app.fetch(request, server.requestIP(request)?.address ?? ""),
+    });
   }
 
   get port(): number {

@@ -1,19 +1,40 @@
 /** A cluster with something in it, and a browser that looks at it. */
 import { existsSync } from "node:fs";
-import { type Browser, chromium } from "playwright-core";
+import { type Browser, type BrowserContext, type BrowserContextOptions, chromium } from "playwright-core";
 import { connect } from "../../src/client/connect.ts";
-import { Cluster } from "../e2e/cluster.ts";
+import { ADMIN_TOKEN, Cluster } from "../e2e/cluster.ts";
 import { scratch } from "../e2e/varia.ts";
 import { HOSTILE_KEYS } from "./pages.ts";
 
 const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser"];
 const WELL_MS_MAX = 60_000;
+/** For what is to come on screen. */
+const WAIT_MS_MAX = 15_000;
 
 /** Debian's chromium, without a window. */
 export async function openBrowser(): Promise<Browser> {
   const executablePath = process.env.VARIA_CHROMIUM ?? CHROMIUM.find((path) => existsSync(path));
   if (executablePath === undefined) throw new Error("chromium is missing: apt-get install chromium");
   return chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+}
+
+/** Somebody who is logged in at all of these, each `http://host:port`. */
+export async function logIn(
+  browser: Browser,
+  urls: readonly string[],
+  { token = ADMIN_TOKEN, ...options }: BrowserContextOptions & { readonly token?: string } = {},
+): Promise<BrowserContext> {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(WAIT_MS_MAX);
+  const tab = await context.newPage();
+  for (const url of urls) {
+    await tab.goto(url);
+    await tab.getByLabel("Token").fill(token);
+    await tab.getByRole("button", { name: "Log in" }).click();
+    await tab.getByRole("button", { name: "Log out" }).waitFor();
+  }
+  await tab.close();
+  return context;
 }
 
 export interface Stage {

@@ -24,6 +24,9 @@ const COORDINATOR_ADMIN_PORT = 6651;
 const START_MS_MAX = 60_000;
 const STOP_MS_MAX = 30_000;
 const POLL_MS = 20;
+/** The tests are not on the machine of any member: they show who they are. */
+export const ADMIN_TOKEN = "admin-of-this-cluster";
+export const VIEWER_TOKEN = "viewer-of-this-cluster";
 
 export interface ClusterOptions {
   readonly directory: string;
@@ -66,10 +69,15 @@ export class Cluster {
     );
     this.coordinator = new Member(this, "c", coordinatorWords(this, options.metadata), options);
     writeFileSync(this.configuration, configuration(this, options.shards ?? 4));
+    writeFileSync(this.tokenFile, `admin ${ADMIN_TOKEN}\nviewer ${VIEWER_TOKEN}\n`);
   }
 
   get configuration(): string {
     return join(this.directory, "cluster.yaml");
+  }
+
+  get tokenFile(): string {
+    return join(this.directory, "tokens");
   }
 
   get members(): readonly Member[] {
@@ -145,7 +153,17 @@ function dataServerWords(cluster: Cluster, name: string, flags: readonly string[
   const host = cluster.network.hostOf(name);
   const ports = ["-p", `${host}:${PUBLIC_PORT}`, "-i", `${host}:${INTERNAL_PORT}`, "-m", `${host}:${HTTP_PORT}`];
   const directory = join(cluster.directory, name);
-  return ["storage", ...ports, "--data-dir", join(directory, "db"), "--wal-dir", join(directory, "wal"), ...flags];
+  const access = ["--admin-token-file", cluster.tokenFile];
+  return [
+    "storage",
+    ...ports,
+    ...access,
+    "--data-dir",
+    join(directory, "db"),
+    "--wal-dir",
+    join(directory, "wal"),
+    ...flags,
+  ];
 }
 
 function coordinatorWords(cluster: Cluster, metadata: readonly string[] | undefined): readonly string[] {
@@ -153,7 +171,8 @@ function coordinatorWords(cluster: Cluster, metadata: readonly string[] | undefi
   const admin = ["-p", `${host}:${COORDINATOR_ADMIN_PORT}`];
   const ports = [...admin, "-i", `${host}:${INTERNAL_PORT}`, "-m", `${host}:${HTTP_PORT}`];
   const store = metadata ?? ["--metadata-dir", join(cluster.directory, "c")];
-  return ["coordinator", ...ports, "--cconfig", cluster.configuration, ...store];
+  const access = ["--admin-token-file", cluster.tokenFile];
+  return ["coordinator", ...ports, ...access, "--cconfig", cluster.configuration, ...store];
 }
 
 function configuration(cluster: Cluster, shards: number): string {
@@ -316,7 +335,8 @@ export class Member {
   async call(port: number, path: string): Promise<Reply> {
     const connection = await withinMs(Connection.open(`${this.host}:${port}`), 1_000);
     try {
-      return await connection.call(path, new Uint8Array(), { timeoutMs: 5_000 });
+      const headers = { authorization: `Bearer ${ADMIN_TOKEN}` };
+      return await connection.call(path, new Uint8Array(), { timeoutMs: 5_000, headers });
     } finally {
       await connection.close();
     }

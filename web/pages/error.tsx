@@ -4,6 +4,19 @@ import { RequestTimeoutError } from "../../src/client/errors.ts";
 import { Refusal, Unreachable } from "../../src/model/refusal.ts";
 import { type Page, PageError } from "../page.ts";
 
+/** For those who may not see it, whatever they do. */
+export function refusedPage(why: string): Page {
+  const body = (
+    <>
+      <h1>Not allowed</h1>
+      <p class="notice bad" role="alert">
+        {why}
+      </p>
+    </>
+  );
+  return { title: "Not allowed", body, status: 403 };
+}
+
 export function errorPage(error: unknown): Page & { readonly status: 404 | 400 | 503 | 500 } {
   const { status, title, message } = wordsOf(error);
   const body = (
