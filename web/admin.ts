@@ -7,7 +7,6 @@ export const {
   getNodeStatus: GetNodeStatus,
   listEvents: ListEvents,
   watchEvents: WatchEvents,
-  switchLeader: SwitchLeader,
   swapReplica: SwapReplica,
 } = VariaAdmin.method;
 

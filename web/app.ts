@@ -10,11 +10,13 @@ import { compress } from "hono/compress";
 import { NONCE, secureHeaders } from "hono/secure-headers";
 import { GetClusterStatus, ListEvents } from "./admin.ts";
 import { ASSETS } from "./assets.ts";
+import { DEEDS, fieldsOf, isServed } from "./deeds.ts";
 import { type Asking, Gate, type Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
 import { document } from "./layout.tsx";
 import { Live } from "./live.ts";
-import { type Page, PageError, type PageOf } from "./page.ts";
+import { type Asked, type Page, PageError, type PageOf } from "./page.ts";
+import { deedPage } from "./pages/deed.tsx";
 import { errorPage, refusedPage } from "./pages/error.tsx";
 import { eventsJson, eventsPage } from "./pages/events.tsx";
 import { helpPage } from "./pages/help.tsx";
@@ -31,7 +33,7 @@ import { shardsPage } from "./pages/shards.tsx";
 const SHOWN_AGE_MS_MAX = 400;
 
 /** Longer forms are refused. */
-const FORM_BYTES_MAX = 4 * 1024 * 1024;
+export const FORM_BYTES_MAX = 4 * 1024 * 1024;
 
 interface Env {
   Bindings: { readonly peer: string };
@@ -97,11 +99,41 @@ export function webApp(inspect: Inspect): WebApp {
     return context.body(stream, 200, { "content-type": "text/event-stream", "cache-control": "no-store" });
   });
   if (inspect.calls.serves(ListEvents)) app.get("/events.json", (context) => sendEvents(context, inspect));
+  app.post("/do/:name", bodyLimit({ maxSize: FORM_BYTES_MAX, onError: tooLarge(inspect) }), async (context) => {
+    const form = new URLSearchParams(await context.req.text());
+    const why = gate.whyNotChange(askingOf(context), form);
+    if (why !== undefined) return send(context, inspect, refusedPage(why));
+    try {
+      return context.redirect(await carryOut(inspect, context.req.param("name"), form), 303);
+    } catch (error) {
+      return send(context, inspect, errorPage(error));
+    }
+  });
   app.get("*", compress(), async (context) => {
     const { pathname, search } = new URL(context.req.url);
     return send(context, inspect, await show(pathname + search, context.get("visitor")));
   });
   return { fetch: (request, peer) => app.fetch(request, { peer }), close: () => live.close() };
+}
+
+/** Does what a form asks for; resolves to where one sees it. */
+async function carryOut(inspect: Inspect, name: string, form: URLSearchParams): Promise<string> {
+  const deed = Object.hasOwn(DEEDS, name) ? DEEDS[name]! : undefined;
+  if (deed === undefined || !isServed(deed, inspect)) throw new PageError(404, `Nothing is called "${name}".`);
+  const fields = fieldsOf(deed, form);
+  const { typed } = await deed.preview(inspect, fields);
+  if (typed !== undefined && form.get("typed") !== typed)
+    throw new PageError(400, `Nothing was done: type ${typed} first.`);
+  return deed.run(inspect, fields);
+}
+
+function tooLarge(inspect: Inspect) {
+  return (context: Context) =>
+    send(
+      context as Context<Env>,
+      inspect,
+      errorPage(new PageError(413, `A form has at most ${FORM_BYTES_MAX} bytes.`)),
+    );
 }
 
 function askingOf(context: Context<Env>): Asking {
@@ -170,8 +202,13 @@ function securePages() {
   });
 }
 
-function pagesOf({ calls, mode }: Inspect): Pages {
+function pagesOf(inspect: Inspect): Pages {
+  const { calls, mode } = inspect;
   const node = [["/node", nodePage]] as const;
+  const deeds = Object.entries(DEEDS).filter(([, deed]) => isServed(deed, inspect));
+  const previews = deeds.map(([name, deed]) => {
+    return [`/do/${name}`, (asked: Asked) => deedPage(deed, name, asked)] as const;
+  });
   const help = [["/help", helpPage]] as const;
   if (!calls.serves(GetClusterStatus)) return [["/", nodePage], ...node, ...help];
   return [
@@ -189,6 +226,7 @@ function pagesOf({ calls, mode }: Inspect): Pages {
           ["/keys", keysPage],
           ["/keys/record", recordPage],
         ] as const)),
+    ...previews,
     ...node,
     ...help,
   ];

@@ -17,7 +17,10 @@ export interface Frame {
 }
 
 /** The whole document. */
-export function document({ title, body, live }: Page, { inspect, path, liveUrl, nonce, visitor }: Frame): string {
+export function document(
+  { title, body, live, still }: Page,
+  { inspect, path, liveUrl, nonce, visitor }: Frame,
+): string {
   const mode = inspect.mode;
   const html = (
     <html lang="en">
@@ -79,6 +82,7 @@ export function document({ title, body, live }: Page, { inspect, path, liveUrl, 
             ) : (
               body
             )}
+            {still}
           </main>
         </div>
       </body>

@@ -19,8 +19,10 @@ export interface Page {
   readonly body: HtmlEscapedString | Promise<HtmlEscapedString>;
   /** Sent again whenever it changes. */
   readonly live?: boolean;
+  /** Below the body, as it was when it was asked for: forms keep what is typed into them. */
+  readonly still?: HtmlEscapedString | Promise<HtmlEscapedString> | null;
   /** Default 200. */
-  readonly status?: 400 | 401 | 403 | 404 | 409 | 429 | 500 | 503;
+  readonly status?: 400 | 401 | 403 | 404 | 409 | 413 | 429 | 500 | 503;
 }
 
 export type PageOf = (asked: Asked) => Promise<Page> | Page;
@@ -28,9 +30,9 @@ export type PageOf = (asked: Asked) => Promise<Page> | Page;
 /** What a page cannot show, in words for its reader. */
 export class PageError extends Error {
   override readonly name = "PageError";
-  readonly status: 400 | 404;
+  readonly status: 400 | 403 | 404 | 409 | 413;
 
-  constructor(status: 400 | 404, message: string) {
+  constructor(status: PageError["status"], message: string) {
     super(message);
     this.status = status;
   }

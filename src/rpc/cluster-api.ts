@@ -29,10 +29,6 @@ export function clusterMethods(ports: AdminPorts): ServedMethod[] {
     unary(method.getClusterStatus, async ({ maxAgeMs }, coordinator) => {
       return protoReport(await inspections.of(coordinator, maxAgeMs));
     }),
-    unary(method.switchLeader, async (request, coordinator) => {
-      const leader = await coordinator.moveLeader(shardRef(request), named(request.to, coordinator));
-      return { leader: leader ?? "" };
-    }),
     unary(method.swapReplica, async (request, coordinator, call) => {
       const ref = shardRef(request);
       const [from, to] = [named(request.from, coordinator), named(request.to, coordinator)];

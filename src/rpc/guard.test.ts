@@ -30,7 +30,7 @@ async function listen(access: Access, host = "127.0.0.1"): Promise<TestListener>
   const { method } = VariaAdmin;
   const methods = [
     servedUnary(method.getClusterStatus, () => ({ instanceId: "seen" })),
-    servedUnary(method.switchLeader, () => ({ leader: "moved" })),
+    servedUnary(method.swapReplica, () => ({ reason: "" })),
     servedStream(method.watchEvents, async () => {}),
   ];
   const listener = await listenForTest(guarded(methods, access), { host });
@@ -47,7 +47,7 @@ async function outcomes({ port }: TestListener, host: string, token?: string) {
     const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
     const calls = [
       () => client.getClusterStatus({}, { headers }),
-      () => client.switchLeader({}, { headers }),
+      () => client.swapReplica({}, { headers }),
       () => Array.fromAsync(client.watchEvents({}, { headers })),
     ];
     for (const call of calls) {
@@ -90,7 +90,6 @@ test("every method of the service has a role, and what changes something takes a
   expect(Object.fromEntries(roles)).toEqual({
     GetClusterStatus: "viewer",
     GetNodeStatus: "viewer",
-    SwitchLeader: "admin",
     ListEvents: "viewer",
     WatchEvents: "viewer",
     SwapReplica: "admin",

@@ -44,10 +44,10 @@ export interface Stage {
   remove(): Promise<void>;
 }
 
-/** Three data servers and a coordinator, well, with some records. */
-export async function openStage(name: string): Promise<Stage> {
+/** Data servers and a coordinator, well, with some records. */
+export async function openStage(name: string, { servers = 3 } = {}): Promise<Stage> {
   const directory = scratch(name);
-  const cluster = await Cluster.start({ directory: directory.path });
+  const cluster = await Cluster.start({ directory: directory.path, servers });
   const remove = async () => {
     await cluster.remove();
     directory.remove();

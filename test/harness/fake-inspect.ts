@@ -74,7 +74,13 @@ export interface FakeInspect extends Inspect {
   events: Event[];
   /** Names of the methods that were called, in order. */
   readonly called: string[];
+  /** What was asked of those that change something. */
+  readonly asked: { readonly name: string; readonly request: unknown }[];
+  /** What a swap of replicas comes to. */
+  swap: Promise<{ readonly reason: string }>;
 }
+
+const CHANGES = ["SwapReplica", "CreateNamespace", "PatchNamespace", "DeleteNamespace"];
 
 /** A coordinator; `methods`: in place of all that one serves. */
 export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: readonly string[] } = {}): FakeInspect {
@@ -95,14 +101,16 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
         namespaces: [{ namespace: { name: "default", replicationFactor: 3, keySorting: "hierarchical" } }],
       }),
   };
+  for (const name of CHANGES) answers[name] = (fake) => (name === "SwapReplica" ? fake.swap : {});
   const served = methods ?? Object.keys(answers);
   const fake: FakeInspect = {
     access: { needsToken: false, roleOf: () => undefined },
     mode: "coordinator",
     calls: {
       serves: ({ name }) => served.includes(name),
-      async call({ name }) {
+      async call({ name }, request) {
         fake.called.push(name);
+        if (CHANGES.includes(name)) fake.asked.push({ name, request });
         if (!served.includes(name)) throw new Refusal("UNIMPLEMENTED", `${name} is not served here`);
         return answers[name]!(fake) as never;
       },
@@ -116,6 +124,8 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
     cluster: clusterOf(4),
     events: [eventOf(1)],
     called: [],
+    asked: [],
+    swap: Promise.resolve({ reason: "" }),
     ...rest,
   };
   return fake;

@@ -17,7 +17,17 @@ export function refusedPage(why: string): Page {
   return { title: "Not allowed", body, status: 403 };
 }
 
-export function errorPage(error: unknown): Page & { readonly status: 404 | 400 | 503 | 500 } {
+type Status = PageError["status"] | 500 | 503;
+
+const TITLES: Record<PageError["status"], string> = {
+  400: "Not understood",
+  403: "Not allowed",
+  404: "Not found",
+  409: "Not done",
+  413: "Too large",
+};
+
+export function errorPage(error: unknown): Page & { readonly status: Status } {
   const { status, title, message } = wordsOf(error);
   const body = (
     <>
@@ -34,10 +44,10 @@ export function errorPage(error: unknown): Page & { readonly status: 404 | 400 |
   return { title, body, status, live: status === 503 };
 }
 
-function wordsOf(error: unknown): { status: 404 | 400 | 503 | 500; title: string; message: string } {
+function wordsOf(error: unknown): { status: Status; title: string; message: string } {
   const message = error instanceof Error ? error.message : String(error);
   if (error instanceof PageError) {
-    return { status: error.status, title: error.status === 404 ? "Not found" : "Not understood", message };
+    return { status: error.status, title: TITLES[error.status], message };
   }
   if (error instanceof Refusal) {
     switch (error.reason) {
@@ -47,6 +57,10 @@ function wordsOf(error: unknown): { status: 404 | 400 | 503 | 500; title: string
       case "SHARD_NOT_FOUND":
       case "NAMESPACE_NOT_FOUND":
         return { status: 404, title: "Not found", message };
+      case "ALREADY_EXISTS":
+      case "CONCURRENT_CHANGE":
+      case "FAILED_PRECONDITION":
+        return { status: 409, title: "Not done", message };
       case "NOT_INITIALIZED":
         return { status: 503, title: "Not ready", message: "The coordinator does not work yet, or not any more." };
       default:

@@ -6,8 +6,10 @@ import type { GetResult } from "../../src/client/records.ts";
 import { ListNamespaces } from "../admin.ts";
 import { readLevel, type TreeLevel } from "../key-tree.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
+import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
 import { bytes, count, query } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table, Time } from "../parts/pieces.tsx";
+import { shellWord, visible } from "../parts/text.ts";
 import { partitionKeys } from "../shard-routes.ts";
 import { clusterStatus, shardState } from "../view.ts";
 
@@ -55,7 +57,12 @@ export async function keysPage(asked: Asked): Promise<Page> {
       />
     </>
   );
-  return { title: `Keys of ${namespace}`, body };
+  const still = mayDo(asked, "put-record") ? (
+    <Actions>
+      <RecordForm asked={asked} namespace={namespace} recordKey={place} value="" version="" />
+    </Actions>
+  ) : null;
+  return { title: `Keys of ${namespace}`, body, still };
 }
 
 async function namespacesOf({ inspect }: Asked) {
@@ -216,7 +223,52 @@ export async function recordPage(asked: Asked): Promise<Page> {
       />
     </>
   );
-  return { title: visible(record.key), body };
+  return { title: visible(record.key), body, still: recordActions(asked, namespace, record) };
+}
+
+/** What is no text, is not whole, or ends with its session is not edited here. */
+function recordActions(asked: Asked, namespace: string, { key, value, version }: GetResult) {
+  if (!mayDo(asked, "put-record")) return null;
+  const text = value.length <= VALUE_SHOWN_BYTES_MAX ? textOf(value) : undefined;
+  const editable = text !== undefined && !text.includes("\r") && version.sessionId === undefined;
+  const shown = String(version.versionId);
+  return (
+    <Actions>
+      {editable ? (
+        <RecordForm asked={asked} namespace={namespace} recordKey={key} value={text} version={shown} />
+      ) : null}
+      <DeedForm name="delete-record" label="Delete" fixed={{ namespace, key, version: shown }} />
+    </Actions>
+  );
+}
+
+/** Writes at once: what it does is what it says. `version`: of the record that is changed; empty: a new one. */
+function RecordForm(props: { asked: Asked; namespace: string; recordKey: string; value: string; version: string }) {
+  const { asked, namespace, recordKey, value, version } = props;
+  return (
+    <form method="post" action="/do/put-record">
+      <input type="hidden" name="token" value={asked.visitor.formToken} />
+      <input type="hidden" name="namespace" value={namespace} />
+      <input type="hidden" name="version" value={version} />
+      {version === "" ? (
+        <label>
+          New key
+          <input name="key" value={recordKey} autocomplete="off" spellcheck={false} required />
+        </label>
+      ) : (
+        <input type="hidden" name="key" value={recordKey} />
+      )}
+      <label>
+        {version === "" ? "Value" : `Value, in place of version ${version}`}
+        <textarea name="value" spellcheck={false}>
+          {value}
+        </textarea>
+      </label>
+      <button class="primary" type="submit">
+        Write
+      </button>
+    </form>
+  );
 }
 
 function notFound(key: string, comparison: Comparison): string {
@@ -318,25 +370,8 @@ function hexDump(value: Uint8Array): string {
   return lines.join("\n");
 }
 
-/**
- * Text whose characters can all be seen: those that control a terminal, or turn the direction of what is beside them,
- * as their code points. `lines`: line ends and tabs stay.
- */
-export function visible(text: string, lines = false): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (character) => {
-    if (lines && (character === "\n" || character === "\t" || character === "\r")) return character;
-    return `\\u{${character.codePointAt(0)!.toString(16)}}`;
-  });
-}
-
 function preview(value: Uint8Array): string {
   const text =
     textOf(value.subarray(0, PREVIEW_CHARACTERS)) ?? new TextDecoder().decode(value.subarray(0, PREVIEW_CHARACTERS));
   return visible(text) + (value.length > PREVIEW_CHARACTERS ? "…" : "");
-}
-
-/** A word that a shell takes as it is. */
-export function shellWord(text: string): string {
-  return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }

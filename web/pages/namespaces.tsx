@@ -1,7 +1,9 @@
 /** @jsxImportSource hono/jsx */
 /** `/namespaces` and `/namespaces/NAME`: what each is set to, and the shards that it has. */
 import { ListNamespaces } from "../admin.ts";
+import { seenOf } from "../deeds.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
+import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
 import { query } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
 import { Ring } from "../parts/ring.tsx";
@@ -16,6 +18,8 @@ interface NamespaceLine {
   readonly shards: readonly ShardStatus[];
   /** Undefined where nobody says: a standalone server has one, and its flags. */
   readonly settings: readonly (readonly [name: string, value: string])[];
+  readonly replicationFactor?: number;
+  readonly notificationsEnabled?: boolean | undefined;
 }
 
 export async function namespacesPage(asked: Asked): Promise<Page> {
@@ -28,7 +32,55 @@ export async function namespacesPage(asked: Asked): Promise<Page> {
       <CopyAs commands={admin === undefined ? [] : [`varia admin namespace list --admin-address ${admin}`]} />
     </>
   );
-  return { title: "Namespaces", body, live: true };
+  return { title: "Namespaces", body, live: true, still: createForm(asked) };
+}
+
+const SWITCH = ["on", "off"];
+
+function createForm(asked: Asked) {
+  if (!mayDo(asked, "create-namespace")) return null;
+  return (
+    <Actions>
+      <DeedForm name="create-namespace" label="Create namespace" fixed={{}}>
+        <label>
+          Name
+          <input name="name" autocomplete="off" required />
+        </label>
+        <NumberField name="shards" label="Shards" value={4} max={10_000} />
+        <NumberField name="replicas" label="Replicas" value={3} max={99} />
+        <Choice name="sorting" label="Key sorting" options={["hierarchical", "natural"]} />
+        <Choice name="notifications" label="Notifications" options={SWITCH} />
+      </DeedForm>
+    </Actions>
+  );
+}
+
+function NumberField({ name, label, value, max }: { name: string; label: string; value: number; max: number }) {
+  return (
+    <label>
+      {label}
+      <input name={name} type="number" min={1} max={max} value={value} required />
+    </label>
+  );
+}
+
+function changeForms(asked: Asked, { name, replicationFactor = 1, notificationsEnabled }: NamespaceLine) {
+  if (!mayDo(asked, "patch-namespace") || !mayDo(asked, "delete-namespace")) return null;
+  const seen = seenOf({ replicationFactor, notificationsEnabled });
+  return (
+    <Actions>
+      <DeedForm name="patch-namespace" label="Change" fixed={{ name, seen }}>
+        <NumberField name="replicas" label="Replicas" value={replicationFactor} max={99} />
+        <Choice
+          name="notifications"
+          label="Notifications"
+          options={SWITCH}
+          chosen={notificationsEnabled === false ? "off" : "on"}
+        />
+      </DeedForm>
+      <DeedForm name="delete-namespace" label="Delete namespace" fixed={{ name }} />
+    </Actions>
+  );
 }
 
 function NamespaceTable({ lines }: { lines: readonly NamespaceLine[] }) {
@@ -96,7 +148,7 @@ export async function namespacePage(asked: Asked): Promise<Page> {
       <CopyAs commands={admin === undefined ? [] : [`varia admin namespace get ${name} --admin-address ${admin}`]} />
     </>
   );
-  return { title: `Namespace ${name}`, body, live: true };
+  return { title: `Namespace ${name}`, body, live: true, still: changeForms(asked, line) };
 }
 
 async function namespaceLines({ inspect }: Asked, { shards }: ClusterStatus): Promise<NamespaceLine[]> {
@@ -113,6 +165,6 @@ async function namespaceLines({ inspect }: Asked, { shards }: ClusterStatus): Pr
       ["Key sorting", keySorting],
       ["Notifications", notificationsEnabled === false ? "off" : "on"],
     ];
-    return { name, shards: shardsOf.get(name) ?? [], settings };
+    return { name, shards: shardsOf.get(name) ?? [], settings, replicationFactor, notificationsEnabled };
   });
 }

@@ -1,7 +1,8 @@
 /** @jsxImportSource hono/jsx */
 /** `/shards/NAMESPACE/SHARD`: one shard: who leads it, what each replica holds, and what has happened to it. */
-import { SwapReplica, SwitchLeader } from "../admin.ts";
+import { SwapReplica } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
+import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
 import { EventTable } from "../parts/event-table.tsx";
 import { hash, offset, toleranceWords } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, type Mood, Table } from "../parts/pieces.tsx";
@@ -44,7 +45,7 @@ export async function shardPage(asked: Asked): Promise<Page> {
       <Facts shard={shard} status={status} />
       <h2>Replicas</h2>
       <Replicas shard={shard} names={serverNames(status)} />
-      {calls.serves(SwitchLeader) && calls.serves(SwapReplica) ? (
+      {calls.serves(SwapReplica) ? (
         <CopyAs commands={commandsFor(shard, status, asked.inspect.adminAddress())} />
       ) : null}
       {mode === "coordinator" ? (
@@ -59,7 +60,22 @@ export async function shardPage(asked: Asked): Promise<Page> {
       ) : null}
     </>
   );
-  return { title, body, live: true };
+  return { title, body, live: true, still: shardActions(asked, shard, status) };
+}
+
+function shardActions(asked: Asked, { namespace, shard, replicas }: ShardStatus, status: ClusterStatus) {
+  if (!mayDo(asked, "swap-replica")) return null;
+  const names = serverNames(status);
+  const members = replicas.filter(({ part }) => part === "member").map(({ server }) => names.get(server) ?? server);
+  const fixed = { namespace, shard: String(shard) };
+  return (
+    <Actions>
+      <DeedForm name="swap-replica" label="Move replica" fixed={fixed}>
+        <Choice name="from" label="From" options={members} />
+        <Choice name="to" label="To" options={status.servers.map(({ name }) => name)} />
+      </DeedForm>
+    </Actions>
+  );
 }
 
 function Wrong({ shard: { problems, change } }: { shard: ShardStatus }) {

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/admin/v1/admin.proto.
  */
 export const file_varia_admin_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QivAEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyJDChNTd2l0Y2hMZWFkZXJSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIKCgJ0bxgDIAEoCSImChRTd2l0Y2hMZWFkZXJSZXNwb25zZRIOCgZsZWFkZXIYASABKAkihAEKEUxpc3RFdmVudHNSZXF1ZXN0EhEKCWJlZm9yZV9pZBgBIAEoAxINCgVsaW1pdBgCIAEoDRIMCgRraW5kGAMgASgJEhEKCW5hbWVzcGFjZRgEIAEoCRISCgVzaGFyZBgFIAEoA0gAiAEBEg4KBnNlcnZlchgGIAEoCUIICgZfc2hhcmQiTQoSTGlzdEV2ZW50c1Jlc3BvbnNlEiUKBmV2ZW50cxgBIAMoCzIVLnZhcmlhLmFkbWluLnYxLkV2ZW50EhAKCGhhc19tb3JlGAIgASgIIiYKEldhdGNoRXZlbnRzUmVxdWVzdBIQCghhZnRlcl9pZBgBIAEoAyI7ChNXYXRjaEV2ZW50c1Jlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQirgEKBUV2ZW50EgoKAmlkGAEgASgDEg8KB3RpbWVfbXMYAiABKAMSDAoEa2luZBgDIAEoCRINCgVsZXZlbBgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEgsKA3doeRgGIAEoCRIRCgluYW1lc3BhY2UYByABKAkSEgoFc2hhcmQYCCABKANIAIgBARIMCgR0ZXJtGAkgASgDEg4KBnNlcnZlchgKIAEoCUIICgZfc2hhcmQipgEKDFNlcnZlclN0YXR1cxIMCgRuYW1lGAEgASgJEhYKDnB1YmxpY19hZGRyZXNzGAIgASgJEhgKEGludGVybmFsX2FkZHJlc3MYAyABKAkSEQoJYXZhaWxhYmxlGAQgASgIEg4KBnJlYXNvbhgFIAEoCRIQCghyZXBsaWNhcxgGIAEoDRIPCgdsZWFkZXJzGAcgASgNEhAKCGRyYWluaW5nGAggASgIIvEBCgtTaGFyZFN0YXR1cxIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDAoEdGVybRgDIAEoAxIOCgZsZWFkZXIYBCABKAkSGgoSbWluX2hhc2hfaW5jbHVzaXZlGAUgASgNEhoKEm1heF9oYXNoX2luY2x1c2l2ZRgGIAEoDRIvCghyZXBsaWNhcxgHIAMoCzIdLnZhcmlhLmFkbWluLnYxLlJlcGxpY2FTdGF0dXMSEAoIcHJvYmxlbXMYCCADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAkgASgFEg4KBmNoYW5nZRgKIAEoCSLcAQoNUmVwbGljYVN0YXR1cxIOCgZzZXJ2ZXIYASABKAkSEgoKcmVwbGljYV9pZBgCIAEoBhIMCgRwYXJ0GAMgASgJEg4KBnN0YXR1cxgEIAEoCRIOCgZyZWFzb24YBSABKAkSDwoHcHJvbWlzZRgGIAEoAxITCgtoZWFkX29mZnNldBgHIAEoAxIVCg1jb21taXRfb2Zmc2V0GAggASgDEhYKDmFwcGxpZWRfb2Zmc2V0GAkgASgDEhMKC2xhZ19lbnRyaWVzGAogASgDEg8KB3NjYW5uZWQYCyABKAgiUAoSU3dhcFJlcGxpY2FSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJIiUKE1N3YXBSZXBsaWNhUmVzcG9uc2USDgoGcmVhc29uGAEgASgJIkgKE1BsYW5SZWNvdmVyeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNAoUUGxhblJlY292ZXJ5UmVzcG9uc2USDQoFbGluZXMYASADKAkSDQoFbG9zZXMYAiABKAgiSAoTUmVjb3ZlclNoYXJkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI1ChRSZWNvdmVyU2hhcmRSZXNwb25zZRIMCgR0ZXJtGAEgASgDEg8KB3BlbmRpbmcYAiADKAky6QUKClZhcmlhQWRtaW4SZQoQR2V0Q2x1c3RlclN0YXR1cxInLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXF1ZXN0GigudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlElwKDUdldE5vZGVTdGF0dXMSJC52YXJpYS5hZG1pbi52MS5HZXROb2RlU3RhdHVzUmVxdWVzdBolLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXNwb25zZRJZCgxTd2l0Y2hMZWFkZXISIy52YXJpYS5hZG1pbi52MS5Td2l0Y2hMZWFkZXJSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuU3dpdGNoTGVhZGVyUmVzcG9uc2USUwoKTGlzdEV2ZW50cxIhLnZhcmlhLmFkbWluLnYxLkxpc3RFdmVudHNSZXF1ZXN0GiIudmFyaWEuYWRtaW4udjEuTGlzdEV2ZW50c1Jlc3BvbnNlElgKC1dhdGNoRXZlbnRzEiIudmFyaWEuYWRtaW4udjEuV2F0Y2hFdmVudHNSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuV2F0Y2hFdmVudHNSZXNwb25zZTABElYKC1N3YXBSZXBsaWNhEiIudmFyaWEuYWRtaW4udjEuU3dhcFJlcGxpY2FSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuU3dhcFJlcGxpY2FSZXNwb25zZRJZCgxQbGFuUmVjb3ZlcnkSIy52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVzcG9uc2USWQoMUmVjb3ZlclNoYXJkEiMudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QivAEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCKmAQoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgi8QEKC1NoYXJkU3RhdHVzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgR0ZXJtGAMgASgDEg4KBmxlYWRlchgEIAEoCRIaChJtaW5faGFzaF9pbmNsdXNpdmUYBSABKA0SGgoSbWF4X2hhc2hfaW5jbHVzaXZlGAYgASgNEi8KCHJlcGxpY2FzGAcgAygLMh0udmFyaWEuYWRtaW4udjEuUmVwbGljYVN0YXR1cxIQCghwcm9ibGVtcxgIIAMoCRIXCg9mYXVsdF90b2xlcmFuY2UYCSABKAUSDgoGY2hhbmdlGAogASgJItwBCg1SZXBsaWNhU3RhdHVzEg4KBnNlcnZlchgBIAEoCRISCgpyZXBsaWNhX2lkGAIgASgGEgwKBHBhcnQYAyABKAkSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSEwoLbGFnX2VudHJpZXMYCiABKAMSDwoHc2Nhbm5lZBgLIAEoCCJQChJTd2FwUmVwbGljYVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBGZyb20YAyABKAkSCgoCdG8YBCABKAkiJQoTU3dhcFJlcGxpY2FSZXNwb25zZRIOCgZyZWFzb24YASABKAkiSAoTUGxhblJlY292ZXJ5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI0ChRQbGFuUmVjb3ZlcnlSZXNwb25zZRINCgVsaW5lcxgBIAMoCRINCgVsb3NlcxgCIAEoCCJIChNSZWNvdmVyU2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjUKFFJlY292ZXJTaGFyZFJlc3BvbnNlEgwKBHRlcm0YASABKAMSDwoHcGVuZGluZxgCIAMoCTKOBQoKVmFyaWFBZG1pbhJlChBHZXRDbHVzdGVyU3RhdHVzEicudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVzcG9uc2USXAoNR2V0Tm9kZVN0YXR1cxIkLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXF1ZXN0GiUudmFyaWEuYWRtaW4udjEuR2V0Tm9kZVN0YXR1c1Jlc3BvbnNlElMKCkxpc3RFdmVudHMSIS52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVxdWVzdBoiLnZhcmlhLmFkbWluLnYxLkxpc3RFdmVudHNSZXNwb25zZRJYCgtXYXRjaEV2ZW50cxIiLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UwARJWCgtTd2FwUmVwbGljYRIiLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVzcG9uc2USWQoMUGxhblJlY292ZXJ5EiMudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlc3BvbnNlElkKDFJlY292ZXJTaGFyZBIjLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * Asks how the cluster stands.
@@ -272,62 +272,6 @@ export const NodeReplicaSchema: GenMessage<NodeReplica> = /*@__PURE__*/
   messageDesc(file_varia_admin_v1_admin, 4);
 
 /**
- * Asks for another leader.
- *
- * @generated from message varia.admin.v1.SwitchLeaderRequest
- */
-export type SwitchLeaderRequest = Message<"varia.admin.v1.SwitchLeaderRequest"> & {
-  /**
-   * The shard's namespace.
-   *
-   * @generated from field: string namespace = 1;
-   */
-  namespace: string;
-
-  /**
-   * The shard.
-   *
-   * @generated from field: int64 shard = 2;
-   */
-  shard: bigint;
-
-  /**
-   * The member that is to lead.
-   *
-   * @generated from field: string to = 3;
-   */
-  to: string;
-};
-
-/**
- * Describes the message varia.admin.v1.SwitchLeaderRequest.
- * Use `create(SwitchLeaderRequestSchema)` to create a new message.
- */
-export const SwitchLeaderRequestSchema: GenMessage<SwitchLeaderRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 5);
-
-/**
- * Who leads now.
- *
- * @generated from message varia.admin.v1.SwitchLeaderResponse
- */
-export type SwitchLeaderResponse = Message<"varia.admin.v1.SwitchLeaderResponse"> & {
-  /**
-   * Internal address; empty: nobody yet, an election is being held.
-   *
-   * @generated from field: string leader = 1;
-   */
-  leader: string;
-};
-
-/**
- * Describes the message varia.admin.v1.SwitchLeaderResponse.
- * Use `create(SwitchLeaderResponseSchema)` to create a new message.
- */
-export const SwitchLeaderResponseSchema: GenMessage<SwitchLeaderResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 6);
-
-/**
  * Asks for events. Fields that are not set match all.
  *
  * @generated from message varia.admin.v1.ListEventsRequest
@@ -381,7 +325,7 @@ export type ListEventsRequest = Message<"varia.admin.v1.ListEventsRequest"> & {
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 7);
+  messageDesc(file_varia_admin_v1_admin, 5);
 
 /**
  * Events, the newest first.
@@ -409,7 +353,7 @@ export type ListEventsResponse = Message<"varia.admin.v1.ListEventsResponse"> & 
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 8);
+  messageDesc(file_varia_admin_v1_admin, 6);
 
 /**
  * Asks for what happens.
@@ -430,7 +374,7 @@ export type WatchEventsRequest = Message<"varia.admin.v1.WatchEventsRequest"> & 
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 9);
+  messageDesc(file_varia_admin_v1_admin, 7);
 
 /**
  * Something that happened.
@@ -451,7 +395,7 @@ export type WatchEventsResponse = Message<"varia.admin.v1.WatchEventsResponse"> 
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 10);
+  messageDesc(file_varia_admin_v1_admin, 8);
 
 /**
  * Something that happened in the cluster.
@@ -535,7 +479,7 @@ export type Event = Message<"varia.admin.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 11);
+  messageDesc(file_varia_admin_v1_admin, 9);
 
 /**
  * A data server as the coordinator sees it.
@@ -605,7 +549,7 @@ export type ServerStatus = Message<"varia.admin.v1.ServerStatus"> & {
  * Use `create(ServerStatusSchema)` to create a new message.
  */
 export const ServerStatusSchema: GenMessage<ServerStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 12);
+  messageDesc(file_varia_admin_v1_admin, 10);
 
 /**
  * A shard, with what its replicas say of themselves.
@@ -689,7 +633,7 @@ export type ShardStatus = Message<"varia.admin.v1.ShardStatus"> & {
  * Use `create(ShardStatusSchema)` to create a new message.
  */
 export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 13);
+  messageDesc(file_varia_admin_v1_admin, 11);
 
 /**
  * A replica as it answered.
@@ -780,7 +724,7 @@ export type ReplicaStatus = Message<"varia.admin.v1.ReplicaStatus"> & {
  * Use `create(ReplicaStatusSchema)` to create a new message.
  */
 export const ReplicaStatusSchema: GenMessage<ReplicaStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 14);
+  messageDesc(file_varia_admin_v1_admin, 12);
 
 /**
  * Asks for a replica in the place of another.
@@ -822,7 +766,7 @@ export type SwapReplicaRequest = Message<"varia.admin.v1.SwapReplicaRequest"> & 
  * Use `create(SwapReplicaRequestSchema)` to create a new message.
  */
 export const SwapReplicaRequestSchema: GenMessage<SwapReplicaRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 15);
+  messageDesc(file_varia_admin_v1_admin, 13);
 
 /**
  * The swap has ended.
@@ -843,7 +787,7 @@ export type SwapReplicaResponse = Message<"varia.admin.v1.SwapReplicaResponse"> 
  * Use `create(SwapReplicaResponseSchema)` to create a new message.
  */
 export const SwapReplicaResponseSchema: GenMessage<SwapReplicaResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 16);
+  messageDesc(file_varia_admin_v1_admin, 14);
 
 /**
  * Asks what would be lost.
@@ -878,7 +822,7 @@ export type PlanRecoveryRequest = Message<"varia.admin.v1.PlanRecoveryRequest"> 
  * Use `create(PlanRecoveryRequestSchema)` to create a new message.
  */
 export const PlanRecoveryRequestSchema: GenMessage<PlanRecoveryRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 17);
+  messageDesc(file_varia_admin_v1_admin, 15);
 
 /**
  * What would be lost.
@@ -906,7 +850,7 @@ export type PlanRecoveryResponse = Message<"varia.admin.v1.PlanRecoveryResponse"
  * Use `create(PlanRecoveryResponseSchema)` to create a new message.
  */
 export const PlanRecoveryResponseSchema: GenMessage<PlanRecoveryResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 18);
+  messageDesc(file_varia_admin_v1_admin, 16);
 
 /**
  * Asks for a shard to go on with the replicas of these servers.
@@ -941,7 +885,7 @@ export type RecoverShardRequest = Message<"varia.admin.v1.RecoverShardRequest"> 
  * Use `create(RecoverShardRequestSchema)` to create a new message.
  */
 export const RecoverShardRequestSchema: GenMessage<RecoverShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 19);
+  messageDesc(file_varia_admin_v1_admin, 17);
 
 /**
  * The chosen replicas are the shard.
@@ -969,7 +913,7 @@ export type RecoverShardResponse = Message<"varia.admin.v1.RecoverShardResponse"
  * Use `create(RecoverShardResponseSchema)` to create a new message.
  */
 export const RecoverShardResponseSchema: GenMessage<RecoverShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 20);
+  messageDesc(file_varia_admin_v1_admin, 18);
 
 /**
  * The cluster as its coordinator knows it, and what can be done to one shard.
@@ -997,16 +941,6 @@ export const VariaAdmin: GenService<{
     methodKind: "unary";
     input: typeof GetNodeStatusRequestSchema;
     output: typeof GetNodeStatusResponseSchema;
-  },
-  /**
-   * Has another member lead a shard, if that can be without delay: it must be there and hold all that is committed.
-   *
-   * @generated from rpc varia.admin.v1.VariaAdmin.SwitchLeader
-   */
-  switchLeader: {
-    methodKind: "unary";
-    input: typeof SwitchLeaderRequestSchema;
-    output: typeof SwitchLeaderResponseSchema;
   },
   /**
    * What has happened, the newest first: elections, servers that went and came, changes of ensembles and of the

@@ -1,0 +1,183 @@
+/** Every change that a page offers, made in a browser and looked at through the API. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { connect, type VariaClient } from "../../src/client/index.ts";
+import { ADMIN_TOKEN, VIEWER_TOKEN } from "../e2e/cluster.ts";
+import { logIn, openBrowser, openStage, type Stage } from "./stage.ts";
+
+let stage: Stage;
+let browser: Browser;
+let context: BrowserContext;
+let tab: Page;
+let client: VariaClient;
+
+beforeAll(async () => {
+  [stage, browser] = await Promise.all([openStage("actions", { servers: 4 }), openBrowser()]);
+  context = await logIn(browser, [stage.url]);
+  tab = await context.newPage();
+  client = await connect({ serviceAddress: stage.cluster.addresses[0]! });
+}, 120_000);
+
+afterAll(async () => {
+  await client?.close();
+  await browser?.close();
+  await stage?.remove();
+});
+
+/** One call of the coordinator's admin port, as anybody makes it. */
+async function ask(service: string, method: string): Promise<Record<string, unknown>> {
+  const response = await fetch(`http://${stage.cluster.coordinator.host}:6651/${service}/${method}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${ADMIN_TOKEN}` },
+    body: "{}",
+  });
+  if (!response.ok) throw new Error(await response.text());
+  return (await response.json()) as Record<string, unknown>;
+}
+
+interface Shard {
+  readonly namespace: string;
+  /** Absent: 0. */
+  readonly shard?: string;
+  readonly leader?: string;
+  readonly term?: string;
+  readonly change?: string;
+  readonly replicas: readonly { readonly server: string; readonly replicaId: string; readonly status: string }[];
+}
+
+async function shardZero(): Promise<Shard> {
+  const { shards } = await ask("varia.admin.v1.VariaAdmin", "GetClusterStatus");
+  return (shards as Shard[]).find(({ namespace, shard = "0" }) => namespace === "default" && shard === "0")!;
+}
+
+async function namespaces(): Promise<Record<string, unknown>[]> {
+  const { namespaces: all } = await ask("io.oxia.proto.v1.OxiaAdmin", "ListNamespaces");
+  return (all as { namespace: Record<string, unknown> }[]).map(({ namespace }) => namespace);
+}
+
+/** What comes of it, once it is as it should be. */
+async function until<T>(look: () => Promise<T>, isThere: (found: T) => boolean): Promise<T> {
+  const deadline = performance.now() + 30_000;
+  for (;;) {
+    const found = await look();
+    if (isThere(found)) return found;
+    if (performance.now() > deadline) throw new Error(`it did not come to that: ${JSON.stringify(found)}`);
+    await Bun.sleep(50);
+  }
+}
+
+/** Sends the form of a preview; `heading`: of the page that it leads to. */
+async function confirm(verb: string, heading?: string): Promise<void> {
+  await tab.getByRole("button", { name: verb, exact: true }).click();
+  if (heading === undefined) return;
+  await tab.waitForURL((url) => !url.search.includes("from="));
+  const shown = (await tab.locator("main").textContent()) ?? "";
+  if (!shown.includes(heading)) throw new Error(`not ${heading}, but:\n${shown}`);
+}
+
+test("a replica is moved to a server that has none", async () => {
+  const nameOf = (address: string) =>
+    stage.cluster.servers.find(({ internalAddress }) => internalAddress === address)!.name;
+  const before = await shardZero();
+  const from = before.replicas.find(({ status }) => status === "follower")!.server;
+  const to = stage.cluster.servers.find(({ internalAddress }) =>
+    before.replicas.every(({ server }) => server !== internalAddress),
+  )!;
+  await tab.goto(`${stage.url}/shards/default/0`);
+  await tab.getByLabel("From").selectOption(nameOf(from));
+  await tab.locator('form[action="/do/swap-replica"] select[name="to"]').selectOption(to.name);
+  await tab.getByRole("button", { name: "Move replica" }).click();
+  await tab.getByText(`A replica of shard default/0 will be filled on ${to.name}`).waitFor();
+  expect((await shardZero()).replicas.map(({ server }) => server)).toContain(from);
+  await confirm("Move", "Shard default/0");
+  const isMoved = ({ replicas, change }: Shard) =>
+    !change &&
+    replicas.length === 3 &&
+    replicas.some(({ server, status }) => server === to.internalAddress && status !== "");
+  const after = await until(shardZero, isMoved);
+  expect(after.replicas.map(({ server }) => server)).not.toContain(from);
+  expect((await client.get("greeting"))!.value).toEqual(new TextEncoder().encode("hello"));
+  // where it goes a second time it is already, and the page says so
+  await tab.goto(`${stage.url}/do/swap-replica?namespace=default&shard=0&from=${to.name}&to=${to.name}`);
+  await tab.getByText("will be filled anew, if its id has ended").waitFor();
+  await confirm("Move", "It was given up");
+}, 60_000);
+
+test("a namespace is made, changed by who has seen it as it is, and deleted by who types its name", async () => {
+  await tab.goto(`${stage.url}/namespaces`);
+  await tab.getByLabel("Name", { exact: true }).fill("jobs");
+  await tab.getByLabel("Shards").fill("2");
+  await tab.getByLabel("Key sorting").selectOption("natural");
+  await tab.getByRole("button", { name: "Create namespace" }).click();
+  await tab.getByText("jobs will have 2 shards with 3 replicas each").waitFor();
+  await confirm("Create");
+  await tab.getByRole("heading", { name: "Namespace jobs" }).waitFor();
+  const made = (await namespaces()).find(({ name }) => name === "jobs");
+  expect(made).toMatchObject({ initialShardCount: 2, replicationFactor: 3, keySorting: "natural" });
+
+  const stale = await context.newPage();
+  await stale.goto(`${stage.url}/namespaces/jobs`);
+  await tab.getByLabel("Replicas").fill("2");
+  await tab.getByRole("button", { name: "Change", exact: true }).click();
+  await confirm("Change");
+  await tab.getByRole("heading", { name: "Namespace jobs" }).waitFor();
+  expect((await namespaces()).find(({ name }) => name === "jobs")).toMatchObject({ replicationFactor: 2 });
+  await stale.getByLabel("Replicas").fill("1");
+  await stale.getByRole("button", { name: "Change", exact: true }).click();
+  await stale.getByText("Somebody has changed the namespace jobs since you saw it").waitFor();
+  await stale.close();
+  expect((await namespaces()).find(({ name }) => name === "jobs")).toMatchObject({ replicationFactor: 2 });
+
+  await tab.getByRole("button", { name: "Delete namespace" }).click();
+  await tab.getByLabel("Type jobs to go on").fill("job");
+  await confirm("Delete"); // the browser itself holds it back
+  await tab.getByLabel("Type jobs to go on").fill("jobs");
+  await confirm("Delete");
+  await tab.getByRole("heading", { name: "Namespaces" }).waitFor();
+  expect((await namespaces()).some(({ name }) => name === "jobs")).toBe(false);
+}, 60_000);
+
+test("a record is made, changed, kept from who has not seen its last version, and deleted", async () => {
+  const read = async () => {
+    const record = await client.get("/notes/first");
+    return record === undefined ? undefined : new TextDecoder().decode(record.value);
+  };
+  await tab.goto(`${stage.url}/keys?namespace=default&place=/notes/`);
+  await tab.getByLabel("New key").fill("/notes/first");
+  await tab.getByLabel("Value").fill("one\ntwo <b>");
+  await confirm("Write");
+  await tab.getByRole("heading", { name: "/notes/first" }).waitFor();
+  expect(await read()).toBe("one\ntwo <b>");
+  await tab.getByLabel("Value, in place of version").fill("three");
+  await confirm("Write");
+  await tab.getByText("three").first().waitFor();
+  expect(await read()).toBe("three");
+  await client.put("/notes/first", "meanwhile");
+  await tab.getByLabel("Value, in place of version").fill("four");
+  await confirm("Write");
+  await tab.getByText("The record has changed since you saw it").waitFor();
+  expect(await read()).toBe("meanwhile");
+  await tab.goto(`${stage.url}/keys/record?namespace=default&key=/notes/first`);
+  await tab.getByRole("button", { name: "Delete" }).click();
+  await tab.getByText("The record /notes/first of default will be deleted").waitFor();
+  await confirm("Delete");
+  await tab.getByText("There are no keys here.").waitFor();
+  expect(await read()).toBeUndefined();
+}, 60_000);
+
+test("a viewer is offered none of it", async () => {
+  const viewing = await logIn(browser, [stage.url], { token: VIEWER_TOKEN });
+  const page = await viewing.newPage();
+  for (const path of [
+    "/shards/default/0",
+    "/namespaces",
+    "/namespaces/default",
+    "/keys",
+    "/keys/record?key=greeting",
+  ]) {
+    await page.goto(`${stage.url}${path}`);
+    await page.getByRole("heading", { level: 1 }).waitFor();
+    expect([path, await page.locator('form[action^="/do/"]').count()]).toEqual([path, 0]);
+  }
+  await viewing.close();
+}, 60_000);

@@ -1,0 +1,210 @@
+/** Changes by way of pages: what is shown before, what is asked of the API, and what is refused. */
+import { afterEach, expect, test } from "bun:test";
+import { UnexpectedVersionIdError } from "../src/client/errors.ts";
+import { type FakeInspect, fakeInspect } from "../test/harness/fake-inspect.ts";
+import { FORM_BYTES_MAX, type WebApp, webApp } from "./app.ts";
+import { DEEDS } from "./deeds.ts";
+
+const LOCAL = "127.0.0.1";
+const HOST = "localhost:8080";
+const open: WebApp[] = [];
+afterEach(() => {
+  for (const app of open.splice(0)) app.close();
+});
+
+/** One browser on one server. */
+function visit(inspect: FakeInspect = fakeInspect()) {
+  const app = webApp(inspect);
+  open.push(app);
+  const ask = async (path: string, init: RequestInit = {}) => {
+    const request = new Request(`http://${HOST}${path}`, init);
+    request.headers.set("host", HOST);
+    const response = await app.fetch(request, LOCAL);
+    return { status: response.status, to: response.headers.get("location"), text: await response.text() };
+  };
+  const preview = (name: string, fields: Record<string, string>) => ask(`/do/${name}?${new URLSearchParams(fields)}`);
+  const send = (name: string, fields: Record<string, string>, origin = `http://${HOST}`) =>
+    ask(`/do/${name}`, { method: "POST", body: new URLSearchParams(fields), headers: { origin } });
+  /** As a browser sends the form of a preview. */
+  const confirm = async (name: string, fields: Record<string, string>, typed?: string) => {
+    const { text, status } = await preview(name, fields);
+    if (status !== 200) throw new Error(text);
+    const hidden = [...text.matchAll(/<input type="hidden" name="(\w+)" value="([^"]*)"/g)];
+    const form = Object.fromEntries(hidden.map(([, field, value]) => [field!, value!]));
+    return send(name, { ...form, ...(typed === undefined ? {} : { typed }) });
+  };
+  return { inspect, ask, preview, send, confirm };
+}
+
+test("what will be is shown, and then asked of the API as it was shown", async () => {
+  for (const { name, fields, words, to, request } of [
+    {
+      name: "swap-replica",
+      fields: { namespace: "default", shard: "1", from: "s1", to: "s1" },
+      words: [
+        "will be filled anew",
+        "varia admin shard swap --admin-address h:6651 -n default --shard 1 --from s1 --to s1",
+      ],
+      to: "/shards/default/1",
+      request: { name: "SwapReplica", request: { namespace: "default", shard: 1n, from: "s1", to: "s1" } },
+    },
+    {
+      name: "create-namespace",
+      fields: { name: "jobs", shards: "8", replicas: "3", sorting: "natural", notifications: "off" },
+      words: ["jobs will have 8 shards with 3 replicas each", "order natural", "cannot be followed"],
+      to: "/namespaces/jobs",
+      request: {
+        name: "CreateNamespace",
+        request: {
+          namespace: {
+            name: "jobs",
+            keySorting: "natural",
+            notificationsEnabled: false,
+            initialShardCount: 8,
+            replicationFactor: 3,
+          },
+        },
+      },
+    },
+    {
+      name: "patch-namespace",
+      fields: { name: "default", replicas: "2", notifications: "on", seen: "3 on" },
+      words: ["default will have 2 replicas"],
+      to: "/namespaces/default",
+      request: {
+        name: "PatchNamespace",
+        request: { namespace: { name: "default", notificationsEnabled: true, replicationFactor: 2 } },
+      },
+    },
+  ]) {
+    const { inspect, preview, confirm } = visit();
+    const { text, status } = await preview(name, fields);
+    expect([name, status]).toEqual([name, 200]);
+    for (const word of words) expect(text).toContain(word);
+    expect(inspect.asked).toEqual([]);
+    const done = await confirm(name, fields);
+    expect([name, done.status, done.to]).toEqual([name, 303, to]);
+    expect(inspect.asked).toEqual([request]);
+  }
+});
+
+test("what cannot be taken back is typed first", async () => {
+  const { inspect, preview, confirm } = visit();
+  expect((await preview("delete-namespace", { name: "default" })).text).toContain(
+    "data of its 4 shards will be deleted",
+  );
+  for (const typed of [undefined, "", "defaul"]) {
+    expect((await confirm("delete-namespace", { name: "default" }, typed)).status).toBe(400);
+  }
+  expect(inspect.asked).toEqual([]);
+  expect((await confirm("delete-namespace", { name: "default" }, "default")).to).toBe("/namespaces");
+  expect(inspect.asked).toEqual([{ name: "DeleteNamespace", request: { namespace: "default" } }]);
+});
+
+test("forged, foreign and empty-handed forms do nothing", async () => {
+  const fields = { namespace: "default", shard: "1", from: "s1", to: "s1" };
+  const { inspect, send } = visit();
+  expect((await send("swap-replica", fields)).status).toBe(403);
+  expect((await send("swap-replica", { ...fields, token: "guessed" })).text).toContain("not of this session");
+  const { text } = await visit(inspect).preview("swap-replica", fields);
+  const token = /name="token" value="([^"]+)"/.exec(text)![1]!;
+  expect((await send("swap-replica", { ...fields, token }, "http://evil.example")).text).toContain("another site");
+  // another server's, which has another secret
+  expect((await send("swap-replica", { ...fields, token })).status).toBe(403);
+  expect(inspect.asked).toEqual([]);
+});
+
+test("a viewer is offered nothing and changes nothing", async () => {
+  const access = { needsToken: true, roleOf: (token: string) => (token === "v" ? ("viewer" as const) : undefined) };
+  const { inspect, ask } = visit(fakeInspect({ access }));
+  const headers = { authorization: "Bearer v" };
+  for (const path of ["/shards/default/1", "/namespaces", "/namespaces/default"]) {
+    const { status, text } = await ask(path, { headers });
+    expect([status, text.includes("/do/")]).toEqual([200, false]);
+  }
+  for (const name of Object.keys(DEEDS)) {
+    expect((await ask(`/do/${name}?namespace=default&name=default&shard=1`, { headers })).status).toBe(403);
+    expect((await ask(`/do/${name}`, { method: "POST", body: new URLSearchParams(), headers })).status).toBe(403);
+  }
+  expect(inspect.asked).toEqual([]);
+  expect((await visit().ask("/shards/default/1")).text).toContain('action="/do/swap-replica"');
+});
+
+test("what cannot be meant, is stale or too large is refused, and nothing happens", async () => {
+  const { inspect, preview, send, ask } = visit();
+  for (const [name, fields, status] of [
+    ["swap-replica", { namespace: "default", shard: "99", from: "s1", to: "s1" }, 404],
+    ["swap-replica", { namespace: "default", shard: "x", from: "s1", to: "s2" }, 404],
+    ["create-namespace", { name: "n", shards: "-1", replicas: "1" }, 400],
+    ["create-namespace", { name: "n", shards: "1", replicas: "4" }, 400],
+    ["patch-namespace", { name: "default", replicas: "2", notifications: "on", seen: "2 on" }, 409],
+    ["patch-namespace", { name: "none", replicas: "2", notifications: "on", seen: "3 on" }, 404],
+    ["delete-namespace", { name: "none" }, 404],
+    ["format-disk", {}, 404],
+    ["constructor", {}, 404],
+  ] as const) {
+    expect([name, fields, (await preview(name, fields)).status]).toEqual([name, fields, status]);
+  }
+  const { text } = await preview("swap-replica", { namespace: "default", shard: "1", from: "s1", to: "s1" });
+  const token = /name="token" value="([^"]+)"/.exec(text)![1]!;
+  expect(
+    (await send("patch-namespace", { token, name: "default", replicas: "2", notifications: "on", seen: "1 on" }))
+      .status,
+  ).toBe(409);
+  expect((await send("toString", { token })).status).toBe(404);
+  const body = `token=${token}&value=${"x".repeat(FORM_BYTES_MAX)}`;
+  const large = await ask("/do/put-record", {
+    method: "POST",
+    body,
+    headers: { origin: `http://${HOST}`, "content-length": String(body.length) },
+  });
+  expect(large.status).toBe(413);
+  expect(inspect.asked).toEqual([]);
+});
+
+test("a swap that takes long goes on by itself; one that was given up says why", async () => {
+  const fields = { namespace: "default", shard: "1", from: "s1", to: "s2" };
+  const long = visit();
+  long.inspect.swap = new Promise(() => {});
+  expect((await long.confirm("swap-replica", fields)).to).toBe("/shards/default/1");
+  const failing = visit();
+  failing.inspect.swap = Promise.resolve({ reason: "s2 is not available" });
+  const { status, text } = await failing.confirm("swap-replica", fields);
+  expect([status, text.includes("It was given up: s2 is not available.")]).toEqual([409, true]);
+});
+
+test("a record that has changed since it was seen is not written over, nor deleted", async () => {
+  const calls: unknown[] = [];
+  let fails: Error | undefined;
+  const client = {
+    async put(...all: unknown[]) {
+      calls.push(["put", ...all]);
+      if (fails !== undefined) throw fails;
+    },
+    async delete(...all: unknown[]) {
+      calls.push(["delete", ...all]);
+      if (fails !== undefined) throw fails;
+    },
+  };
+  const inspect = fakeInspect({ client: async () => client as never });
+  const { confirm, preview } = visit(inspect);
+  expect((await preview("delete-record", { namespace: "default", key: "a\u202eb", version: "7" })).text).toContain(
+    "a\\u{202e}b",
+  );
+  const record = { namespace: "default", key: "/a/b", version: "7" };
+  expect((await confirm("delete-record", record)).to).toBe("/keys?namespace=default&place=%2Fa%2F");
+  expect((await confirm("put-record", { ...record, value: "one\r\ntwo" })).to).toBe(
+    "/keys/record?namespace=default&key=%2Fa%2Fb",
+  );
+  await confirm("put-record", { ...record, version: "", value: "" });
+  expect(calls).toEqual([
+    ["delete", "/a/b", { expectedVersionId: 7n }],
+    ["put", "/a/b", "one\ntwo", { expectedVersionId: 7n }],
+    ["put", "/a/b", "", { mustNotExist: true }],
+  ]);
+  fails = new UnexpectedVersionIdError();
+  for (const name of ["delete-record", "put-record"]) {
+    const { status, text } = await confirm(name, { ...record, value: "x" });
+    expect([status, text.includes("nothing was written")]).toEqual([409, true]);
+  }
+});

@@ -1,0 +1,278 @@
+/**
+ * What can be changed from a page: each is shown first, with what it will do, and carried out by a form that belongs to
+ * its session. All of it goes through the methods that everybody has.
+ *
+ *     GET /do/NAME?fields ─> what will change ─> POST /do/NAME ─> done ─> the page that shows it
+ */
+import { UnexpectedVersionIdError } from "../src/client/errors.ts";
+import {
+  CreateNamespace,
+  DeleteNamespace,
+  GetClusterStatus,
+  ListNamespaces,
+  PatchNamespace,
+  SwapReplica,
+} from "./admin.ts";
+import type { Inspect, MethodOf } from "./inspect.ts";
+import { PageError } from "./page.ts";
+import { count, query } from "./parts/format.ts";
+import { shellWord, visible } from "./parts/text.ts";
+
+type Fields = Readonly<Record<string, string>>;
+
+export interface Preview {
+  /** What will be, a sentence each. */
+  readonly lines: readonly string[];
+  /** The same as a command; undefined: there is none. */
+  readonly command: string | undefined;
+  /** To be typed before it is done; undefined: it can be taken back. */
+  readonly typed?: string;
+}
+
+export interface Deed {
+  readonly title: string;
+  /** On the button. */
+  readonly verb: string;
+  /** Names of its fields; more are not taken. */
+  readonly fields: readonly string[];
+  /** It is there where all of these are served. */
+  readonly needs: readonly MethodOf<never, never>[];
+  /** Throws PageError for what cannot be meant. */
+  readonly preview: (inspect: Inspect, fields: Fields) => Promise<Preview>;
+  /** Resolves to the address of the page that shows what has become of it. */
+  readonly run: (inspect: Inspect, fields: Fields) => Promise<string>;
+}
+
+/** A deed that takes longer than this goes on by itself: the page that shows it says how far it is. */
+const PATIENCE_MS = 1_000;
+
+/** A deed whose fields are known by their names. */
+function deed<const Name extends string>(
+  it: Omit<Deed, "fields" | "preview" | "run"> & {
+    readonly fields: readonly Name[];
+    readonly preview: (inspect: Inspect, fields: Readonly<Record<Name, string>>) => Promise<Preview>;
+    readonly run: (inspect: Inspect, fields: Readonly<Record<Name, string>>) => Promise<string>;
+  },
+): Deed {
+  return it as unknown as Deed;
+}
+
+export const DEEDS: Readonly<Record<string, Deed>> = {
+  "swap-replica": deed({
+    title: "Move replica",
+    verb: "Move",
+    fields: ["namespace", "shard", "from", "to"],
+    needs: needs(SwapReplica),
+    async preview(inspect, { namespace, shard, from, to }) {
+      await shardOf(inspect, { namespace, shard });
+      const what =
+        from === to
+          ? `The replica of shard ${namespace}/${shard} on ${from} will be filled anew, if its id has ended.`
+          : `A replica of shard ${namespace}/${shard} will be filled on ${to}; then it takes the place of the one on ${from}, which is deleted.`;
+      const lines = [what, "The shard serves meanwhile. How long it takes depends on how much it holds."];
+      const admin = inspect.adminAddress();
+      const flags = `--shard ${shard} --from ${shellWord(from)} --to ${shellWord(to)}`;
+      return { lines, command: `varia admin shard swap --admin-address ${admin} -n ${shellWord(namespace)} ${flags}` };
+    },
+    async run({ calls }, { namespace, shard, from, to }) {
+      const swap = calls.call(SwapReplica, { namespace: namespace, shard: wholeNumber(shard), from: from, to: to });
+      const answer = await soon(swap);
+      if (answer !== undefined && answer.reason !== "") throw new PageError(409, `It was given up: ${answer.reason}.`);
+      return shardAddress(namespace, shard);
+    },
+  }),
+  "create-namespace": deed({
+    title: "Create namespace",
+    verb: "Create",
+    fields: ["name", "shards", "replicas", "sorting", "notifications"],
+    needs: needs(CreateNamespace),
+    async preview(inspect, { name, shards, replicas, sorting, notifications }) {
+      const { servers } = await inspect.calls.call(GetClusterStatus, {});
+      const wanted = wholeNumber(replicas);
+      if (wanted > servers.length) {
+        throw new PageError(400, `${wanted} replicas need as many servers, and there are ${servers.length}.`);
+      }
+      const lines = [
+        `The namespace ${name} will have ${count(wholeNumber(shards), "shard")} with ${count(wanted, "replica")} each.`,
+        `Its keys are in the order ${sorting}, and its changes can${notifications === "on" ? "" : "not"} be followed.`,
+        "The number of shards and the order of keys stay as they are.",
+      ];
+      const flags = `--initial-shard-count ${shards} --replication-factor ${replicas} --key-sorting ${sorting}`;
+      return {
+        lines,
+        command: `varia admin namespace create ${shellWord(name)} ${flags} --notifications-enabled=${notifications === "on"}`,
+      };
+    },
+    async run({ calls }, { name, shards, replicas, sorting, notifications }) {
+      const namespace = {
+        ...{ name: name, keySorting: sorting, notificationsEnabled: notifications === "on" },
+        initialShardCount: Number(wholeNumber(shards)),
+        replicationFactor: Number(wholeNumber(replicas)),
+      };
+      await calls.call(CreateNamespace, { namespace });
+      return namespaceAddress(name);
+    },
+  }),
+  "patch-namespace": deed({
+    title: "Change namespace",
+    verb: "Change",
+    fields: ["name", "replicas", "notifications", "seen"],
+    needs: needs(PatchNamespace, ListNamespaces),
+    async preview(inspect, { name, replicas, notifications, seen }) {
+      await requireSeen(inspect, name, seen);
+      const lines = [
+        `The namespace ${name} will have ${count(wholeNumber(replicas), "replica")} of each shard that is made from now on.`,
+        `Its changes can${notifications === "on" ? "" : "not"} be followed.`,
+      ];
+      const flags = `--replication-factor ${replicas} --notifications-enabled=${notifications === "on"}`;
+      return { lines, command: `varia admin namespace patch ${shellWord(name)} ${flags}` };
+    },
+    async run(inspect, { name, replicas, notifications, seen }) {
+      await requireSeen(inspect, name, seen);
+      const namespace = {
+        ...{ name: name, notificationsEnabled: notifications === "on" },
+        replicationFactor: Number(wholeNumber(replicas)),
+      };
+      await inspect.calls.call(PatchNamespace, { namespace });
+      return namespaceAddress(name);
+    },
+  }),
+  "delete-namespace": deed({
+    title: "Delete namespace",
+    verb: "Delete",
+    fields: ["name"],
+    needs: needs(DeleteNamespace, ListNamespaces),
+    async preview(inspect, { name }) {
+      await settingsOf(inspect, name);
+      const { shards } = await inspect.calls.call(GetClusterStatus, {});
+      const own = shards.filter((shard) => shard.namespace === name).length;
+      const lines = [
+        `The namespace ${name} and the data of its ${count(own, "shard")} will be deleted, on all servers.`,
+      ];
+      return { lines, command: `varia admin namespace delete ${shellWord(name)}`, typed: name };
+    },
+    async run({ calls }, { name }) {
+      await calls.call(DeleteNamespace, { namespace: name });
+      return "/namespaces";
+    },
+  }),
+  "delete-record": deed({
+    title: "Delete record",
+    verb: "Delete",
+    fields: ["namespace", "key", "version"],
+    needs: [],
+    async preview(inspect, { namespace, key, version }) {
+      const lines = [`The record ${visible(key)} of ${namespace} will be deleted, if its version is still ${version}.`];
+      const at = `-a ${inspect.clientAddress() ?? ""} -n ${shellWord(namespace)}`;
+      return { lines, command: `varia client ${at} delete ${shellWord(key)} -e ${version}` };
+    },
+    async run(inspect, { namespace, key, version }) {
+      const client = await inspect.client(namespace);
+      await unlessChanged(() => client.delete(key, { expectedVersionId: BigInt(wholeNumber(version)) }));
+      return `/keys${query({ namespace, place: key.slice(0, key.lastIndexOf("/") + 1) })}`;
+    },
+  }),
+  "put-record": deed({
+    title: "Write record",
+    verb: "Write",
+    fields: ["namespace", "key", "value", "version"],
+    needs: [],
+    async preview(_, { namespace, key, version }) {
+      const condition = version === "" ? "if there is none yet" : `if its version is still ${version}`;
+      return {
+        lines: [`The record ${visible(key)} of ${namespace} will be written, ${condition}.`],
+        command: undefined,
+      };
+    },
+    async run(inspect, { namespace, key, value, version }) {
+      if (key === "") throw new PageError(400, "A key is needed.");
+      const client = await inspect.client(namespace);
+      const expected = version === "" ? { mustNotExist: true } : { expectedVersionId: BigInt(wholeNumber(version)) };
+      // browsers send the ends of lines as two characters
+      await unlessChanged(() => client.put(key, value.replaceAll("\r\n", "\n"), expected));
+      return `/keys/record${query({ namespace, key })}`;
+    },
+  }),
+};
+
+/** Whether a deed can be done here. */
+export function isServed(deed: Deed, { calls, mode }: Inspect): boolean {
+  return mode !== "storage" && deed.needs.every((method) => calls.serves(method as never));
+}
+
+/** The fields of a deed out of a form or an address; those that are missing are empty. */
+export function fieldsOf({ fields }: Deed, given: URLSearchParams): Fields {
+  return Object.fromEntries(fields.map((name) => [name, given.get(name) ?? ""]));
+}
+
+/** What a namespace is set to, as a form says what its reader saw. */
+export function seenOf({ replicationFactor, notificationsEnabled }: NamespaceSettings): string {
+  return `${replicationFactor} ${notificationsEnabled === false ? "off" : "on"}`;
+}
+
+interface NamespaceSettings {
+  readonly replicationFactor: number;
+  readonly notificationsEnabled?: boolean | undefined;
+}
+
+function needs(...methods: readonly unknown[]): readonly MethodOf<never, never>[] {
+  return methods as readonly MethodOf<never, never>[];
+}
+
+async function requireSeen(inspect: Inspect, name: string, seen: string): Promise<void> {
+  const now = seenOf(await settingsOf(inspect, name));
+  if (now !== seen)
+    throw new PageError(409, `Somebody has changed the namespace ${name} since you saw it: look at it again.`);
+}
+
+async function settingsOf({ calls }: Inspect, name: string): Promise<NamespaceSettings> {
+  const { namespaces } = await calls.call(ListNamespaces, {});
+  const found = namespaces.find(({ namespace }) => namespace?.name === name)?.namespace;
+  if (found === undefined) throw new PageError(404, `There is no namespace "${name}".`);
+  return found;
+}
+
+async function shardOf(
+  { calls }: Inspect,
+  { namespace, shard }: { readonly namespace: string; readonly shard: string },
+) {
+  const { shards, servers } = await calls.call(GetClusterStatus, {});
+  const found = shards.find((one) => one.namespace === namespace && String(one.shard) === shard);
+  if (found === undefined) throw new PageError(404, `There is no shard ${namespace}/${shard}.`);
+  const name = (address: string) => servers.find(({ internalAddress }) => internalAddress === address)?.name ?? address;
+  return { ...found, name };
+}
+
+function wholeNumber(text: string): bigint {
+  if (!/^\d{1,18}$/.test(text)) throw new PageError(400, `"${text}" is not a whole number.`);
+  return BigInt(text);
+}
+
+function shardAddress(namespace: string, shard: string): string {
+  return `/shards/${encodeURIComponent(namespace)}/${shard}`;
+}
+
+function namespaceAddress(name: string): string {
+  return `/namespaces/${encodeURIComponent(name)}`;
+}
+
+/** What it comes to, if that is soon; undefined: it goes on. */
+async function soon<T>(work: Promise<T>): Promise<T | undefined> {
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => resolve(undefined), PATIENCE_MS);
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    clearTimeout(timer);
+    work.catch(() => {}); // what becomes of it later is told by the page of the shard
+  }
+}
+
+async function unlessChanged(write: () => Promise<unknown>): Promise<void> {
+  try {
+    await write();
+  } catch (error) {
+    if (!(error instanceof UnexpectedVersionIdError)) throw error;
+    throw new PageError(409, "The record has changed since you saw it: nothing was written. Look at it again.");
+  }
+}
