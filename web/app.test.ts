@@ -42,6 +42,7 @@ test("each page has its heading, and says where one is", async () => {
     ["/servers", "Servers"],
     ["/servers/s2", "Server s2"],
     ["/events", "Events"],
+    ["/diagnosis", "Diagnosis"],
     ["/node", "This process"],
     ["/help", "Help"],
   ] as const) {

@@ -17,6 +17,7 @@ import { document } from "./layout.tsx";
 import { Live } from "./live.ts";
 import { type Asked, type Page, PageError, type PageOf } from "./page.ts";
 import { deedPage } from "./pages/deed.tsx";
+import { diagnosisPage } from "./pages/diagnosis.tsx";
 import { errorPage, refusedPage } from "./pages/error.tsx";
 import { eventsJson, eventsPage } from "./pages/events.tsx";
 import { helpPage } from "./pages/help.tsx";
@@ -219,6 +220,7 @@ function pagesOf(inspect: Inspect): Pages {
     ["/shards/*/*", shardPage],
     ["/servers", serversPage],
     ["/servers/*", serverPage],
+    ["/diagnosis", diagnosisPage],
     ...(calls.serves(ListEvents) ? ([["/events", eventsPage]] as const) : []),
     ...(mode === "storage"
       ? []

@@ -1,7 +1,7 @@
 /** Changes by way of pages: what is shown before, what is asked of the API, and what is refused. */
 import { afterEach, expect, test } from "bun:test";
 import { UnexpectedVersionIdError } from "../src/client/errors.ts";
-import { type FakeInspect, fakeInspect } from "../test/harness/fake-inspect.ts";
+import { clusterOf, type FakeInspect, fakeInspect } from "../test/harness/fake-inspect.ts";
 import { FORM_BYTES_MAX, type WebApp, webApp } from "./app.ts";
 import { DEEDS } from "./deeds.ts";
 
@@ -127,7 +127,11 @@ test("a viewer is offered nothing and changes nothing", async () => {
     expect((await ask(`/do/${name}`, { method: "POST", body: new URLSearchParams(), headers })).status).toBe(403);
   }
   expect(inspect.asked).toEqual([]);
-  expect((await visit().ask("/shards/default/1")).text).toContain('action="/do/swap-replica"');
+  const four = fakeInspect();
+  four.cluster = clusterOf(4, {
+    servers: [...clusterOf(4).servers, { ...clusterOf(4).servers[0]!, name: "s4", internalAddress: "s4:6649" }],
+  });
+  expect((await visit(four).ask("/shards/default/1")).text).toContain('action="/do/swap-replica"');
 });
 
 test("what cannot be meant, is stale or too large is refused, and nothing happens", async () => {

@@ -108,6 +108,7 @@ export function navigation({ calls, mode }: Inspect): readonly (readonly [href: 
       : []),
     ...(calls.serves(ListEvents) ? ([["/events", "Events"]] as const) : []),
     ...(mode === "storage" ? [] : ([["/keys", "Keys"]] as const)),
+    ...(cluster ? ([["/diagnosis", "Diagnosis"]] as const) : []),
     [cluster ? "/node" : "/", "This process"] as const,
     ["/help", "Help"] as const,
   ];

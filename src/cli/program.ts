@@ -6,6 +6,7 @@ import { addAdminCommands } from "./admin.ts";
 import { addClientCommands } from "./client.ts";
 import { addCompletionCommand } from "./completion.ts";
 import { addCoordinatorCommand } from "./coordinator.ts";
+import { addDiagnoseCommand } from "./diagnose.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { addHealthCommand } from "./health.ts";
 import { addLockCommands } from "./lock.ts";
@@ -47,6 +48,7 @@ export function buildProgram(): Command {
   addLockCommands(program.commandsGroup("Coordinate:"));
   addAdminCommands(program.commandsGroup("Admin:"));
   addStatusCommand(program.commandsGroup("Inspect:"));
+  addDiagnoseCommand(program.commandsGroup("Inspect:"));
   addHealthCommand(program.commandsGroup("Inspect:"));
   addPerfCommand(program.commandsGroup("Inspect:"));
   addCompletionCommand(program.commandsGroup("Shell:"));

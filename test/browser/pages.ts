@@ -21,6 +21,7 @@ export const COORDINATOR_PAGES: readonly PageAddress[] = [
   { name: "keys", path: "/keys", heading: "Keys" },
   { name: "keys-place", path: "/keys?namespace=default&place=/config/", heading: "Keys" },
   { name: "record", path: "/keys/record?namespace=default&key=/config/app", heading: "/config/app" },
+  { name: "diagnosis", path: "/diagnosis", heading: "Diagnosis" },
   { name: "node", path: "/node", heading: "This process" },
   { name: "help", path: "/help", heading: "Help" },
   { name: "not-found", path: "/shards/default/99", heading: "Not found" },

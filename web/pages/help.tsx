@@ -12,6 +12,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["g d", "data servers"],
   ["g e", "events"],
   ["g k", "keys"],
+  ["g i", "diagnosis"],
   ["?", "this page"],
 ];
 

@@ -66,14 +66,19 @@ export async function shardPage(asked: Asked): Promise<Page> {
 function shardActions(asked: Asked, { namespace, shard, replicas }: ShardStatus, status: ClusterStatus) {
   if (!mayDo(asked, "swap-replica")) return null;
   const names = serverNames(status);
+  const holders = new Set(replicas.map(({ server }) => server));
   const members = replicas.filter(({ part }) => part === "member").map(({ server }) => names.get(server) ?? server);
-  const fixed = { namespace, shard: String(shard) };
+  const others = status.servers.filter(({ internalAddress, draining }) => !holders.has(internalAddress) && !draining);
   return (
     <Actions>
-      <DeedForm name="swap-replica" label="Move replica" fixed={fixed}>
-        <Choice name="from" label="From" options={members} />
-        <Choice name="to" label="To" options={status.servers.map(({ name }) => name)} />
-      </DeedForm>
+      {others.length === 0 ? (
+        <p class="muted">Every server holds a replica: there is none to move one to.</p>
+      ) : (
+        <DeedForm name="swap-replica" label="Move replica" fixed={{ namespace, shard: String(shard) }}>
+          <Choice name="from" label="From" options={members} />
+          <Choice name="to" label="To" options={others.map(({ name }) => name)} />
+        </DeedForm>
+      )}
     </Actions>
   );
 }
