@@ -27,6 +27,7 @@ import { namespacePage, namespacesPage } from "./pages/namespaces.tsx";
 import { nodePage } from "./pages/node.tsx";
 import { overviewPage } from "./pages/overview.tsx";
 import { serverPage, serversPage } from "./pages/servers.tsx";
+import { sessionPage, sessionsPage } from "./pages/sessions.tsx";
 import { shardPage } from "./pages/shard.tsx";
 import { shardsPage } from "./pages/shards.tsx";
 
@@ -222,12 +223,7 @@ function pagesOf(inspect: Inspect): Pages {
     ["/servers/*", serverPage],
     ["/diagnosis", diagnosisPage],
     ...(calls.serves(ListEvents) ? ([["/events", eventsPage]] as const) : []),
-    ...(mode === "storage"
-      ? []
-      : ([
-          ["/keys", keysPage],
-          ["/keys/record", recordPage],
-        ] as const)),
+    ...(mode === "storage" ? [] : DATA_PAGES),
     ...previews,
     ...node,
     ...help,
@@ -252,6 +248,14 @@ async function pageAt(pages: Pages, inspect: Inspect, address: string, visitor: 
     return errorPage(error);
   }
 }
+
+/** Of what clients have stored. */
+const DATA_PAGES: Pages = [
+  ["/keys", keysPage],
+  ["/keys/record", recordPage],
+  ["/sessions", sessionsPage],
+  ["/sessions/*/*/*", sessionPage],
+];
 
 function placesOf(pathname: string): string[] {
   try {

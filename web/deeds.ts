@@ -17,6 +17,7 @@ import type { Inspect, MethodOf } from "./inspect.ts";
 import { PageError } from "./page.ts";
 import { count, query } from "./parts/format.ts";
 import { shellWord, visible } from "./parts/text.ts";
+import { hexOf } from "./sessions.ts";
 
 type Fields = Readonly<Record<string, string>>;
 
@@ -154,6 +155,28 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     async run({ calls }, { name }) {
       await calls.call(DeleteNamespace, { namespace: name });
       return "/namespaces";
+    },
+  }),
+  "close-session": deed({
+    title: "Close session",
+    verb: "Close",
+    fields: ["namespace", "shard", "session"],
+    needs: [],
+    async preview(inspect, { namespace, shard, session }) {
+      await shardOf(inspect, { namespace, shard });
+      const lines = [
+        `The session ${hexOf(wholeNumber(session))} of shard ${namespace}/${shard} will end, and all records with it that do.`,
+        "Its client is told at its next heartbeat.",
+      ];
+      return { lines, command: undefined };
+    },
+    async run(inspect, { namespace, shard, session }) {
+      const { leader } = await shardOf(inspect, { namespace, shard });
+      const { servers } = await inspect.calls.call(GetClusterStatus, {});
+      const server = servers.find(({ internalAddress }) => internalAddress === leader);
+      if (server === undefined) throw new PageError(409, `Shard ${namespace}/${shard} has no leader now.`);
+      await inspect.closeSession(server.publicAddress, { shard: wholeNumber(shard), session: wholeNumber(session) });
+      return `/sessions${query({ namespace })}`;
     },
   }),
   "delete-record": deed({

@@ -107,7 +107,12 @@ export function navigation({ calls, mode }: Inspect): readonly (readonly [href: 
         ] as const)
       : []),
     ...(calls.serves(ListEvents) ? ([["/events", "Events"]] as const) : []),
-    ...(mode === "storage" ? [] : ([["/keys", "Keys"]] as const)),
+    ...(mode === "storage"
+      ? []
+      : ([
+          ["/keys", "Keys"],
+          ["/sessions", "Sessions"],
+        ] as const)),
     ...(cluster ? ([["/diagnosis", "Diagnosis"]] as const) : []),
     [cluster ? "/node" : "/", "This process"] as const,
     ["/help", "Help"] as const,

@@ -1,13 +1,16 @@
 /** What every server serves over HTTP: the pages, over the methods and the client that everybody may use. */
+import { create } from "@bufbuild/protobuf";
 import { webApp } from "../../web/app.ts";
 import type { Inspect } from "../../web/inspect.ts";
 import type { VariaClient } from "../client/client.ts";
 import { connect } from "../client/connect.ts";
+import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import type { Access } from "../ops/access.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import type { Address } from "../ops/settings.ts";
 import { LocalCalls } from "../rpc/local-calls.ts";
 import type { ServedMethod } from "../rpc/method.ts";
+import { callOnce } from "./admin-connection.ts";
 
 export interface WebSideOptions {
   readonly address: Address;
@@ -43,6 +46,11 @@ export class WebSide {
       ...rest,
       calls: new LocalCalls(methods),
       client: (namespace) => this.#clients.of(namespace),
+      closeSession: async (leader, { shard, session }) => {
+        const { closeSession } = OxiaClient.method;
+        const request = create(closeSession.input, { shard, sessionId: session });
+        await callOnce(leader, closeSession, request, { timeoutMs: CLIENT_TIMEOUT_MS });
+      },
       metricsContentType: metrics.contentType,
       metricsText: () => metrics.text(),
     });

@@ -165,6 +165,31 @@ test("a record is made, changed, kept from who has not seen its last version, an
   expect(await read()).toBeUndefined();
 }, 60_000);
 
+test("a session is found by its client, shows what ends with it, and is closed", async () => {
+  const worker = await connect({ serviceAddress: stage.cluster.addresses[0]!, clientIdentity: "worker-<7>" });
+  try {
+    await worker.put("/workers/7", "here", { ephemeral: true });
+    await tab.goto(`${stage.url}/sessions`);
+    await tab.getByRole("row", { name: "worker-<7>" }).getByRole("link").first().click();
+    await tab.getByText("1 record ends with it").waitFor();
+    await tab.getByRole("link", { name: "/workers/7" }).waitFor();
+    await tab.getByRole("button", { name: "Close session" }).click();
+    await tab.getByText("will end, and all records with it that do").waitFor();
+    expect(await client.get("/workers/7")).toBeDefined();
+    await confirm("Close");
+    await tab.getByRole("heading", { name: "Sessions" }).waitFor();
+    await until(
+      () => client.get("/workers/7"),
+      (record) => record === undefined,
+    );
+    expect(await tab.getByText("worker-<7>").count()).toBe(0);
+    await tab.goto(`${stage.url}/sessions/default/0/123456789`);
+    await tab.getByRole("heading", { name: "Not found" }).waitFor();
+  } finally {
+    await worker.close();
+  }
+}, 60_000);
+
 test("a viewer is offered none of it", async () => {
   const viewing = await logIn(browser, [stage.url], { token: VIEWER_TOKEN });
   const page = await viewing.newPage();

@@ -21,6 +21,7 @@ export const COORDINATOR_PAGES: readonly PageAddress[] = [
   { name: "keys", path: "/keys", heading: "Keys" },
   { name: "keys-place", path: "/keys?namespace=default&place=/config/", heading: "Keys" },
   { name: "record", path: "/keys/record?namespace=default&key=/config/app", heading: "/config/app" },
+  { name: "sessions", path: "/sessions", heading: "Sessions" },
   { name: "diagnosis", path: "/diagnosis", heading: "Diagnosis" },
   { name: "node", path: "/node", heading: "This process" },
   { name: "help", path: "/help", heading: "Help" },

@@ -116,6 +116,7 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
       },
     },
     client: () => Promise.reject(new Error("no data server is available")),
+    closeSession: () => Promise.reject(new Error("there is no session")),
     clientAddress: () => "s1:6648",
     adminAddress: () => "h:6651",
     metricsContentType: "text/plain",
