@@ -36,6 +36,7 @@ export async function getNotifications(api: ClientApi, message: Bytes, call: Cal
     if (trimmed > after) {
       feed.skipped++;
       call.setResponseHeader(FIRST_OFFSET_HEADER, String(trimmed + 1));
+      after = trimmed;
     }
   }
   const waiting = new Waiting(call);
@@ -44,7 +45,8 @@ export async function getNotifications(api: ClientApi, message: Bytes, call: Cal
   try {
     while (!call.cancelled) {
       waiting.requireGoing();
-      shard.readable();
+      const { notificationsTrimmed: trimmed } = shard.readable();
+      if (trimmed > after) throw removedUnread(trimmed);
       const batches = feed.read(after);
       for (const { offset, bytes } of batches) {
         after = offset;
@@ -58,6 +60,17 @@ export async function getNotifications(api: ClientApi, message: Bytes, call: Cal
     feed.subscribers--;
     waiting.close();
   }
+}
+
+/**
+ * A subscriber that was held up for longer than notifications are kept: its stream ends, so that it asks again and is
+ * told from where on they are kept. A gap within a stream would be told by nobody.
+ */
+function removedUnread(trimmed: number): Refusal {
+  return new Refusal(
+    "RESOURCE_UNAVAILABLE",
+    `notifications up to offset ${trimmed} were removed before they were read`,
+  );
 }
 
 export async function getSequenceUpdates(api: ClientApi, message: Bytes, call: Call, sink: Sink): Promise<void> {

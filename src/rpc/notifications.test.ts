@@ -1,4 +1,4 @@
-import { afterEach, describe, expect, test } from "bun:test";
+import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { put, range } from "../../test/harness/applied-state.ts";
 import { bytesOf, keyOf, SERVICE } from "../../test/harness/client.ts";
@@ -150,6 +150,29 @@ describe("with a start", () => {
     server = await server!.restart();
     connection = await server.connect();
     await check();
+  });
+
+  test("what is trimmed while a subscriber is held up ends its stream: it is told of the gap when it asks again", async () => {
+    const clock = new ManualClock();
+    const connection = await start({ clock, notificationsRetentionMs: 10_000 });
+    const [shard] = server!.shards;
+    const { promise: goOn, resolve: release } = Promise.withResolvers<void>();
+    const held = spyOn(shard!, "nextTurn").mockImplementationOnce(() => goOn);
+    await putMany(connection, 2);
+    const subscription = notifications(connection, 0n);
+    await until(() => subscription.received.length === 2 && held.mock.calls.length === 1, "the first batches");
+    await putMany(connection, 3, "meanwhile");
+    await until(() => {
+      clock.advance(20_000);
+      return shard!.kv.notificationsTrimmed === 5;
+    }, "the trimming");
+    await putMany(connection, 1, "later");
+    release();
+    expect(await subscription.ended).toMatchObject({ code: Code.UNAVAILABLE, reason: "RESOURCE_UNAVAILABLE" });
+    expect(offsets(subscription.received)).toEqual([1, 2]);
+    const again = notifications(connection, 2n);
+    await until(() => again.received.length === 1, "the rest");
+    expect([offsets(again.received), again.headers["varia-first-offset"]]).toEqual([[6], "6"]);
   });
 
   test("batches survive a restart, with gaps where leaders began", async () => {
