@@ -5,6 +5,8 @@ import { VariaAdmin } from "../src/gen/varia/admin/v1/admin_pb.ts";
 export const {
   getClusterStatus: GetClusterStatus,
   getNodeStatus: GetNodeStatus,
+  getConfiguration: GetConfiguration,
+  setLogLevel: SetLogLevel,
   listEvents: ListEvents,
   watchEvents: WatchEvents,
   swapReplica: SwapReplica,

@@ -43,6 +43,7 @@ test("each page has its heading, and says where one is", async () => {
     ["/servers/s2", "Server s2"],
     ["/events", "Events"],
     ["/diagnosis", "Diagnosis"],
+    ["/configuration", "Configuration"],
     ["/node", "This process"],
     ["/help", "Help"],
   ] as const) {
@@ -199,7 +200,12 @@ test("events can be had as JSON", async () => {
 });
 
 test("a data server shows itself, and no cluster", async () => {
-  const storage = () => fakeInspect({ mode: "storage", methods: ["GetNodeStatus"], adminAddress: () => undefined });
+  const storage = () =>
+    fakeInspect({
+      mode: "storage",
+      methods: ["GetNodeStatus", "GetConfiguration", "SetLogLevel"],
+      adminAddress: () => undefined,
+    });
   const { status, text } = await get(storage(), "/");
   expect([status, headingOf(text)]).toEqual([200, "This process"]);
   expect(text).not.toContain('href="/shards"');

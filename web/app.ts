@@ -16,6 +16,7 @@ import type { Inspect } from "./inspect.ts";
 import { document } from "./layout.tsx";
 import { Live } from "./live.ts";
 import { type Asked, type Page, PageError, type PageOf } from "./page.ts";
+import { configurationPage } from "./pages/configuration.tsx";
 import { deedPage } from "./pages/deed.tsx";
 import { diagnosisPage } from "./pages/diagnosis.tsx";
 import { errorPage, refusedPage } from "./pages/error.tsx";
@@ -211,8 +212,11 @@ function pagesOf(inspect: Inspect): Pages {
   const previews = deeds.map(([name, deed]) => {
     return [`/do/${name}`, (asked: Asked) => deedPage(deed, name, asked)] as const;
   });
-  const help = [["/help", helpPage]] as const;
-  if (!calls.serves(GetClusterStatus)) return [["/", nodePage], ...node, ...help];
+  const help = [
+    ["/configuration", configurationPage],
+    ["/help", helpPage],
+  ] as const;
+  if (!calls.serves(GetClusterStatus)) return [["/", nodePage], ...previews, ...node, ...help];
   return [
     ["/", overviewPage],
     ["/namespaces", namespacesPage],

@@ -49,6 +49,13 @@ test("what will be is shown, and then asked of the API as it was shown", async (
       request: { name: "SwapReplica", request: { namespace: "default", shard: 1n, from: "s1", to: "s1" } },
     },
     {
+      name: "log-level",
+      fields: { level: "debug" },
+      words: ["will log at the level debug", "varia admin --admin-address h:6651 log-level debug"],
+      to: "/configuration",
+      request: { name: "SetLogLevel", request: { level: "debug" } },
+    },
+    {
       name: "create-namespace",
       fields: { name: "jobs", shards: "8", replicas: "3", sorting: "natural", notifications: "off" },
       words: ["jobs will have 8 shards with 3 replicas each", "order natural", "cannot be followed"],

@@ -11,6 +11,7 @@ import {
   GetClusterStatus,
   ListNamespaces,
   PatchNamespace,
+  SetLogLevel,
   SwapReplica,
 } from "./admin.ts";
 import type { Inspect, MethodOf } from "./inspect.ts";
@@ -157,6 +158,20 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
       return "/namespaces";
     },
   }),
+  "log-level": deed({
+    ...{ title: "Change log level", verb: "Change", fields: ["level"], needs: needs(SetLogLevel) },
+    async preview({ adminAddress, clientAddress }, { level }) {
+      const lines = [`This process will log at the level ${level}, until it ends or that is changed again.`];
+      return {
+        lines,
+        command: `varia admin --admin-address ${adminAddress() ?? clientAddress() ?? ""} log-level ${level}`,
+      };
+    },
+    async run({ calls }, { level }) {
+      await calls.call(SetLogLevel, { level });
+      return "/configuration";
+    },
+  }),
   "close-session": deed({
     title: "Close session",
     verb: "Close",
@@ -219,8 +234,9 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
 };
 
 /** Whether a deed can be done here. */
-export function isServed(deed: Deed, { calls, mode }: Inspect): boolean {
-  return mode !== "storage" && deed.needs.every((method) => calls.serves(method as never));
+export function isServed({ needs: methods }: Deed, { calls, mode }: Inspect): boolean {
+  // what needs no method of an admin works on the records of clients, which a data server has no page of
+  return (methods.length > 0 || mode !== "storage") && methods.every((method) => calls.serves(method as never));
 }
 
 /** The fields of a deed out of a form or an address; those that are missing are empty. */

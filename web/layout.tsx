@@ -115,6 +115,7 @@ export function navigation({ calls, mode }: Inspect): readonly (readonly [href: 
         ] as const)),
     ...(cluster ? ([["/diagnosis", "Diagnosis"]] as const) : []),
     [cluster ? "/node" : "/", "This process"] as const,
+    ["/configuration", "Configuration"] as const,
     ["/help", "Help"] as const,
   ];
 }

@@ -103,6 +103,49 @@ test("metrics of the coordinator and of a data server, and whether they are read
   expect(following).toHaveLength(4);
 });
 
+test("what has happened is listed, newest first, by kind and shard; a diagnosis passes", async () => {
+  await untilHealthy();
+  const events = async (...words: string[]) => JSON.parse((await admin("event", "list", "-o", "json", ...words)).out);
+  const all = await events("--limit", "1000");
+  expect(all.map(({ time }: { time: string }) => time)).toEqual(
+    all
+      .map(({ time }: { time: string }) => time)
+      .sort()
+      .reverse(),
+  );
+  const elections = await events("--kind", "election", "--shard", "1");
+  expect(elections.some(({ what }: { what: string }) => what === "leader elected")).toBe(true);
+  expect(
+    elections.every(({ kind, shard }: { kind: string; shard: string }) => kind === "election" && shard === "default/1"),
+  ).toBe(true);
+  expect((await admin("event", "list", "--kind", "odd")).code).toBe(2);
+  const diagnosis = await varia("diagnose", "--admin-address", cluster.adminAddress, "-o", "json");
+  expect(diagnosis.code).toBe(0);
+  const outcomes = JSON.parse(diagnosis.out).map(({ rule, outcome }: { rule: string; outcome: string }) => [
+    rule,
+    outcome,
+  ]);
+  expect(Object.fromEntries(outcomes)).toMatchObject({
+    "every shard has a leader": "pass",
+    "every server answers": "pass",
+  });
+}, 90_000);
+
+test("how much a process logs is shown and changed, of the coordinator and of a data server", async () => {
+  const [server] = cluster.servers;
+  for (const address of [cluster.adminAddress, server!.public]) {
+    const level = async (...words: string[]) => {
+      const { out } = await varia("admin", "--admin-address", address, "-o", "json", "log-level", ...words);
+      return JSON.parse(out);
+    };
+    expect(await level()).toEqual({ log_level: "info" });
+    expect(await level("debug")).toEqual({ log_level: "debug", before: "info" });
+    expect(await level()).toEqual({ log_level: "debug" });
+    expect(await level("info")).toEqual({ log_level: "info", before: "debug" });
+  }
+  expect((await admin("log-level", "loud")).code).toBe(2);
+}, 60_000);
+
 test("health answers for the process and for readiness, with exit code 1 for what does not serve", async () => {
   await untilHealthy();
   const [, port] = cluster.servers[0]!.internal.split(":") as [string, string];

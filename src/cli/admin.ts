@@ -2,12 +2,14 @@
 import type { Command } from "commander";
 import { addAdminFlags } from "./admin-connection.ts";
 import { addDataServerCommands } from "./admin-dataserver.ts";
+import { addEventCommands } from "./admin-event.ts";
+import { addLogLevelCommand } from "./admin-log-level.ts";
 import { addNamespaceCommands } from "./admin-namespace.ts";
 import { addShardCommands } from "./admin-shard.ts";
 
 export function addAdminCommands(program: Command): void {
   const admin = addAdminFlags(program.command("admin"))
-    .description("Change a cluster: namespaces, data servers, shards.")
+    .description("Change a cluster: namespaces, data servers, shards; see what has happened.")
     .addHelpText(
       "after",
       `
@@ -20,4 +22,6 @@ Examples:
   addNamespaceCommands(admin);
   addDataServerCommands(admin);
   addShardCommands(admin);
+  addEventCommands(admin);
+  addLogLevelCommand(admin);
 }

@@ -22,7 +22,9 @@ import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { METADATA_REOPEN_MS, PEER_CONNECTION_TIMES, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
 import { Access } from "../ops/access.ts";
 import { Events, recordingLogger } from "../ops/events.ts";
+import type { ServerLogger } from "../ops/logger.ts";
 import { systemRandom } from "../ops/random.ts";
+import type { GivenSetting } from "../ops/settings.ts";
 import type { Clock, Logger, MetadataStore } from "../ports.ts";
 import { adminMethods } from "../rpc/admin-api.ts";
 import { clusterMethods } from "../rpc/cluster-api.ts";
@@ -44,9 +46,11 @@ import { WebSide } from "./web-side.ts";
 
 export interface CoordinatorOptions {
   readonly settings: CoordinatorSettings;
+  /** The same, with where they come from, for whoever asks; default: nothing is told. */
+  readonly given?: readonly GivenSetting[];
   readonly version: string;
   readonly clock: Clock;
-  readonly logger: Logger;
+  readonly logger: ServerLogger;
   /** Told once when it can work no more: the process must end. */
   readonly onFault: (error: Error) => void;
 }
@@ -104,7 +108,8 @@ export class CoordinatorServer {
       const ports = { file, coordinator: () => server?.coordinator };
       const events = new Events(() => clock.now());
       const publicAddress = () => `${settings.publicAddr.host}:${server?.adminPort ?? settings.publicAddr.port}`;
-      const about = { mode: "coordinator", version: options.version, publicAddress, startedAtMs } as const;
+      const { version, given = [] } = options;
+      const about = { mode: "coordinator", version, publicAddress, startedAtMs, given, logger } as const;
       const oxia = adminMethods(ports);
       const varia = [...clusterMethods(ports), ...eventMethods(events), ...nodeMethods(about, undefined)];
       const admin = await listen(settings.publicAddr, [...oxia, ...guarded(varia, access)], [OxiaAdmin, VariaAdmin]);

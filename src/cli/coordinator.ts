@@ -32,13 +32,14 @@ export function addCoordinatorCommand(program: Command): void {
 }
 
 async function serve(flags: Record<string, unknown>): Promise<void> {
-  const settings = readSettings(COORDINATOR_SETTINGS, flags, (file) =>
+  const { settings, given } = readSettings(COORDINATOR_SETTINGS, flags, (file) =>
     refuseUnsupported(UNSUPPORTED_COORDINATOR, { flags, environment: process.env, file }),
   );
   const logger = openLogger({ level: settings.logLevel, json: settings.logJson });
   const signal = untilSignal();
   const server = await CoordinatorServer.start({
     settings,
+    given,
     version: VERSION,
     clock: systemClock,
     logger,

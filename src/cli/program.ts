@@ -5,6 +5,7 @@ import { explainError } from "../storage/sqlite.ts";
 import { addAdminCommands } from "./admin.ts";
 import { addClientCommands } from "./client.ts";
 import { addCompletionCommand } from "./completion.ts";
+import { addConfigCommands } from "./config.ts";
 import { addCoordinatorCommand } from "./coordinator.ts";
 import { addDiagnoseCommand } from "./diagnose.ts";
 import { EXIT, ExitError } from "./exit.ts";
@@ -51,6 +52,7 @@ export function buildProgram(): Command {
   addDiagnoseCommand(program.commandsGroup("Inspect:"));
   addHealthCommand(program.commandsGroup("Inspect:"));
   addPerfCommand(program.commandsGroup("Inspect:"));
+  addConfigCommands(program.commandsGroup("Inspect:"));
   addCompletionCommand(program.commandsGroup("Shell:"));
   return program;
 }

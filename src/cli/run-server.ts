@@ -4,6 +4,8 @@ import { basename, relative } from "node:path";
 import type { Command } from "commander";
 import {
   type Address,
+  type GivenSetting,
+  givenSettings,
   resolveSettings,
   type Setting,
   SettingError,
@@ -29,18 +31,25 @@ function describe(setting: Setting<unknown>): string {
   return `${setting.description} (default: ${setting.shown ?? String(setting.default)})`;
 }
 
+/** Settings, and where they come from. */
+export interface ReadSettings<Table extends SettingsTable> {
+  readonly settings: Settings<Table>;
+  readonly given: readonly GivenSetting[];
+}
+
 /** Throws SettingError for what cannot be used. `check` is shown the file first. */
 export function readSettings<Table extends SettingsTable>(
   table: Table,
   flags: Record<string, unknown>,
   check: (file: unknown) => void = () => {},
-): Settings<Table> {
+): ReadSettings<Table> {
   const texts: Record<string, string | undefined> = {};
   for (const [name, value] of Object.entries(flags)) texts[name] = value === undefined ? undefined : String(value);
   const path = texts.sconfig ?? process.env.VARIA_SCONFIG;
   const file = path === undefined ? undefined : parseFile(path);
   check(file);
-  return resolveSettings(table, { flags: texts, environment: process.env, file }).values;
+  const resolved = resolveSettings(table, { flags: texts, environment: process.env, file });
+  return { settings: resolved.values, given: givenSettings(table, resolved) };
 }
 
 function parseFile(path: string): unknown {

@@ -55,7 +55,8 @@ export class StandaloneServer {
     const { replicas } = server;
     let side: PublicSide | undefined;
     const publicAddress = () => `${settings.publicAddr.host}:${side?.listener.port ?? settings.publicAddr.port}`;
-    const about = { mode: "standalone", version, publicAddress, startedAtMs: Date.now() } as const;
+    const { given = [] } = options;
+    const about = { mode: "standalone", version, publicAddress, startedAtMs: Date.now(), given, logger } as const;
     const { keySorting, notificationsEnabled } = settings;
     const alone = {
       ...{ namespace: NAMESPACE, instanceId: storage.instance, publicAddress, keySorting, notificationsEnabled },

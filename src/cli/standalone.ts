@@ -39,11 +39,12 @@ export function addStandaloneCommand(program: Command): void {
 }
 
 async function serve(flags: Record<string, unknown>): Promise<void> {
-  const settings = readSettings(STANDALONE_SETTINGS, flags);
+  const { settings, given } = readSettings(STANDALONE_SETTINGS, flags);
   const logger = openLogger({ level: settings.logLevel, json: settings.logJson });
   const signal = untilSignal();
   const server = await StandaloneServer.start({
     settings,
+    given,
     version: VERSION,
     acceptLoss: acceptedShards(flags.acceptLoss as string[], settings),
     clock: systemClock,

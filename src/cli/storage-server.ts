@@ -23,8 +23,10 @@ import {
 } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { Access } from "../ops/access.ts";
+import type { ServerLogger } from "../ops/logger.ts";
 import { systemRandom } from "../ops/random.ts";
-import type { Clock, Logger } from "../ports.ts";
+import type { GivenSetting } from "../ops/settings.ts";
+import type { Clock } from "../ports.ts";
 import { DataServer } from "../replication/data-server.ts";
 import { GrpcFollowers } from "../rpc/followers.ts";
 import { guarded } from "../rpc/guard.ts";
@@ -42,9 +44,11 @@ import { WebSide } from "./web-side.ts";
 
 export interface StorageOptions {
   readonly settings: StorageSettings;
+  /** The same, with where they come from, for whoever asks; default: nothing is told. */
+  readonly given?: readonly GivenSetting[];
   readonly version: string;
   readonly clock: Clock;
-  readonly logger: Logger;
+  readonly logger: ServerLogger;
   /** Told once when a device failed: the process must end at once, without a further answer. */
   readonly onFault: (error: Error) => void;
 }
@@ -110,7 +114,8 @@ export class StorageServer {
     let publicSide: PublicSide | undefined;
     const publicPort = () => publicSide?.listener.port ?? settings.publicAddr.port;
     const publicAddress = () => `${settings.publicAddr.host}:${publicPort()}`;
-    const about = { mode: "storage", version, publicAddress, startedAtMs: Date.now() } as const;
+    const { given = [] } = options;
+    const about = { mode: "storage", version, publicAddress, startedAtMs: Date.now(), given, logger } as const;
     const methods = nodeMethods(about, server.replicas);
     const adminMethods = guarded(methods, access);
     const side = await PublicSide.start({ settings, shards: server.replicas, adminMethods, clock, logger });

@@ -26,13 +26,14 @@ export function addStorageCommand(program: Command): void {
 }
 
 async function serve(flags: Record<string, unknown>): Promise<void> {
-  const settings = readSettings(STORAGE_SETTINGS, flags, (file) =>
+  const { settings, given } = readSettings(STORAGE_SETTINGS, flags, (file) =>
     refuseUnsupported(UNSUPPORTED_STORAGE, { flags, environment: process.env, file }),
   );
   const logger = openLogger({ level: settings.logLevel, json: settings.logJson });
   const signal = untilSignal();
   const server = await StorageServer.start({
     settings,
+    given,
     version: VERSION,
     clock: systemClock,
     logger,

@@ -8,8 +8,13 @@ import type { LogFields, Logger } from "../ports.ts";
 export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
 
+/** A logger whose level changes while it logs. */
+export interface ServerLogger extends Logger {
+  level: LogLevel;
+}
+
 /** `json`: lines of JSON even on a terminal. */
-export function openLogger(options: { level: LogLevel; json: boolean }): Logger {
+export function openLogger(options: { level: LogLevel; json: boolean }): ServerLogger {
   const standardError = pino.destination({ dest: 2, sync: true });
   const text = !options.json && process.stderr.isTTY === true;
   const logger = pino(
@@ -24,6 +29,12 @@ export function openLogger(options: { level: LogLevel; json: boolean }): Logger 
     text ? { write: (line: string) => standardError.write(asText(line)) } : standardError,
   );
   return {
+    get level() {
+      return logger.level as LogLevel;
+    },
+    set level(level) {
+      logger.level = level;
+    },
     debug: (fields, message) => logger.debug(fields, message),
     info: (fields, message) => logger.info(fields, message),
     warn: (fields, message) => logger.warn(fields, message),

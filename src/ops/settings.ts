@@ -29,6 +29,49 @@ export type Settings<Table extends SettingsTable> = {
 export interface Resolved<Table extends SettingsTable> {
   readonly values: Settings<Table>;
   readonly origins: { readonly [Name in keyof Table]: Origin };
+  /** As they were given; undefined: by default. */
+  readonly texts: { readonly [Name in keyof Table]: string | undefined };
+}
+
+/** A setting with its value, for people. */
+export interface GivenSetting {
+  /** The long flag without dashes. */
+  readonly name: string;
+  readonly description: string;
+  readonly value: string;
+  readonly origin: Origin;
+  /** What gave it: the flag, the variable, the place in the file; empty: the default. */
+  readonly source: string;
+  readonly byDefault: string;
+}
+
+/** All settings of a table as they were resolved, in its order. */
+export function givenSettings<Table extends SettingsTable>(
+  table: Table,
+  { origins, texts }: Resolved<Table>,
+): GivenSetting[] {
+  return Object.entries(table).map(([name, setting]) => {
+    const byDefault = setting.shown ?? String(setting.default);
+    const origin = origins[name]!;
+    return {
+      ...{ name: flagName(setting), description: setting.description, origin, byDefault },
+      value: texts[name] ?? byDefault,
+      source: sourceOf(setting, origin),
+    };
+  });
+}
+
+function sourceOf(setting: Setting<unknown>, origin: Origin): string {
+  switch (origin) {
+    case "flag":
+      return `--${flagName(setting)}`;
+    case "environment":
+      return environmentName(setting);
+    case "file":
+      return setting.path;
+    case "default":
+      return "";
+  }
 }
 
 /** A setting that cannot be used: says which one, where it was given, and what is wrong. */
@@ -58,6 +101,7 @@ export function resolveSettings<Table extends SettingsTable>(
 ): Resolved<Table> {
   const values: Record<string, unknown> = {};
   const origins: Record<string, Origin> = {};
+  const texts: Record<string, string | undefined> = {};
   for (const [name, setting] of Object.entries(table)) {
     const candidates: [Origin, string, string | undefined][] = [
       ["flag", `--${flagName(setting)}`, sources.flags[name]],
@@ -66,9 +110,10 @@ export function resolveSettings<Table extends SettingsTable>(
     ];
     const given = candidates.find(([, , text]) => text !== undefined);
     origins[name] = given?.[0] ?? "default";
+    texts[name] = given?.[2];
     values[name] = given === undefined ? setting.default : parseGiven(setting, given[1], given[2]!);
   }
-  return { values, origins } as Resolved<Table>;
+  return { values, origins, texts } as Resolved<Table>;
 }
 
 function parseGiven(setting: Setting<unknown>, where: string, text: string): unknown {

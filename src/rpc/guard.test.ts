@@ -90,6 +90,8 @@ test("every method of the service has a role, and what changes something takes a
   expect(Object.fromEntries(roles)).toEqual({
     GetClusterStatus: "viewer",
     GetNodeStatus: "viewer",
+    GetConfiguration: "viewer",
+    SetLogLevel: "admin",
     ListEvents: "viewer",
     WatchEvents: "viewer",
     SwapReplica: "admin",

@@ -11,6 +11,7 @@ import type { Call, Method, ServedMethod } from "./method.ts";
 const LOOKS: ReadonlySet<string> = new Set([
   "GetClusterStatus",
   "GetNodeStatus",
+  "GetConfiguration",
   "ListEvents",
   "WatchEvents",
   "PlanRecovery",

@@ -1,6 +1,9 @@
 /** `VariaAdmin.GetNodeStatus`: what one process is, what it costs, and the replicas that it holds. */
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { NO_OFFSET } from "../model/ids.ts";
+import { Refusal } from "../model/refusal.ts";
+import { LOG_LEVELS, type ServerLogger } from "../ops/logger.ts";
+import type { GivenSetting } from "../ops/settings.ts";
 import { NO_REPLICA } from "../protocol/replica-state.ts";
 import type { Replica } from "../replication/replica.ts";
 import type { Shards } from "../replication/shards.ts";
@@ -13,12 +16,16 @@ export interface AboutNode {
   readonly version: string;
   readonly publicAddress: () => string;
   readonly startedAtMs: number;
+  readonly given: readonly GivenSetting[];
+  /** Whose level can be changed. */
+  readonly logger: Pick<ServerLogger, "level" | "info">;
 }
 
 /** `replicas`: undefined where none live. */
 export function nodeMethods(about: AboutNode, replicas: Shards | undefined): ServedMethod[] {
+  const { method } = VariaAdmin;
   return [
-    servedUnary(VariaAdmin.method.getNodeStatus, () => {
+    servedUnary(method.getNodeStatus, () => {
       const { user, system } = process.cpuUsage();
       return {
         ...{ mode: about.mode, version: about.version, publicAddress: about.publicAddress() },
@@ -26,7 +33,19 @@ export function nodeMethods(about: AboutNode, replicas: Shards | undefined): Ser
         cpuMs: BigInt(Math.round((user + system) / 1000)),
         residentBytes: BigInt(process.memoryUsage.rss()),
         replicas: (replicas?.all() ?? []).map(protoReplica),
+        logLevel: about.logger.level,
       };
+    }),
+    servedUnary(method.getConfiguration, () => ({
+      settings: about.given.map(({ byDefault, ...setting }) => ({ ...setting, defaultValue: byDefault })),
+    })),
+    servedUnary(method.setLogLevel, ({ level }) => {
+      const known = LOG_LEVELS.find((one) => one === level);
+      if (known === undefined) throw new Refusal("INVALID_ARGUMENT", `"${level}" is none of ${LOG_LEVELS.join(", ")}`);
+      const before = about.logger.level;
+      about.logger.level = known;
+      about.logger.info({ component: "log", before, level: known }, "log level changed");
+      return { before };
     }),
   ];
 }

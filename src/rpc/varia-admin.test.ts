@@ -11,7 +11,7 @@ import { Shards } from "../replication/shards.ts";
 import { eventMethods } from "./events-api.ts";
 import { LocalCalls } from "./local-calls.ts";
 import type { ServedMethod } from "./method.ts";
-import { nodeMethods } from "./node-api.ts";
+import { type AboutNode, nodeMethods } from "./node-api.ts";
 import { standaloneMethods } from "./standalone-api.ts";
 
 const listeners: TestListener[] = [];
@@ -98,7 +98,17 @@ test("a program in the same process calls what is served, and nothing else", asy
 });
 
 test("a process tells what it is; a standalone server whose shards are not there does not serve", async () => {
-  const about = { mode: "standalone", version: "1.2.3", publicAddress: () => "h:6648", startedAtMs: 5_000 } as const;
+  const logger: AboutNode["logger"] = { level: "info", info() {} };
+  const setting = {
+    name: "wal-dir",
+    description: "the log",
+    origin: "flag",
+    source: "--wal-dir",
+    byDefault: ".",
+  } as const;
+  const given = [{ ...setting, value: "/srv/wal" }];
+  const node0 = { mode: "standalone", version: "1.2.3", publicAddress: () => "h:6648", startedAtMs: 5_000 } as const;
+  const about: AboutNode = { ...node0, given, logger };
   const shards = new Shards();
   const alone = {
     ...{ namespace: "default", instanceId: "i", publicAddress: () => "h:6648", ranges: initialRanges(2) },
@@ -108,6 +118,15 @@ test("a process tells what it is; a standalone server whose shards are not there
   const node = await client.getNodeStatus({});
   expect(node).toMatchObject({ mode: "standalone", version: "1.2.3", publicAddress: "h:6648", startedAtMs: 5_000n });
   expect([node.replicas, node.residentBytes > 1_000_000n, node.cpuMs > 0n]).toEqual([[], true, true]);
+  expect((await client.getConfiguration({})).settings[0]).toMatchObject({
+    name: "wal-dir",
+    value: "/srv/wal",
+    defaultValue: ".",
+  });
+  expect(node.logLevel).toBe("info");
+  expect((await client.setLogLevel({ level: "debug" })).before).toBe("info");
+  expect([logger.level, (await client.getNodeStatus({})).logLevel]).toEqual(["debug", "debug"]);
+  expect(await refused(client.setLogLevel({ level: "loud" }))).toBe("InvalidArgument");
   const cluster = await client.getClusterStatus({});
   expect(cluster).toMatchObject({ healthy: false, faultTolerance: -1, instanceId: "i" });
   expect(cluster.problems).toEqual(["shard default/0: it is not there", "shard default/1: it is not there"]);

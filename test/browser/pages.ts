@@ -23,6 +23,7 @@ export const COORDINATOR_PAGES: readonly PageAddress[] = [
   { name: "record", path: "/keys/record?namespace=default&key=/config/app", heading: "/config/app" },
   { name: "sessions", path: "/sessions", heading: "Sessions" },
   { name: "diagnosis", path: "/diagnosis", heading: "Diagnosis" },
+  { name: "configuration", path: "/configuration", heading: "Configuration" },
   { name: "node", path: "/node", heading: "This process" },
   { name: "help", path: "/help", heading: "Help" },
   { name: "not-found", path: "/shards/default/99", heading: "Not found" },
@@ -31,6 +32,7 @@ export const COORDINATOR_PAGES: readonly PageAddress[] = [
 /** Of a data server. */
 export const STORAGE_PAGES: readonly PageAddress[] = [
   { name: "storage", path: "/", heading: "This process" },
+  { name: "storage-configuration", path: "/configuration", heading: "Configuration" },
   { name: "storage-help", path: "/help", heading: "Help" },
 ];
 

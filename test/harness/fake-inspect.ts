@@ -6,6 +6,7 @@ import {
   EventSchema,
   type GetClusterStatusResponse,
   GetClusterStatusResponseSchema,
+  GetConfigurationResponseSchema,
   GetNodeStatusResponseSchema,
   ListEventsResponseSchema,
   type ServerStatus,
@@ -80,7 +81,7 @@ export interface FakeInspect extends Inspect {
   swap: Promise<{ readonly reason: string }>;
 }
 
-const CHANGES = ["SwapReplica", "CreateNamespace", "PatchNamespace", "DeleteNamespace"];
+const CHANGES = ["SwapReplica", "SetLogLevel", "CreateNamespace", "PatchNamespace", "DeleteNamespace"];
 
 /** A coordinator; `methods`: in place of all that one serves. */
 export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: readonly string[] } = {}): FakeInspect {
@@ -95,6 +96,13 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
       create(GetNodeStatusResponseSchema, {
         ...{ mode: fake.mode, version: "1.2.3", publicAddress: "h:6651", startedAtMs: 1_790_000_000_000n },
         ...{ cpuMs: 1_500n, residentBytes: 100_000_000n, replicas: [] },
+      }),
+    GetConfiguration: () =>
+      create(GetConfigurationResponseSchema, {
+        settings: [
+          { name: "wal-dir", value: "/srv/wal", origin: "flag", source: "--wal-dir", defaultValue: "./data/wal" },
+          { name: "log-level", value: "info", origin: "default", defaultValue: "info" },
+        ],
       }),
     ListNamespaces: () =>
       create(ListNamespacesResponseSchema, {

@@ -95,7 +95,7 @@ export class LocalCluster {
 
   #options() {
     const onFault = (error: Error) => void this.faults.push(error);
-    return { version: "test", clock: systemClock, logger: SILENT, onFault };
+    return { version: "test", clock: systemClock, logger: { ...SILENT, level: "info" as const }, onFault };
   }
 }
 

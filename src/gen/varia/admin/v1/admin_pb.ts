@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/admin/v1/admin.proto.
  */
 export const file_varia_admin_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QivAEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCKmAQoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgi8QEKC1NoYXJkU3RhdHVzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgR0ZXJtGAMgASgDEg4KBmxlYWRlchgEIAEoCRIaChJtaW5faGFzaF9pbmNsdXNpdmUYBSABKA0SGgoSbWF4X2hhc2hfaW5jbHVzaXZlGAYgASgNEi8KCHJlcGxpY2FzGAcgAygLMh0udmFyaWEuYWRtaW4udjEuUmVwbGljYVN0YXR1cxIQCghwcm9ibGVtcxgIIAMoCRIXCg9mYXVsdF90b2xlcmFuY2UYCSABKAUSDgoGY2hhbmdlGAogASgJItwBCg1SZXBsaWNhU3RhdHVzEg4KBnNlcnZlchgBIAEoCRISCgpyZXBsaWNhX2lkGAIgASgGEgwKBHBhcnQYAyABKAkSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSEwoLbGFnX2VudHJpZXMYCiABKAMSDwoHc2Nhbm5lZBgLIAEoCCJQChJTd2FwUmVwbGljYVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBGZyb20YAyABKAkSCgoCdG8YBCABKAkiJQoTU3dhcFJlcGxpY2FSZXNwb25zZRIOCgZyZWFzb24YASABKAkiSAoTUGxhblJlY292ZXJ5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI0ChRQbGFuUmVjb3ZlcnlSZXNwb25zZRINCgVsaW5lcxgBIAMoCRINCgVsb3NlcxgCIAEoCCJIChNSZWNvdmVyU2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjUKFFJlY292ZXJTaGFyZFJlc3BvbnNlEgwKBHRlcm0YASABKAMSDwoHcGVuZGluZxgCIAMoCTKOBQoKVmFyaWFBZG1pbhJlChBHZXRDbHVzdGVyU3RhdHVzEicudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVzcG9uc2USXAoNR2V0Tm9kZVN0YXR1cxIkLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXF1ZXN0GiUudmFyaWEuYWRtaW4udjEuR2V0Tm9kZVN0YXR1c1Jlc3BvbnNlElMKCkxpc3RFdmVudHMSIS52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVxdWVzdBoiLnZhcmlhLmFkbWluLnYxLkxpc3RFdmVudHNSZXNwb25zZRJYCgtXYXRjaEV2ZW50cxIiLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UwARJWCgtTd2FwUmVwbGljYRIiLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVzcG9uc2USWQoMUGxhblJlY292ZXJ5EiMudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlc3BvbnNlElkKDFJlY292ZXJTaGFyZBIjLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QizwEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYRIRCglsb2dfbGV2ZWwYCCABKAkiGQoXR2V0Q29uZmlndXJhdGlvblJlcXVlc3QiTwoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcifAoRQ29uZmlndXJlZFNldHRpbmcSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZvcmlnaW4YBCABKAkSDgoGc291cmNlGAUgASgJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkiIwoSU2V0TG9nTGV2ZWxSZXF1ZXN0Eg0KBWxldmVsGAEgASgJIiUKE1NldExvZ0xldmVsUmVzcG9uc2USDgoGYmVmb3JlGAEgASgJItsBCgtOb2RlUmVwbGljYRIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSEgoKcmVwbGljYV9pZBgDIAEoBhIOCgZzdGF0dXMYBCABKAkSDgoGcmVhc29uGAUgASgJEg8KB3Byb21pc2UYBiABKAMSEwoLaGVhZF9vZmZzZXQYByABKAMSFQoNY29tbWl0X29mZnNldBgIIAEoAxIWCg5hcHBsaWVkX29mZnNldBgJIAEoAxIPCgdyZWNvcmRzGAogASgDEhAKCHNlc3Npb25zGAsgASgDIoQBChFMaXN0RXZlbnRzUmVxdWVzdBIRCgliZWZvcmVfaWQYASABKAMSDQoFbGltaXQYAiABKA0SDAoEa2luZBgDIAEoCRIRCgluYW1lc3BhY2UYBCABKAkSEgoFc2hhcmQYBSABKANIAIgBARIOCgZzZXJ2ZXIYBiABKAlCCAoGX3NoYXJkIk0KEkxpc3RFdmVudHNSZXNwb25zZRIlCgZldmVudHMYASADKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudBIQCghoYXNfbW9yZRgCIAEoCCImChJXYXRjaEV2ZW50c1JlcXVlc3QSEAoIYWZ0ZXJfaWQYASABKAMiOwoTV2F0Y2hFdmVudHNSZXNwb25zZRIkCgVldmVudBgBIAEoCzIVLnZhcmlhLmFkbWluLnYxLkV2ZW50Iq4BCgVFdmVudBIKCgJpZBgBIAEoAxIPCgd0aW1lX21zGAIgASgDEgwKBGtpbmQYAyABKAkSDQoFbGV2ZWwYBCABKAkSDwoHbWVzc2FnZRgFIAEoCRILCgN3aHkYBiABKAkSEQoJbmFtZXNwYWNlGAcgASgJEhIKBXNoYXJkGAggASgDSACIAQESDAoEdGVybRgJIAEoAxIOCgZzZXJ2ZXIYCiABKAlCCAoGX3NoYXJkIqYBCgxTZXJ2ZXJTdGF0dXMSDAoEbmFtZRgBIAEoCRIWCg5wdWJsaWNfYWRkcmVzcxgCIAEoCRIYChBpbnRlcm5hbF9hZGRyZXNzGAMgASgJEhEKCWF2YWlsYWJsZRgEIAEoCBIOCgZyZWFzb24YBSABKAkSEAoIcmVwbGljYXMYBiABKA0SDwoHbGVhZGVycxgHIAEoDRIQCghkcmFpbmluZxgIIAEoCCLxAQoLU2hhcmRTdGF0dXMSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBHRlcm0YAyABKAMSDgoGbGVhZGVyGAQgASgJEhoKEm1pbl9oYXNoX2luY2x1c2l2ZRgFIAEoDRIaChJtYXhfaGFzaF9pbmNsdXNpdmUYBiABKA0SLwoIcmVwbGljYXMYByADKAsyHS52YXJpYS5hZG1pbi52MS5SZXBsaWNhU3RhdHVzEhAKCHByb2JsZW1zGAggAygJEhcKD2ZhdWx0X3RvbGVyYW5jZRgJIAEoBRIOCgZjaGFuZ2UYCiABKAki3AEKDVJlcGxpY2FTdGF0dXMSDgoGc2VydmVyGAEgASgJEhIKCnJlcGxpY2FfaWQYAiABKAYSDAoEcGFydBgDIAEoCRIOCgZzdGF0dXMYBCABKAkSDgoGcmVhc29uGAUgASgJEg8KB3Byb21pc2UYBiABKAMSEwoLaGVhZF9vZmZzZXQYByABKAMSFQoNY29tbWl0X29mZnNldBgIIAEoAxIWCg5hcHBsaWVkX29mZnNldBgJIAEoAxITCgtsYWdfZW50cmllcxgKIAEoAxIPCgdzY2FubmVkGAsgASgIIlAKElN3YXBSZXBsaWNhUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDAoEZnJvbRgDIAEoCRIKCgJ0bxgEIAEoCSIlChNTd2FwUmVwbGljYVJlc3BvbnNlEg4KBnJlYXNvbhgBIAEoCSJIChNQbGFuUmVjb3ZlcnlSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjQKFFBsYW5SZWNvdmVyeVJlc3BvbnNlEg0KBWxpbmVzGAEgAygJEg0KBWxvc2VzGAIgASgIIkgKE1JlY292ZXJTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNQoUUmVjb3ZlclNoYXJkUmVzcG9uc2USDAoEdGVybRgBIAEoAxIPCgdwZW5kaW5nGAIgAygJMs0GCgpWYXJpYUFkbWluEmUKEEdldENsdXN0ZXJTdGF0dXMSJy52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVxdWVzdBooLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXNwb25zZRJcCg1HZXROb2RlU3RhdHVzEiQudmFyaWEuYWRtaW4udjEuR2V0Tm9kZVN0YXR1c1JlcXVlc3QaJS52YXJpYS5hZG1pbi52MS5HZXROb2RlU3RhdHVzUmVzcG9uc2USZQoQR2V0Q29uZmlndXJhdGlvbhInLnZhcmlhLmFkbWluLnYxLkdldENvbmZpZ3VyYXRpb25SZXF1ZXN0GigudmFyaWEuYWRtaW4udjEuR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlElYKC1NldExvZ0xldmVsEiIudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXNwb25zZRJTCgpMaXN0RXZlbnRzEiEudmFyaWEuYWRtaW4udjEuTGlzdEV2ZW50c1JlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVzcG9uc2USWAoLV2F0Y2hFdmVudHMSIi52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1JlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAESVgoLU3dhcFJlcGxpY2ESIi52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlc3BvbnNlElkKDFBsYW5SZWNvdmVyeRIjLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXNwb25zZRJZCgxSZWNvdmVyU2hhcmQSIy52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * Asks how the cluster stands.
@@ -171,6 +171,13 @@ export type GetNodeStatusResponse = Message<"varia.admin.v1.GetNodeStatusRespons
    * @generated from field: repeated varia.admin.v1.NodeReplica replicas = 7;
    */
   replicas: NodeReplica[];
+
+  /**
+   * `debug`, `info`, `warn` or `error`.
+   *
+   * @generated from field: string log_level = 8;
+   */
+  logLevel: string;
 };
 
 /**
@@ -179,6 +186,140 @@ export type GetNodeStatusResponse = Message<"varia.admin.v1.GetNodeStatusRespons
  */
 export const GetNodeStatusResponseSchema: GenMessage<GetNodeStatusResponse> = /*@__PURE__*/
   messageDesc(file_varia_admin_v1_admin, 3);
+
+/**
+ * Asks one process for its settings.
+ *
+ * @generated from message varia.admin.v1.GetConfigurationRequest
+ */
+export type GetConfigurationRequest = Message<"varia.admin.v1.GetConfigurationRequest"> & {
+};
+
+/**
+ * Describes the message varia.admin.v1.GetConfigurationRequest.
+ * Use `create(GetConfigurationRequestSchema)` to create a new message.
+ */
+export const GetConfigurationRequestSchema: GenMessage<GetConfigurationRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 4);
+
+/**
+ * What it was started with.
+ *
+ * @generated from message varia.admin.v1.GetConfigurationResponse
+ */
+export type GetConfigurationResponse = Message<"varia.admin.v1.GetConfigurationResponse"> & {
+  /**
+   * All settings of its mode.
+   *
+   * @generated from field: repeated varia.admin.v1.ConfiguredSetting settings = 1;
+   */
+  settings: ConfiguredSetting[];
+};
+
+/**
+ * Describes the message varia.admin.v1.GetConfigurationResponse.
+ * Use `create(GetConfigurationResponseSchema)` to create a new message.
+ */
+export const GetConfigurationResponseSchema: GenMessage<GetConfigurationResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 5);
+
+/**
+ * A setting with its value.
+ *
+ * @generated from message varia.admin.v1.ConfiguredSetting
+ */
+export type ConfiguredSetting = Message<"varia.admin.v1.ConfiguredSetting"> & {
+  /**
+   * Its long flag, without dashes.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it is for.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * As it was given, or the default.
+   *
+   * @generated from field: string value = 3;
+   */
+  value: string;
+
+  /**
+   * `flag`, `environment`, `file` or `default`.
+   *
+   * @generated from field: string origin = 4;
+   */
+  origin: string;
+
+  /**
+   * The flag, the variable or the place in the file that gave it; empty: the default.
+   *
+   * @generated from field: string source = 5;
+   */
+  source: string;
+
+  /**
+   * What it is where nothing is given.
+   *
+   * @generated from field: string default_value = 6;
+   */
+  defaultValue: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.ConfiguredSetting.
+ * Use `create(ConfiguredSettingSchema)` to create a new message.
+ */
+export const ConfiguredSettingSchema: GenMessage<ConfiguredSetting> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 6);
+
+/**
+ * Asks for another level.
+ *
+ * @generated from message varia.admin.v1.SetLogLevelRequest
+ */
+export type SetLogLevelRequest = Message<"varia.admin.v1.SetLogLevelRequest"> & {
+  /**
+   * `debug`, `info`, `warn` or `error`.
+   *
+   * @generated from field: string level = 1;
+   */
+  level: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.SetLogLevelRequest.
+ * Use `create(SetLogLevelRequestSchema)` to create a new message.
+ */
+export const SetLogLevelRequestSchema: GenMessage<SetLogLevelRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 7);
+
+/**
+ * The level is changed.
+ *
+ * @generated from message varia.admin.v1.SetLogLevelResponse
+ */
+export type SetLogLevelResponse = Message<"varia.admin.v1.SetLogLevelResponse"> & {
+  /**
+   * What it was.
+   *
+   * @generated from field: string before = 1;
+   */
+  before: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.SetLogLevelResponse.
+ * Use `create(SetLogLevelResponseSchema)` to create a new message.
+ */
+export const SetLogLevelResponseSchema: GenMessage<SetLogLevelResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 8);
 
 /**
  * A replica as its own server sees it.
@@ -269,7 +410,7 @@ export type NodeReplica = Message<"varia.admin.v1.NodeReplica"> & {
  * Use `create(NodeReplicaSchema)` to create a new message.
  */
 export const NodeReplicaSchema: GenMessage<NodeReplica> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 4);
+  messageDesc(file_varia_admin_v1_admin, 9);
 
 /**
  * Asks for events. Fields that are not set match all.
@@ -325,7 +466,7 @@ export type ListEventsRequest = Message<"varia.admin.v1.ListEventsRequest"> & {
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 5);
+  messageDesc(file_varia_admin_v1_admin, 10);
 
 /**
  * Events, the newest first.
@@ -353,7 +494,7 @@ export type ListEventsResponse = Message<"varia.admin.v1.ListEventsResponse"> & 
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 6);
+  messageDesc(file_varia_admin_v1_admin, 11);
 
 /**
  * Asks for what happens.
@@ -374,7 +515,7 @@ export type WatchEventsRequest = Message<"varia.admin.v1.WatchEventsRequest"> & 
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 7);
+  messageDesc(file_varia_admin_v1_admin, 12);
 
 /**
  * Something that happened.
@@ -395,7 +536,7 @@ export type WatchEventsResponse = Message<"varia.admin.v1.WatchEventsResponse"> 
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 8);
+  messageDesc(file_varia_admin_v1_admin, 13);
 
 /**
  * Something that happened in the cluster.
@@ -479,7 +620,7 @@ export type Event = Message<"varia.admin.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 9);
+  messageDesc(file_varia_admin_v1_admin, 14);
 
 /**
  * A data server as the coordinator sees it.
@@ -549,7 +690,7 @@ export type ServerStatus = Message<"varia.admin.v1.ServerStatus"> & {
  * Use `create(ServerStatusSchema)` to create a new message.
  */
 export const ServerStatusSchema: GenMessage<ServerStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 10);
+  messageDesc(file_varia_admin_v1_admin, 15);
 
 /**
  * A shard, with what its replicas say of themselves.
@@ -633,7 +774,7 @@ export type ShardStatus = Message<"varia.admin.v1.ShardStatus"> & {
  * Use `create(ShardStatusSchema)` to create a new message.
  */
 export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 11);
+  messageDesc(file_varia_admin_v1_admin, 16);
 
 /**
  * A replica as it answered.
@@ -724,7 +865,7 @@ export type ReplicaStatus = Message<"varia.admin.v1.ReplicaStatus"> & {
  * Use `create(ReplicaStatusSchema)` to create a new message.
  */
 export const ReplicaStatusSchema: GenMessage<ReplicaStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 12);
+  messageDesc(file_varia_admin_v1_admin, 17);
 
 /**
  * Asks for a replica in the place of another.
@@ -766,7 +907,7 @@ export type SwapReplicaRequest = Message<"varia.admin.v1.SwapReplicaRequest"> & 
  * Use `create(SwapReplicaRequestSchema)` to create a new message.
  */
 export const SwapReplicaRequestSchema: GenMessage<SwapReplicaRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 13);
+  messageDesc(file_varia_admin_v1_admin, 18);
 
 /**
  * The swap has ended.
@@ -787,7 +928,7 @@ export type SwapReplicaResponse = Message<"varia.admin.v1.SwapReplicaResponse"> 
  * Use `create(SwapReplicaResponseSchema)` to create a new message.
  */
 export const SwapReplicaResponseSchema: GenMessage<SwapReplicaResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 14);
+  messageDesc(file_varia_admin_v1_admin, 19);
 
 /**
  * Asks what would be lost.
@@ -822,7 +963,7 @@ export type PlanRecoveryRequest = Message<"varia.admin.v1.PlanRecoveryRequest"> 
  * Use `create(PlanRecoveryRequestSchema)` to create a new message.
  */
 export const PlanRecoveryRequestSchema: GenMessage<PlanRecoveryRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 15);
+  messageDesc(file_varia_admin_v1_admin, 20);
 
 /**
  * What would be lost.
@@ -850,7 +991,7 @@ export type PlanRecoveryResponse = Message<"varia.admin.v1.PlanRecoveryResponse"
  * Use `create(PlanRecoveryResponseSchema)` to create a new message.
  */
 export const PlanRecoveryResponseSchema: GenMessage<PlanRecoveryResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 16);
+  messageDesc(file_varia_admin_v1_admin, 21);
 
 /**
  * Asks for a shard to go on with the replicas of these servers.
@@ -885,7 +1026,7 @@ export type RecoverShardRequest = Message<"varia.admin.v1.RecoverShardRequest"> 
  * Use `create(RecoverShardRequestSchema)` to create a new message.
  */
 export const RecoverShardRequestSchema: GenMessage<RecoverShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 17);
+  messageDesc(file_varia_admin_v1_admin, 22);
 
 /**
  * The chosen replicas are the shard.
@@ -913,7 +1054,7 @@ export type RecoverShardResponse = Message<"varia.admin.v1.RecoverShardResponse"
  * Use `create(RecoverShardResponseSchema)` to create a new message.
  */
 export const RecoverShardResponseSchema: GenMessage<RecoverShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 18);
+  messageDesc(file_varia_admin_v1_admin, 23);
 
 /**
  * The cluster as its coordinator knows it, and what can be done to one shard.
@@ -941,6 +1082,26 @@ export const VariaAdmin: GenService<{
     methodKind: "unary";
     input: typeof GetNodeStatusRequestSchema;
     output: typeof GetNodeStatusResponseSchema;
+  },
+  /**
+   * What one process was started with, and where each value comes from. Never a secret: files of them are named alone.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.GetConfiguration
+   */
+  getConfiguration: {
+    methodKind: "unary";
+    input: typeof GetConfigurationRequestSchema;
+    output: typeof GetConfigurationResponseSchema;
+  },
+  /**
+   * Has one process log more, or less, from now on until it ends.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.SetLogLevel
+   */
+  setLogLevel: {
+    methodKind: "unary";
+    input: typeof SetLogLevelRequestSchema;
+    output: typeof SetLogLevelResponseSchema;
   },
   /**
    * What has happened, the newest first: elections, servers that went and came, changes of ensembles and of the

@@ -1,0 +1,109 @@
+/** `varia config`: settings with what gave them, and whether a server could be started with them. */
+import { afterAll, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { variaCommand } from "../../test/client/server.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "varia-config-"));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+function file(name: string, text: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+async function varia(words: readonly string[], environment: Record<string, string> = {}) {
+  const child = Bun.spawn([...variaCommand(), ...words], {
+    env: { ...process.env, ...environment },
+    cwd: directory,
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  return { code: await child.exited, out, err };
+}
+
+test("each value is shown with what gave it: a flag beats the environment, which beats the file", async () => {
+  const sconfig = file(
+    "server.yaml",
+    "storage:\n  wal: {dir: /from/file, retention: 2h}\n  database: {dir: /from/file}\n",
+  );
+  const words = [
+    "config",
+    "show",
+    "standalone",
+    "--origin",
+    "-o",
+    "json",
+    "--sconfig",
+    sconfig,
+    "--wal-dir",
+    "/from/flag",
+  ];
+  const { code, out } = await varia(words, { VARIA_DATA_DIR: "/from/environment", VARIA_WAL_DIR: "/not/this" });
+  expect(code).toBe(0);
+  const rows = new Map((JSON.parse(out) as { setting: string }[]).map((row) => [row.setting, row]));
+  expect(rows.get("wal-dir")).toEqual({
+    setting: "wal-dir",
+    value: "/from/flag",
+    origin: "flag --wal-dir",
+    default: "./data/wal",
+  } as never);
+  expect(rows.get("data-dir")).toMatchObject({ value: "/from/environment", origin: "environment VARIA_DATA_DIR" });
+  expect(rows.get("wal-retention-time")).toMatchObject({
+    value: "2h",
+    origin: "file storage.wal.retention",
+    default: "1h",
+  });
+  expect(rows.get("shards")).toMatchObject({ value: "1", origin: "default" });
+});
+
+test("every kind of server shows its settings, as a table too", async () => {
+  for (const [kind, setting] of [
+    ["standalone", "shards"],
+    ["storage", "internal-addr"],
+    ["coordinator", "cconfig"],
+  ]) {
+    const { code, out } = await varia(["config", "show", kind!]);
+    expect([kind, code]).toEqual([kind, 0]);
+    expect(out).toMatch(new RegExp(`^${setting} +\\S`, "m"));
+    expect(out.split("\n")[0]).toMatch(/^SETTING +VALUE$/);
+  }
+});
+
+test("what could be started is counted; a cluster's configuration that is named is looked into", async () => {
+  const cluster = file(
+    "cluster.yaml",
+    "servers:\n  - {public: 'a:1', internal: 'a:2'}\nnamespaces:\n  - {name: n, initialShardCount: 1, replicationFactor: 1}\nodd: 1\n",
+  );
+  const { code, out } = await varia(["config", "check", "coordinator", "--cconfig", cluster]);
+  expect(code).toBe(0);
+  expect(out).toContain("1 of them given");
+  expect(out).toContain("1 data servers, 1 namespaces");
+  expect(out).toContain("nobody knows odd");
+  expect((await varia(["config", "check", "standalone"])).out).toMatch(/^standalone: \d+ settings, 0 of them given\n$/);
+});
+
+test("what could not be started is refused with exit code 2, and says what and where", async () => {
+  const broken = file("broken.yaml", "servers: [\n");
+  const invalid = file(
+    "invalid.yaml",
+    "servers: []\nnamespaces:\n  - {name: n, initialShardCount: 0, replicationFactor: 1}\n",
+  );
+  const sconfig = file("bad.yaml", "storage: {wal: {retention: soon}}\n");
+  for (const [words, text] of [
+    [["coordinator", "--cconfig", broken], "broken.yaml"],
+    [["coordinator", "--cconfig", invalid], "initialShardCount"],
+    [["coordinator", "--cconfig", join(directory, "missing.yaml")], "missing.yaml"],
+    [["coordinator", "--metadata", "odd"], "--metadata"],
+    [["storage", "--sconfig", sconfig], "storage.wal.retention"],
+    [["standalone", "--shards", "0"], "--shards"],
+  ] as const) {
+    const { code, err } = await varia(["config", "check", ...words]);
+    expect([words, code]).toEqual([words, 2]);
+    expect(err).toContain(text);
+  }
+}, 30_000);

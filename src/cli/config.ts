@@ -1,0 +1,138 @@
+/** `varia config …`: what a server would be started with, and whether it could be; nothing is started. */
+import { type Command, Option } from "commander";
+import { type GivenSetting, SettingError, type SettingsTable } from "../ops/settings.ts";
+import type { Logger } from "../ports.ts";
+import { ClusterFile } from "./cluster-file.ts";
+import { COORDINATOR_SETTINGS, coordinatorFiles } from "./coordinator-settings.ts";
+import { OUTPUT_FORMS, type OutputForm, onePage, printObjects, standardOutput } from "./output.ts";
+import { addSettings, type ReadSettings, readSettings } from "./run-server.ts";
+import { STANDALONE_SETTINGS } from "./standalone-settings.ts";
+import { STORAGE_SETTINGS } from "./storage-settings.ts";
+import { addUnsupportedFlags, refuseUnsupported, UNSUPPORTED_COORDINATOR, UNSUPPORTED_STORAGE } from "./unsupported.ts";
+
+type Flags = Record<string, unknown>;
+
+/** A kind of server, with its settings and what else belongs to them. */
+interface Kind {
+  readonly table: SettingsTable;
+  readonly addFlags: (command: Command) => void;
+  /** Throws SettingError for what cannot be used. */
+  readonly read: (flags: Flags) => ReadSettings<SettingsTable>;
+  /** What is found in further files that the settings name, a line each. */
+  readonly files: (flags: Flags) => string[];
+}
+
+const KINDS: Readonly<Record<string, Kind>> = {
+  standalone: {
+    table: STANDALONE_SETTINGS,
+    addFlags: () => {},
+    read: (flags) => readSettings<SettingsTable>(STANDALONE_SETTINGS, flags),
+    files: () => [],
+  },
+  storage: {
+    table: STORAGE_SETTINGS,
+    addFlags: (command) => addUnsupportedFlags(command, UNSUPPORTED_STORAGE),
+    read: (flags) =>
+      readSettings<SettingsTable>(STORAGE_SETTINGS, flags, (file) =>
+        refuseUnsupported(UNSUPPORTED_STORAGE, { flags, environment: process.env, file }),
+      ),
+    files: () => [],
+  },
+  coordinator: {
+    table: COORDINATOR_SETTINGS,
+    addFlags: (command) => addUnsupportedFlags(command, UNSUPPORTED_COORDINATOR),
+    read: (flags) => readCoordinator(flags) as unknown as ReadSettings<SettingsTable>,
+    files: (flags) => clusterFile(flags),
+  },
+};
+
+export function addConfigCommands(program: Command): void {
+  const config = program
+    .command("config")
+    .description("Show or check what a server would be started with.")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  varia config show standalone --origin
+  varia config check coordinator --cconfig cluster.yaml`,
+    );
+  const show = config.command("show").description("Show the settings that flags, environment and file come to.");
+  const check = config
+    .command("check")
+    .description("Check settings, and the files that they name; exit code 2 if they cannot be used.");
+  for (const [name, kind] of Object.entries(KINDS)) {
+    addShow(show, name, kind);
+    addCheck(check, name, kind);
+  }
+}
+
+function addShow(show: Command, name: string, kind: Kind): void {
+  const command = show
+    .command(name)
+    .description(`The settings of varia ${name}.`)
+    .option("--origin", "show what gave each value, and the default")
+    .addOption(new Option("-o, --output <form>", "table, json or yaml").choices(OUTPUT_FORMS).default("table"))
+    .addHelpText(
+      "after",
+      `
+Examples:
+  varia config show ${name} --origin
+  varia config show ${name} --sconfig server.yaml -o json`,
+    );
+  addServerFlags(command, kind);
+  command.action(async ({ origin, output, ...flags }: Flags & { readonly output: Exclude<OutputForm, "oxia"> }) => {
+    const rows = kind.read(flags).given.map((setting) => rowOf(setting, origin === true));
+    await printObjects(output, onePage(rows), standardOutput());
+  });
+}
+
+function addCheck(check: Command, name: string, kind: Kind): void {
+  const command = check
+    .command(name)
+    .description(`Whether varia ${name} could be started with these settings.`)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  varia config check ${name} --sconfig server.yaml`,
+    );
+  addServerFlags(command, kind);
+  command.action(async (flags: Flags) => {
+    const { given } = kind.read(flags);
+    const changed = given.filter(({ origin }) => origin !== "default").length;
+    const lines = [`${name}: ${given.length} settings, ${changed} of them given`, ...kind.files(flags)];
+    await standardOutput()(`${lines.join("\n")}\n`);
+  });
+}
+
+function addServerFlags(command: Command, kind: Kind): void {
+  addSettings(command, kind.table);
+  kind.addFlags(command);
+}
+
+function rowOf({ name, value, origin, source, byDefault }: GivenSetting, withOrigin: boolean) {
+  if (!withOrigin) return { setting: name, value };
+  return { setting: name, value, origin: source === "" ? origin : `${origin} ${source}`, default: byDefault };
+}
+
+function readCoordinator(flags: Flags): ReadSettings<typeof COORDINATOR_SETTINGS> {
+  return readSettings(COORDINATOR_SETTINGS, flags, (file) =>
+    refuseUnsupported(UNSUPPORTED_COORDINATOR, { flags, environment: process.env, file }),
+  );
+}
+
+/** The cluster's configuration, if a file of it is named: what is in it, and what of it nobody knows. Throws SettingError. */
+function clusterFile(flags: Flags): string[] {
+  const { clusterConfig } = coordinatorFiles({ values: readCoordinator(flags).settings });
+  if (clusterConfig === undefined) return ["no cluster configuration is named: one is made beside the metadata store"];
+  const notes: string[] = [];
+  const note = (_: unknown, message: string) => void notes.push(`${clusterConfig}: ${message}`);
+  const logger: Logger = { debug() {}, info() {}, warn: note, error: note };
+  try {
+    const { servers, namespaces } = ClusterFile.open(clusterConfig, logger, { create: false }).config;
+    return [`${clusterConfig}: ${servers.length} data servers, ${namespaces.length} namespaces`, ...notes];
+  } catch (cause) {
+    throw new SettingError(`--cconfig: ${clusterConfig}: ${(cause as Error).message}`, { cause });
+  }
+}

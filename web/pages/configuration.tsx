@@ -1,0 +1,47 @@
+/** @jsxImportSource hono/jsx */
+/** `/configuration`: what this process was started with, and what gave each value; how much it logs. */
+import { LOG_LEVELS } from "../../src/ops/logger.ts";
+import { GetConfiguration } from "../admin.ts";
+import type { Asked, Page } from "../page.ts";
+import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
+import { Badge, CopyAs, Table } from "../parts/pieces.tsx";
+import { nodeStatus } from "../view.ts";
+
+export async function configurationPage(asked: Asked): Promise<Page> {
+  const [{ settings }, { logLevel }] = await Promise.all([
+    asked.inspect.calls.call(GetConfiguration, {}),
+    nodeStatus(asked),
+  ]);
+  const { mode } = asked.inspect;
+  const body = (
+    <>
+      <h1>Configuration</h1>
+      <p class="lead">
+        What this process was started with: a flag beats the environment, which beats the file. It logs at the level{" "}
+        <strong>{logLevel}</strong>.
+      </p>
+      <Table caption="Settings" head={["Setting", "Value", "Given by", "Default", "For"]}>
+        {settings.map(({ name, value, origin, source, defaultValue, description }) => (
+          <tr>
+            <th scope="row" class="mono">
+              {name}
+            </th>
+            <td class="mono key">{value}</td>
+            <td>{origin === "default" ? "default" : <Badge mood="quiet">{`${origin} ${source}`}</Badge>}</td>
+            <td class="mono key">{defaultValue}</td>
+            <td>{description}</td>
+          </tr>
+        ))}
+      </Table>
+      <CopyAs commands={[`varia config show ${mode} --origin`]} />
+    </>
+  );
+  const still = mayDo(asked, "log-level") ? (
+    <Actions>
+      <DeedForm name="log-level" label="Change" fixed={{}}>
+        <Choice name="level" label="Log level" options={LOG_LEVELS} chosen={logLevel} />
+      </DeedForm>
+    </Actions>
+  ) : null;
+  return { title: "Configuration", body, still };
+}
