@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError as InvalidFlag, Option } from "comma
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { type DataServer, DataServerState, type DataServerStatus } from "../gen/io/oxia/proto/v1/metadata_pb.ts";
 import { type AdminFlags, callAdmin } from "./admin-connection.ts";
+import { examples } from "./examples.ts";
 import { onePage, printObject, printObjects, standardOutput } from "./output.ts";
 
 interface DataServerFlags extends AdminFlags {
@@ -21,6 +22,7 @@ export function addDataServerCommands(admin: Command): void {
   server
     .command("create")
     .description("Add a data server; it gets its share of the replicas in a while.")
+    .addHelpText("after", examples("varia admin dataserver create s4 --public h4:6648 --internal h4:6649"))
     .argument("<NAME>")
     .requiredOption(...PUBLIC)
     .requiredOption(...INTERNAL)
@@ -33,15 +35,18 @@ export function addDataServerCommands(admin: Command): void {
   server
     .command("get")
     .description("Show one data server, or all.")
+    .addHelpText("after", examples("varia admin dataserver get s4"))
     .argument("[NAME]")
     .action(async (name: string | undefined, _, command: Command) => show(command.optsWithGlobals<AdminFlags>(), name));
   server
     .command("list")
     .description("Show all data servers.")
+    .addHelpText("after", examples("varia admin dataserver list", "varia admin dataserver list -o json"))
     .action(async (_, command: Command) => show(command.optsWithGlobals<AdminFlags>(), undefined));
   server
     .command("patch")
     .description("Change a data server's addresses or labels; labels that are given are all that it has then.")
+    .addHelpText("after", examples("varia admin dataserver patch s4 --public h4.example:6648"))
     .argument("<NAME>")
     .option(...PUBLIC)
     .option(...INTERNAL)
@@ -54,6 +59,7 @@ export function addDataServerCommands(admin: Command): void {
   server
     .command("delete")
     .description("Remove a data server: what it holds moves to the others, which `varia status` shows.")
+    .addHelpText("after", examples("varia admin dataserver delete s1"))
     .argument("<NAME>")
     .action(async (name: string, _, command: Command) => {
       const flags = command.optsWithGlobals<DataServerFlags>();

@@ -6,6 +6,7 @@ import { type Namespace, ShardStatus } from "../gen/io/oxia/proto/v1/metadata_pb
 import { type AdminFlags, callAdmin } from "./admin-connection.ts";
 import { integerFlag } from "./client-connection.ts";
 import { booleanFlag, confirmed } from "./confirm.ts";
+import { examples } from "./examples.ts";
 import { onePage, printObject, printObjects, standardOutput } from "./output.ts";
 
 interface NamespaceFlags extends AdminFlags {
@@ -28,6 +29,13 @@ export function addNamespaceCommands(admin: Command): void {
   namespace
     .command("create")
     .description("Add a namespace.")
+    .addHelpText(
+      "after",
+      examples(
+        "varia admin namespace create orders --initial-shards 4 --replication-factor 3",
+        "varia admin namespace create logs --key-sorting natural",
+      ),
+    )
     .argument("<NAMESPACE>")
     .addOption(SHARDS)
     .requiredOption(...FACTOR)
@@ -43,15 +51,18 @@ export function addNamespaceCommands(admin: Command): void {
   namespace
     .command("get")
     .description("Show one namespace, or all.")
+    .addHelpText("after", examples("varia admin namespace get orders", "varia admin namespace get orders -o json"))
     .argument("[NAMESPACE]")
     .action(async (name: string | undefined, _, command: Command) => show(command.optsWithGlobals<AdminFlags>(), name));
   namespace
     .command("list")
     .description("Show all namespaces.")
+    .addHelpText("after", examples("varia admin namespace list", "varia admin namespace list -o yaml"))
     .action(async (_, command: Command) => show(command.optsWithGlobals<AdminFlags>(), undefined));
   namespace
     .command("patch")
     .description("Change a namespace; its shards keep the replicas that they have.")
+    .addHelpText("after", examples("varia admin namespace patch orders --replication-factor 5"))
     .argument("<NAMESPACE>")
     .option(...FACTOR)
     .addOption(NOTIFICATIONS)
@@ -64,6 +75,7 @@ export function addNamespaceCommands(admin: Command): void {
   namespace
     .command("delete")
     .description("Remove a namespace and all its data.")
+    .addHelpText("after", examples("varia admin namespace delete orders", "varia admin namespace delete orders --yes"))
     .argument("<NAMESPACE>")
     .option("-y, --yes", "do not ask")
     .action(async (name: string, _, command: Command) => {

@@ -5,6 +5,7 @@ import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { type AdminFlags, callAdmin } from "./admin-connection.ts";
 import { durationFlag, integerFlag } from "./client-connection.ts";
 import { confirmed } from "./confirm.ts";
+import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { json, printObject, standardOutput } from "./output.ts";
 
@@ -110,6 +111,7 @@ async function recover(flags: RecoverFlags): Promise<void> {
 function addSplit(shard: Command): void {
   addShardFlags(shard.command("split"))
     .description("Split a shard in two (Oxia's coordinator; Varia's does not yet).")
+    .addHelpText("after", examples("varia admin shard split --shard 3"))
     .addOption(
       new Option("--split-point <hash>", "last hash of the left half; default: the middle").argParser(
         integerFlag(0, 0xffff_ffff),

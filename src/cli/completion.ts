@@ -3,6 +3,7 @@
  * that it never says anything else than the help. It asks nobody while somebody types.
  */
 import type { Command, Option } from "commander";
+import { examples } from "./examples.ts";
 
 /** One command, with the words that lead to it. */
 interface Place {
@@ -34,6 +35,7 @@ Examples:
     command
       .command(shell)
       .description(`The script for ${shell}.`)
+      .addHelpText("after", examples(`varia completion ${shell} > varia.${shell}`))
       .action(() => {
         process.stdout.write(script(program));
       });

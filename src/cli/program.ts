@@ -36,7 +36,7 @@ export function buildProgram(): Command {
     .description("A metadata store and coordination service that speaks Oxia's protocol.")
     .version(VERSION, "-V, --version", "print the version")
     .helpOption("-h, --help", "print help")
-    .configureHelp({ helpWidth: 80, showGlobalOptions: true })
+    .configureHelp({ helpWidth: 80, minWidthToWrap: 20, showGlobalOptions: true })
     .addHelpText("after", EXAMPLES)
     .showHelpAfterError("(run the command with --help for its usage)")
     .showSuggestionAfterError()

@@ -12,7 +12,7 @@ import { VERSION } from "./version.ts";
 const EXAMPLES = `${SETTINGS_HELP}
 Examples:
   varia storage
-  varia storage -p 10.0.0.1:6648 -i 10.0.0.1:6649 --data-dir /srv/db --wal-dir /srv/wal`;
+  varia storage -p h1:6648 -i h1:6649 --data-dir /srv/db --wal-dir /srv/wal`;
 
 export function addStorageCommand(program: Command): void {
   const command = program
