@@ -213,6 +213,13 @@ test("a data server shows itself, and no cluster", async () => {
     expect((await get(storage(), path)).status).toBe(404);
 });
 
+test("where it is off there is nothing but what machines ask for", async () => {
+  const off = () => fakeInspect({ ui: "off" });
+  for (const path of ["/", "/login", "/shards", "/live?page=/", "/icon.svg"])
+    expect((await get(off(), path)).status).toBe(404);
+  for (const path of ["/livez", "/readyz", "/metrics"]) expect((await get(off(), path)).status).toBe(200);
+});
+
 test("load balancers and Prometheus are answered in plain text", async () => {
   expect((await get(fakeInspect(), "/livez")).text).toBe("ok\n");
   expect((await get(fakeInspect(), "/metrics")).text).toBe("varia_up 1\n");

@@ -55,7 +55,7 @@ export interface WebApp {
 
 export function webApp(inspect: Inspect): WebApp {
   const pages = pagesOf(inspect);
-  const gate = new Gate(inspect.access);
+  const gate = new Gate(inspect.access, { readOnly: inspect.ui === "read-only" });
   const show = (address: string, visitor: Visitor) => pageAt(pages, inspect, address, visitor);
   // all see the same: what a page offers to admins alone is not live
   const live = new Live({
@@ -66,6 +66,7 @@ export function webApp(inspect: Inspect): WebApp {
   });
   const app = new Hono<Env>();
   forMachines(app, inspect);
+  if (inspect.ui === "off") return { fetch: (request, peer) => app.fetch(request, { peer }), close: () => {} };
   app.use(securePages());
   files(app);
   app.get("/login", (context) => send(context, inspect, loginPage({ to: context.req.query("to") ?? "/", why: "" })));

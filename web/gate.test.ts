@@ -16,10 +16,10 @@ function request(headers: Record<string, string> = {}): Request {
   return new Request("http://varia.example:8080/", { headers: { host: OWN.host, ...headers } });
 }
 
-function gateOf({ needsToken = true } = {}) {
+function gateOf({ needsToken = true, readOnly = false } = {}) {
   let nowMs = 0;
   const roles: Record<string, "viewer" | "admin"> = { "viewer-token": "viewer", "admin-token": "admin" };
-  const gate = new Gate({ needsToken, roleOf: (token) => roles[token] }, () => nowMs);
+  const gate = new Gate({ needsToken, roleOf: (token) => roles[token] }, { nowMs: () => nowMs, readOnly });
   const login = (token: string, peer = FAR, headers: Record<string, string> = { origin: OWN.origin }) =>
     gate.login(token, { request: request(headers), peer });
   /** The cookie as a browser sends it back. */
@@ -142,4 +142,12 @@ test("a change takes an admin, our own origin, and a form of the same session", 
   const token = admission.kind === "admitted" ? admission.visitor.formToken : "";
   expect(local.whyNotChange(here, new URLSearchParams({ token }))).toBeUndefined();
   expect(local.whyNotChange(here, new URLSearchParams())).toContain("not of this session");
+});
+
+test("where it is read-only even an admin is a viewer, and changes nothing", () => {
+  const { gate, admit } = gateOf({ readOnly: true });
+  const headers = { authorization: "Bearer admin-token" };
+  expect(admit(headers)).toMatchObject({ kind: "admitted", visitor: { role: "viewer" } });
+  const why = gate.whyNotChange({ request: request(headers), peer: FAR }, new URLSearchParams());
+  expect(why).toBe("This dashboard is read-only.");
 });

@@ -46,6 +46,11 @@ export interface Asking {
   readonly peer: string;
 }
 
+export interface GateOptions {
+  readonly nowMs?: () => number;
+  readonly readOnly?: boolean;
+}
+
 interface Session {
   readonly role: Role;
   usedAtMs: number;
@@ -54,22 +59,31 @@ interface Session {
 export class Gate {
   readonly #tokens: Tokens;
   readonly #nowMs: () => number;
+  readonly #readOnly: boolean;
   readonly #secret = randomBytes(32);
   readonly #sessions = new Map<string, Session>();
   #failures = new Map<string, number>();
   #failuresAll = 0;
   #windowSinceMs = 0;
 
-  constructor(tokens: Tokens, nowMs: () => number = () => performance.now()) {
+  /** `readOnly`: everybody who is let in is a viewer. */
+  constructor(tokens: Tokens, { nowMs = () => performance.now(), readOnly = false }: GateOptions = {}) {
     this.#tokens = tokens;
     this.#nowMs = nowMs;
+    this.#readOnly = readOnly;
   }
 
   get needsToken(): boolean {
     return this.#tokens.needsToken;
   }
 
-  admit({ request, peer }: Asking): Admission {
+  admit(asking: Asking): Admission {
+    const admission = this.#admit(asking);
+    if (!this.#readOnly || admission.kind !== "admitted") return admission;
+    return { kind: "admitted", visitor: { ...admission.visitor, role: "viewer" } };
+  }
+
+  #admit({ request, peer }: Asking): Admission {
     if (!this.#tokens.needsToken) return this.#admitLocal(request, peer);
     const bearer = /^bearer +(\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
     if (bearer !== undefined) {
@@ -99,6 +113,7 @@ export class Gate {
     const admission = this.admit({ request, peer });
     if (admission.kind === "login") return "You are not logged in, or not any more.";
     if (admission.kind === "refused") return admission.why;
+    if (this.#readOnly) return "This dashboard is read-only.";
     if (admission.visitor.role !== "admin") return "A viewer's token changes nothing: log in with an admin's.";
     // a bearer token is sent by nobody who was not told to
     if (admission.visitor.formToken === "") return undefined;

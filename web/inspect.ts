@@ -30,6 +30,8 @@ export interface ReadinessCheck {
 
 export interface Inspect {
   readonly access: Tokens;
+  /** `off`: nothing is there but what machines ask for. */
+  readonly ui: "on" | "read-only" | "off";
   readonly mode: "standalone" | "storage" | "coordinator";
   readonly calls: Calls;
   /** A client of a namespace, for its keys; it is kept. Rejects when no server answers. */

@@ -226,7 +226,7 @@ export class CoordinatorServer {
     const { admin: listener, methods } = this.#parts;
     return WebSide.start({
       access: this.#parts.access,
-      ...{ address: settings.metricsAddr, mode: "coordinator", methods },
+      ...{ address: settings.metricsAddr, mode: "coordinator", methods, ui: settings.ui },
       metrics: coordinatorMetrics({ stats: this.#stats, listener, coordinator: () => this.coordinator }),
       readiness: () => this.#readiness(),
       clientAddress: () => this.#serverForClients(),

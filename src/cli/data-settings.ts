@@ -39,6 +39,13 @@ export const ACCESS_SETTINGS = {
     shown: "none",
     parse: path,
   }),
+  ui: setting({
+    flags: "--ui <on|read-only|off>",
+    description: "the dashboard; read-only: nobody changes anything with it",
+    path: "observability.ui",
+    default: "on" as const,
+    parse: oneOf("on", "read-only", "off"),
+  }),
 };
 
 export const DATA_SETTINGS = {

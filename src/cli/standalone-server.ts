@@ -133,9 +133,10 @@ export class StandaloneServer {
   }: Pick<WebSideOptions, "methods" | "access"> & { readonly publicAddress: () => string }): WebSide {
     const { api, listener } = this.#side;
     const { replicas } = this.#server;
+    const { settings } = this.#options;
     const sources = { shards: replicas, assignments: api.assignments, listener };
     return WebSide.start({
-      ...{ address: this.#options.settings.metricsAddr, mode: "standalone", methods, access },
+      ...{ address: settings.metricsAddr, ui: settings.ui, mode: "standalone", methods, access },
       metrics: dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node }),
       readiness: () => [
         { name: "serving", ok: !this.#stopping, detail: this.#stopping ? "shutting down" : "" },

@@ -213,9 +213,10 @@ export class StorageServer {
 
   #serveWeb(): WebSide {
     const { storage, server, side, methods, access, publicAddress } = this.#parts;
+    const { settings } = this.#options;
     const sources = { shards: server.replicas, assignments: side.api.assignments, listener: side.listener };
     return WebSide.start({
-      ...{ address: this.#options.settings.metricsAddr, mode: "storage", methods, access },
+      ...{ address: settings.metricsAddr, ui: settings.ui, mode: "storage", methods, access },
       metrics: dataMetrics({ ...sources, log: storage.log, keyValues: storage.node }),
       readiness: () => this.#readiness(),
       clientAddress: publicAddress,

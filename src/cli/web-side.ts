@@ -22,6 +22,7 @@ export interface WebSideOptions {
   readonly clientAddress: () => string | undefined;
   readonly adminAddress: () => string | undefined;
   readonly access: Access;
+  readonly ui: Inspect["ui"];
 }
 
 /** Clients that pages read keys with, one a namespace. */

@@ -113,6 +113,7 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
   const served = methods ?? Object.keys(answers);
   const fake: FakeInspect = {
     access: { needsToken: false, roleOf: () => undefined },
+    ui: "on",
     mode: "coordinator",
     calls: {
       serves: ({ name }) => served.includes(name),
