@@ -26,11 +26,13 @@ import { keysPage, recordPage } from "./pages/keys.tsx";
 import { loginPage } from "./pages/login.tsx";
 import { namespacePage, namespacesPage } from "./pages/namespaces.tsx";
 import { nodePage } from "./pages/node.tsx";
+import { notificationsPage } from "./pages/notifications.tsx";
 import { overviewPage } from "./pages/overview.tsx";
 import { serverPage, serversPage } from "./pages/servers.tsx";
 import { sessionPage, sessionsPage } from "./pages/sessions.tsx";
 import { shardPage } from "./pages/shard.tsx";
 import { shardsPage } from "./pages/shards.tsx";
+import { Tails } from "./tails.ts";
 
 /** An answer of the cluster that is so old is shown: many readers cost it no more than one. In milliseconds. */
 const SHOWN_AGE_MS_MAX = 400;
@@ -54,7 +56,8 @@ export interface WebApp {
 }
 
 export function webApp(inspect: Inspect): WebApp {
-  const pages = pagesOf(inspect);
+  const tails = new Tails(inspect.client);
+  const pages = pagesOf(inspect, tails);
   const gate = new Gate(inspect.access, { readOnly: inspect.ui === "read-only" });
   const show = (address: string, visitor: Visitor) => pageAt(pages, inspect, address, visitor);
   // all see the same: what a page offers to admins alone is not live
@@ -117,7 +120,13 @@ export function webApp(inspect: Inspect): WebApp {
     const { pathname, search } = new URL(context.req.url);
     return send(context, inspect, await show(pathname + search, context.get("visitor")));
   });
-  return { fetch: (request, peer) => app.fetch(request, { peer }), close: () => live.close() };
+  return {
+    fetch: (request, peer) => app.fetch(request, { peer }),
+    close: () => {
+      live.close();
+      tails.close();
+    },
+  };
 }
 
 /** Does what a form asks for; resolves to where one sees it. */
@@ -206,7 +215,7 @@ function securePages() {
   });
 }
 
-function pagesOf(inspect: Inspect): Pages {
+function pagesOf(inspect: Inspect, tails: Tails): Pages {
   const { calls, mode } = inspect;
   const node = [["/node", nodePage]] as const;
   const deeds = Object.entries(DEEDS).filter(([, deed]) => isServed(deed, inspect));
@@ -228,7 +237,9 @@ function pagesOf(inspect: Inspect): Pages {
     ["/servers/*", serverPage],
     ["/diagnosis", diagnosisPage],
     ...(calls.serves(ListEvents) ? ([["/events", eventsPage]] as const) : []),
-    ...(mode === "storage" ? [] : DATA_PAGES),
+    ...(mode === "storage"
+      ? []
+      : [...DATA_PAGES, ["/notifications", (asked: Asked) => notificationsPage(asked, tails)] as const]),
     ...previews,
     ...node,
     ...help,

@@ -112,6 +112,7 @@ export function navigation({ calls, mode }: Inspect): readonly (readonly [href: 
       : ([
           ["/keys", "Keys"],
           ["/sessions", "Sessions"],
+          ["/notifications", "Notifications"],
         ] as const)),
     ...(cluster ? ([["/diagnosis", "Diagnosis"]] as const) : []),
     [cluster ? "/node" : "/", "This process"] as const,

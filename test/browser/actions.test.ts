@@ -165,6 +165,19 @@ test("a record is made, changed, kept from who has not seen its last version, an
   expect(await read()).toBeUndefined();
 }, 60_000);
 
+test("what changes is shown as it changes, of the keys that are asked for", async () => {
+  await tab.goto(`${stage.url}/notifications?prefix=/tail/`);
+  await tab.getByText("Nothing yet.").waitFor();
+  await client.put("/tail/<a>", "1");
+  await client.put("/elsewhere", "1");
+  await tab.getByRole("row", { name: /created \/tail\/<a>/ }).waitFor();
+  await client.delete("/tail/<a>");
+  await tab.getByRole("row", { name: /deleted \/tail\/<a>/ }).waitFor();
+  await client.deleteRange("/tail/", "/tail/~");
+  await tab.getByRole("row", { name: /range deleted \/tail\// }).waitFor();
+  expect(await tab.getByText("/elsewhere").count()).toBe(0);
+}, 60_000);
+
 test("a session is found by its client, shows what ends with it, and is closed", async () => {
   const worker = await connect({ serviceAddress: stage.cluster.addresses[0]!, clientIdentity: "worker-<7>" });
   try {

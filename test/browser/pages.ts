@@ -22,6 +22,7 @@ export const COORDINATOR_PAGES: readonly PageAddress[] = [
   { name: "keys-place", path: "/keys?namespace=default&place=/config/", heading: "Keys" },
   { name: "record", path: "/keys/record?namespace=default&key=/config/app", heading: "/config/app" },
   { name: "sessions", path: "/sessions", heading: "Sessions" },
+  { name: "notifications", path: "/notifications", heading: "Notifications" },
   { name: "diagnosis", path: "/diagnosis", heading: "Diagnosis" },
   { name: "configuration", path: "/configuration", heading: "Configuration" },
   { name: "node", path: "/node", heading: "This process" },
