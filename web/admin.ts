@@ -7,6 +7,7 @@ export const {
   getNodeStatus: GetNodeStatus,
   getConfiguration: GetConfiguration,
   setLogLevel: SetLogLevel,
+  getHistory: GetHistory,
   listEvents: ListEvents,
   watchEvents: WatchEvents,
   swapReplica: SwapReplica,

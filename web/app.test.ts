@@ -44,6 +44,7 @@ test("each page has its heading, and says where one is", async () => {
     ["/events", "Events"],
     ["/diagnosis", "Diagnosis"],
     ["/configuration", "Configuration"],
+    ["/performance", "Performance"],
     ["/node", "This process"],
     ["/help", "Help"],
   ] as const) {
@@ -192,6 +193,15 @@ test("hashes that nobody has, or two have, are told", async () => {
   expect((await get(inspect, "/shards")).text).not.toContain("notice bad");
 });
 
+test("charts have their lines, the newest at the right, and say how much it is now", async () => {
+  const { text } = await get(fakeInspect(), "/performance");
+  expect(text.match(/<figure/g)!.length).toBe(2);
+  expect(text).toContain("at most 1235 a second");
+  expect(text).toContain("reads: 3.00 a second");
+  expect(text).toContain("resident: 1.0 MiB");
+  expect(text).toContain('points="358.0,88.0 359.0,87.7 360.0,2.0"');
+});
+
 test("events can be had as JSON", async () => {
   const { text, headers } = await get(fakeInspect(), "/events.json?limit=5");
   expect(headers.get("content-type")).toBe("application/json");
@@ -203,7 +213,7 @@ test("a data server shows itself, and no cluster", async () => {
   const storage = () =>
     fakeInspect({
       mode: "storage",
-      methods: ["GetNodeStatus", "GetConfiguration", "SetLogLevel"],
+      methods: ["GetNodeStatus", "GetConfiguration", "GetHistory", "SetLogLevel"],
       adminAddress: () => undefined,
     });
   const { status, text } = await get(storage(), "/");

@@ -28,6 +28,7 @@ import { namespacePage, namespacesPage } from "./pages/namespaces.tsx";
 import { nodePage } from "./pages/node.tsx";
 import { notificationsPage } from "./pages/notifications.tsx";
 import { overviewPage } from "./pages/overview.tsx";
+import { performancePage } from "./pages/performance.tsx";
 import { serverPage, serversPage } from "./pages/servers.tsx";
 import { sessionPage, sessionsPage } from "./pages/sessions.tsx";
 import { shardPage } from "./pages/shard.tsx";
@@ -224,6 +225,7 @@ function pagesOf(inspect: Inspect, tails: Tails): Pages {
   });
   const help = [
     ["/configuration", configurationPage],
+    ["/performance", performancePage],
     ["/help", helpPage],
   ] as const;
   if (!calls.serves(GetClusterStatus)) return [["/", nodePage], ...previews, ...node, ...help];

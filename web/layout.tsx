@@ -116,6 +116,7 @@ export function navigation({ calls, mode }: Inspect): readonly (readonly [href: 
         ] as const)),
     ...(cluster ? ([["/diagnosis", "Diagnosis"]] as const) : []),
     [cluster ? "/node" : "/", "This process"] as const,
+    ["/performance", "Performance"] as const,
     ["/configuration", "Configuration"] as const,
     ["/help", "Help"] as const,
   ];

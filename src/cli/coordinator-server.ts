@@ -22,6 +22,7 @@ import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { METADATA_REOPEN_MS, PEER_CONNECTION_TIMES, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
 import { Access } from "../ops/access.ts";
 import { Events, recordingLogger } from "../ops/events.ts";
+import { History } from "../ops/history.ts";
 import type { ServerLogger } from "../ops/logger.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { GivenSetting } from "../ops/settings.ts";
@@ -42,6 +43,7 @@ import { openSqliteMetadata } from "../storage/metadata/sqlite.ts";
 import { ClusterFile } from "./cluster-file.ts";
 import { coordinatorMetrics } from "./coordinator-metrics.ts";
 import { type CoordinatorFiles, type CoordinatorSettings, coordinatorFiles } from "./coordinator-settings.ts";
+import { coordinatorSeries } from "./process-history.ts";
 import { WebSide } from "./web-side.ts";
 
 export interface CoordinatorOptions {
@@ -68,6 +70,8 @@ interface Parts {
   readonly methods: readonly ServedMethod[];
   /** The log of what happens to the cluster, which is kept beside it. */
   readonly recorded: Logger;
+  readonly stats: CoordinatorStats;
+  readonly history: History;
 }
 
 /** A running coordinator. */
@@ -75,7 +79,6 @@ export class CoordinatorServer {
   readonly #options: CoordinatorOptions;
   readonly #parts: Parts;
   readonly #web: WebSide;
-  readonly #stats = new CoordinatorStats();
   readonly #stopWatching: () => void;
   readonly #working: Promise<void>;
   #coordinator: Coordinator | undefined;
@@ -109,14 +112,18 @@ export class CoordinatorServer {
       const events = new Events(() => clock.now());
       const publicAddress = () => `${settings.publicAddr.host}:${server?.adminPort ?? settings.publicAddr.port}`;
       const { version, given = [] } = options;
-      const about = { mode: "coordinator", version, publicAddress, startedAtMs, given, logger } as const;
+      const stats = new CoordinatorStats();
+      const history = new History(coordinatorSeries(stats), clock.now());
+      const node = { mode: "coordinator", version, publicAddress, startedAtMs } as const;
+      const about = { ...node, given, logger, history };
       const oxia = adminMethods(ports);
       const varia = [...clusterMethods(ports), ...eventMethods(events), ...nodeMethods(about, undefined)];
       const admin = await listen(settings.publicAddr, [...oxia, ...guarded(varia, access)], [OxiaAdmin, VariaAdmin]);
       closing.push(() => admin.close({ graceMs: 0 }));
       const transport = new Http2Transport({ times: PEER_CONNECTION_TIMES });
       const recorded = recordingLogger(logger, events);
-      const listeners = { health, internal, admin, transport, methods: [...oxia, ...varia], access, recorded };
+      const methods = [...oxia, ...varia];
+      const listeners = { health, internal, admin, transport, methods, access, recorded, stats, history };
       server = new CoordinatorServer(options, { file, openStore, store, ...listeners });
       return server;
     } catch (error) {
@@ -129,6 +136,7 @@ export class CoordinatorServer {
     this.#options = options;
     this.#parts = parts;
     this.#web = this.#serveWeb();
+    parts.history.start(options.clock);
     this.#working = this.#work(parts.store);
     this.#stopWatching = parts.file.watch(options.clock, (config) => {
       parts.recorded.info({ component: "config", file: parts.file.path }, "configuration changed");
@@ -157,6 +165,7 @@ export class CoordinatorServer {
   /** Ends the work and closes everything. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#parts.history.stop();
     this.#stopWatching();
     const { health, internal, admin, transport } = this.#parts;
     health.shutDown();
@@ -203,12 +212,12 @@ export class CoordinatorServer {
     const dataServers = new GrpcDataServers({ transport, clock, instanceId });
     const coordinator = await Coordinator.open(
       {
-        store: timedStore(store, clock, this.#stats),
+        store: timedStore(store, clock, this.#parts.stats),
         dataServers,
         clock,
         random: systemRandom,
         logger,
-        stats: this.#stats,
+        stats: this.#parts.stats,
       },
       file.config,
     );
@@ -227,7 +236,7 @@ export class CoordinatorServer {
     return WebSide.start({
       access: this.#parts.access,
       ...{ address: settings.metricsAddr, mode: "coordinator", methods, ui: settings.ui },
-      metrics: coordinatorMetrics({ stats: this.#stats, listener, coordinator: () => this.coordinator }),
+      metrics: coordinatorMetrics({ stats: this.#parts.stats, listener, coordinator: () => this.coordinator }),
       readiness: () => this.#readiness(),
       clientAddress: () => this.#serverForClients(),
       adminAddress: () => `${settings.publicAddr.host}:${this.adminPort}`,

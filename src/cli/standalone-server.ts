@@ -9,6 +9,7 @@
 import { FLUSH_INTERVAL_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { Access } from "../ops/access.ts";
+import { History } from "../ops/history.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Damage } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
@@ -20,6 +21,7 @@ import { nodeMethods } from "../rpc/node-api.ts";
 import { standaloneMethods } from "../rpc/standalone-api.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, type DataStorageOptions, openDataStorage } from "./data-storage.ts";
+import { dataSeries } from "./process-history.ts";
 import { PublicSide } from "./public-side.ts";
 import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
 import { WebSide, type WebSideOptions } from "./web-side.ts";
@@ -34,6 +36,7 @@ export class StandaloneServer {
   readonly #server: DataServer;
   readonly #side: PublicSide;
   readonly #web: WebSide;
+  readonly #history: History;
   #cancelFlush: () => void;
   #stopping = false;
 
@@ -56,7 +59,12 @@ export class StandaloneServer {
     let side: PublicSide | undefined;
     const publicAddress = () => `${settings.publicAddr.host}:${side?.listener.port ?? settings.publicAddr.port}`;
     const { given = [] } = options;
-    const about = { mode: "standalone", version, publicAddress, startedAtMs: Date.now(), given, logger } as const;
+    const history = new History(
+      dataSeries({ shards: replicas, log: storage.log, keyValues: storage.node }),
+      clock.now(),
+    );
+    const node = { mode: "standalone", version, publicAddress, startedAtMs: Date.now() } as const;
+    const about = { ...node, given, logger, history };
     const { keySorting, notificationsEnabled } = settings;
     const alone = {
       ...{ namespace: NAMESPACE, instanceId: storage.instance, publicAddress, keySorting, notificationsEnabled },
@@ -67,7 +75,7 @@ export class StandaloneServer {
     const publicSide = { settings, shards: replicas, heldMsMax: 0, clock, logger };
     side = await PublicSide.start({ ...publicSide, adminMethods: guarded(methods, access) });
     try {
-      return new StandaloneServer(options, { storage, server, side, methods, access, publicAddress });
+      return new StandaloneServer(options, { storage, server, side, methods, access, publicAddress, history });
     } catch (error) {
       await side.listener.close({ graceMs: 0 });
       throw error;
@@ -81,6 +89,7 @@ export class StandaloneServer {
       readonly server: DataServer;
       readonly side: PublicSide;
       readonly publicAddress: () => string;
+      readonly history: History;
     },
   ) {
     this.#options = options;
@@ -88,6 +97,8 @@ export class StandaloneServer {
     this.#server = parts.server;
     this.#side = parts.side;
     this.#web = this.#serveWeb(parts);
+    this.#history = parts.history;
+    this.#history.start(options.clock);
     this.#side.health.set(HEALTH_PROCESS, true);
     this.#side.health.set(HEALTH_READINESS, true);
     this.#cancelFlush = options.clock.after(FLUSH_INTERVAL_MS, () => this.#flushAll());
@@ -111,6 +122,7 @@ export class StandaloneServer {
   /** Drains and closes everything; resolves when all that was acknowledged is stored and nothing runs any more. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#history.stop();
     this.#cancelFlush();
     const reason = new Refusal("RESOURCE_UNAVAILABLE", "oxia: resource unavailable: the server is shutting down");
     await this.#side.close(reason);

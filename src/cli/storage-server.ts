@@ -23,6 +23,7 @@ import {
 } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { Access } from "../ops/access.ts";
+import { History } from "../ops/history.ts";
 import type { ServerLogger } from "../ops/logger.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { GivenSetting } from "../ops/settings.ts";
@@ -38,6 +39,7 @@ import { nodeMethods } from "../rpc/node-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, openDataStorage } from "./data-storage.ts";
+import { dataSeries } from "./process-history.ts";
 import { PublicSide } from "./public-side.ts";
 import type { StorageSettings } from "./storage-settings.ts";
 import { WebSide } from "./web-side.ts";
@@ -65,6 +67,7 @@ interface Parts {
   readonly methods: readonly ServedMethod[];
   readonly access: Access;
   readonly publicAddress: () => string;
+  readonly history: History;
 }
 
 /** Coordinators that send assignments now: who leaves has nobody to hand over to without one. */
@@ -115,8 +118,10 @@ export class StorageServer {
     const publicPort = () => publicSide?.listener.port ?? settings.publicAddr.port;
     const publicAddress = () => `${settings.publicAddr.host}:${publicPort()}`;
     const { given = [] } = options;
-    const about = { mode: "storage", version, publicAddress, startedAtMs: Date.now(), given, logger } as const;
-    const methods = nodeMethods(about, server.replicas);
+    const { replicas } = server;
+    const history = new History(dataSeries({ shards: replicas, log, keyValues: storage.node }), clock.now());
+    const node = { mode: "storage", version, publicAddress, startedAtMs: Date.now() } as const;
+    const methods = nodeMethods({ ...node, given, logger, history }, replicas);
     const adminMethods = guarded(methods, access);
     const side = await PublicSide.start({ settings, shards: server.replicas, adminMethods, clock, logger });
     publicSide = side;
@@ -137,13 +142,23 @@ export class StorageServer {
     });
     closing.push(() => internal.close({ graceMs: 0 }));
     const ports = { internal, internalHealth, side, transport };
-    return new StorageServer(options, { storage, server, ...ports, coordinators, methods, access, publicAddress });
+    return new StorageServer(options, {
+      storage,
+      server,
+      ...ports,
+      coordinators,
+      methods,
+      access,
+      publicAddress,
+      history,
+    });
   }
 
   private constructor(options: StorageOptions, parts: Parts) {
     this.#options = options;
     this.#parts = parts;
     this.#web = this.#serveWeb();
+    parts.history.start(options.clock);
     const { side, internalHealth } = parts;
     for (const health of [side.health, internalHealth]) health.set(HEALTH_PROCESS, true);
     const stopWatching = parts.server.replicas.onAssignments(() => {
@@ -168,6 +183,7 @@ export class StorageServer {
   /** Drains and closes everything; resolves when all that was acknowledged is stored and nothing runs any more. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#parts.history.stop();
     this.#cancelFlush();
     const { storage, server, internal, internalHealth, side, transport } = this.#parts;
     const reason = new Refusal("RESOURCE_UNAVAILABLE", "oxia: resource unavailable: the server is shutting down");

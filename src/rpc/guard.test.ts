@@ -91,6 +91,7 @@ test("every method of the service has a role, and what changes something takes a
     GetClusterStatus: "viewer",
     GetNodeStatus: "viewer",
     GetConfiguration: "viewer",
+    GetHistory: "viewer",
     SetLogLevel: "admin",
     ListEvents: "viewer",
     WatchEvents: "viewer",

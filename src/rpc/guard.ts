@@ -12,6 +12,7 @@ const LOOKS: ReadonlySet<string> = new Set([
   "GetClusterStatus",
   "GetNodeStatus",
   "GetConfiguration",
+  "GetHistory",
   "ListEvents",
   "WatchEvents",
   "PlanRecovery",

@@ -2,6 +2,7 @@
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { NO_OFFSET } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
+import { HISTORY_INTERVAL_MS, HISTORY_SAMPLES_MAX, type History } from "../ops/history.ts";
 import { LOG_LEVELS, type ServerLogger } from "../ops/logger.ts";
 import type { GivenSetting } from "../ops/settings.ts";
 import { NO_REPLICA } from "../protocol/replica-state.ts";
@@ -17,6 +18,7 @@ export interface AboutNode {
   readonly publicAddress: () => string;
   readonly startedAtMs: number;
   readonly given: readonly GivenSetting[];
+  readonly history: History;
   /** Whose level can be changed. */
   readonly logger: Pick<ServerLogger, "level" | "info">;
 }
@@ -39,6 +41,11 @@ export function nodeMethods(about: AboutNode, replicas: Shards | undefined): Ser
     servedUnary(method.getConfiguration, () => ({
       settings: about.given.map(({ byDefault, ...setting }) => ({ ...setting, defaultValue: byDefault })),
     })),
+    servedUnary(method.getHistory, () => {
+      const { history } = about;
+      const limits = { intervalMs: HISTORY_INTERVAL_MS, samplesMax: HISTORY_SAMPLES_MAX };
+      return { series: history.series(), lastMs: BigInt(Math.round(history.lastMs)), ...limits };
+    }),
     servedUnary(method.setLogLevel, ({ level }) => {
       const known = LOG_LEVELS.find((one) => one === level);
       if (known === undefined) throw new Refusal("INVALID_ARGUMENT", `"${level}" is none of ${LOG_LEVELS.join(", ")}`);

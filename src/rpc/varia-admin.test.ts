@@ -6,6 +6,7 @@ import { listenForTest, type TestListener, until } from "../../test/harness/rpc-
 import { VariaAdmin, type WatchEventsResponse } from "../gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../model/refusal.ts";
 import { EVENTS_MAX, Events } from "../ops/events.ts";
+import { History, type SeriesSource } from "../ops/history.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { Shards } from "../replication/shards.ts";
 import { eventMethods } from "./events-api.ts";
@@ -108,7 +109,10 @@ test("a process tells what it is; a standalone server whose shards are not there
   } as const;
   const given = [{ ...setting, value: "/srv/wal" }];
   const node0 = { mode: "standalone", version: "1.2.3", publicAddress: () => "h:6648", startedAtMs: 5_000 } as const;
-  const about: AboutNode = { ...node0, given, logger };
+  const series: SeriesSource = { name: "n", chart: "c", unit: "ms", kind: "gauge", read: () => [7] };
+  const history = new History([series], 0);
+  history.sample(10_000);
+  const about: AboutNode = { ...node0, given, logger, history };
   const shards = new Shards();
   const alone = {
     ...{ namespace: "default", instanceId: "i", publicAddress: () => "h:6648", ranges: initialRanges(2) },
@@ -122,6 +126,10 @@ test("a process tells what it is; a standalone server whose shards are not there
     name: "wal-dir",
     value: "/srv/wal",
     defaultValue: ".",
+  });
+  expect(await client.getHistory({})).toMatchObject({
+    lastMs: 10_000n,
+    series: [{ name: "n", unit: "ms", points: [7] }],
   });
   expect(node.logLevel).toBe("info");
   expect((await client.setLogLevel({ level: "debug" })).before).toBe("info");

@@ -24,6 +24,7 @@ export const COORDINATOR_PAGES: readonly PageAddress[] = [
   { name: "sessions", path: "/sessions", heading: "Sessions" },
   { name: "notifications", path: "/notifications", heading: "Notifications" },
   { name: "diagnosis", path: "/diagnosis", heading: "Diagnosis" },
+  { name: "performance", path: "/performance", heading: "Performance" },
   { name: "configuration", path: "/configuration", heading: "Configuration" },
   { name: "node", path: "/node", heading: "This process" },
   { name: "help", path: "/help", heading: "Help" },

@@ -7,6 +7,7 @@ import {
   type GetClusterStatusResponse,
   GetClusterStatusResponseSchema,
   GetConfigurationResponseSchema,
+  GetHistoryResponseSchema,
   GetNodeStatusResponseSchema,
   ListEventsResponseSchema,
   type ServerStatus,
@@ -103,6 +104,15 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
           { name: "wal-dir", value: "/srv/wal", origin: "flag", source: "--wal-dir", defaultValue: "./data/wal" },
           { name: "log-level", value: "info", origin: "default", defaultValue: "info" },
         ],
+      }),
+    GetHistory: () =>
+      create(GetHistoryResponseSchema, {
+        series: [
+          { name: "writes", chart: "Operations", unit: "1/s", points: [0, 5, 1_234.5] },
+          { name: "reads", chart: "Operations", unit: "1/s", points: [1, 2, 3] },
+          { name: "resident", chart: "Memory", unit: "bytes", points: [1_048_576] },
+        ],
+        ...{ lastMs: 1_790_000_000_000n, intervalMs: 10_000, samplesMax: 360 },
       }),
     ListNamespaces: () =>
       create(ListNamespacesResponseSchema, {

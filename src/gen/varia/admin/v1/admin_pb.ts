@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/admin/v1/admin.proto.
  */
 export const file_varia_admin_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QizwEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYRIRCglsb2dfbGV2ZWwYCCABKAkiGQoXR2V0Q29uZmlndXJhdGlvblJlcXVlc3QiTwoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcifAoRQ29uZmlndXJlZFNldHRpbmcSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZvcmlnaW4YBCABKAkSDgoGc291cmNlGAUgASgJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkiIwoSU2V0TG9nTGV2ZWxSZXF1ZXN0Eg0KBWxldmVsGAEgASgJIiUKE1NldExvZ0xldmVsUmVzcG9uc2USDgoGYmVmb3JlGAEgASgJItsBCgtOb2RlUmVwbGljYRIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSEgoKcmVwbGljYV9pZBgDIAEoBhIOCgZzdGF0dXMYBCABKAkSDgoGcmVhc29uGAUgASgJEg8KB3Byb21pc2UYBiABKAMSEwoLaGVhZF9vZmZzZXQYByABKAMSFQoNY29tbWl0X29mZnNldBgIIAEoAxIWCg5hcHBsaWVkX29mZnNldBgJIAEoAxIPCgdyZWNvcmRzGAogASgDEhAKCHNlc3Npb25zGAsgASgDIoQBChFMaXN0RXZlbnRzUmVxdWVzdBIRCgliZWZvcmVfaWQYASABKAMSDQoFbGltaXQYAiABKA0SDAoEa2luZBgDIAEoCRIRCgluYW1lc3BhY2UYBCABKAkSEgoFc2hhcmQYBSABKANIAIgBARIOCgZzZXJ2ZXIYBiABKAlCCAoGX3NoYXJkIk0KEkxpc3RFdmVudHNSZXNwb25zZRIlCgZldmVudHMYASADKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudBIQCghoYXNfbW9yZRgCIAEoCCImChJXYXRjaEV2ZW50c1JlcXVlc3QSEAoIYWZ0ZXJfaWQYASABKAMiOwoTV2F0Y2hFdmVudHNSZXNwb25zZRIkCgVldmVudBgBIAEoCzIVLnZhcmlhLmFkbWluLnYxLkV2ZW50Iq4BCgVFdmVudBIKCgJpZBgBIAEoAxIPCgd0aW1lX21zGAIgASgDEgwKBGtpbmQYAyABKAkSDQoFbGV2ZWwYBCABKAkSDwoHbWVzc2FnZRgFIAEoCRILCgN3aHkYBiABKAkSEQoJbmFtZXNwYWNlGAcgASgJEhIKBXNoYXJkGAggASgDSACIAQESDAoEdGVybRgJIAEoAxIOCgZzZXJ2ZXIYCiABKAlCCAoGX3NoYXJkIqYBCgxTZXJ2ZXJTdGF0dXMSDAoEbmFtZRgBIAEoCRIWCg5wdWJsaWNfYWRkcmVzcxgCIAEoCRIYChBpbnRlcm5hbF9hZGRyZXNzGAMgASgJEhEKCWF2YWlsYWJsZRgEIAEoCBIOCgZyZWFzb24YBSABKAkSEAoIcmVwbGljYXMYBiABKA0SDwoHbGVhZGVycxgHIAEoDRIQCghkcmFpbmluZxgIIAEoCCLxAQoLU2hhcmRTdGF0dXMSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBHRlcm0YAyABKAMSDgoGbGVhZGVyGAQgASgJEhoKEm1pbl9oYXNoX2luY2x1c2l2ZRgFIAEoDRIaChJtYXhfaGFzaF9pbmNsdXNpdmUYBiABKA0SLwoIcmVwbGljYXMYByADKAsyHS52YXJpYS5hZG1pbi52MS5SZXBsaWNhU3RhdHVzEhAKCHByb2JsZW1zGAggAygJEhcKD2ZhdWx0X3RvbGVyYW5jZRgJIAEoBRIOCgZjaGFuZ2UYCiABKAki3AEKDVJlcGxpY2FTdGF0dXMSDgoGc2VydmVyGAEgASgJEhIKCnJlcGxpY2FfaWQYAiABKAYSDAoEcGFydBgDIAEoCRIOCgZzdGF0dXMYBCABKAkSDgoGcmVhc29uGAUgASgJEg8KB3Byb21pc2UYBiABKAMSEwoLaGVhZF9vZmZzZXQYByABKAMSFQoNY29tbWl0X29mZnNldBgIIAEoAxIWCg5hcHBsaWVkX29mZnNldBgJIAEoAxITCgtsYWdfZW50cmllcxgKIAEoAxIPCgdzY2FubmVkGAsgASgIIlAKElN3YXBSZXBsaWNhUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDAoEZnJvbRgDIAEoCRIKCgJ0bxgEIAEoCSIlChNTd2FwUmVwbGljYVJlc3BvbnNlEg4KBnJlYXNvbhgBIAEoCSJIChNQbGFuUmVjb3ZlcnlSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjQKFFBsYW5SZWNvdmVyeVJlc3BvbnNlEg0KBWxpbmVzGAEgAygJEg0KBWxvc2VzGAIgASgIIkgKE1JlY292ZXJTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNQoUUmVjb3ZlclNoYXJkUmVzcG9uc2USDAoEdGVybRgBIAEoAxIPCgdwZW5kaW5nGAIgAygJMs0GCgpWYXJpYUFkbWluEmUKEEdldENsdXN0ZXJTdGF0dXMSJy52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVxdWVzdBooLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXNwb25zZRJcCg1HZXROb2RlU3RhdHVzEiQudmFyaWEuYWRtaW4udjEuR2V0Tm9kZVN0YXR1c1JlcXVlc3QaJS52YXJpYS5hZG1pbi52MS5HZXROb2RlU3RhdHVzUmVzcG9uc2USZQoQR2V0Q29uZmlndXJhdGlvbhInLnZhcmlhLmFkbWluLnYxLkdldENvbmZpZ3VyYXRpb25SZXF1ZXN0GigudmFyaWEuYWRtaW4udjEuR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlElYKC1NldExvZ0xldmVsEiIudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXNwb25zZRJTCgpMaXN0RXZlbnRzEiEudmFyaWEuYWRtaW4udjEuTGlzdEV2ZW50c1JlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVzcG9uc2USWAoLV2F0Y2hFdmVudHMSIi52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1JlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAESVgoLU3dhcFJlcGxpY2ESIi52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlc3BvbnNlElkKDFBsYW5SZWNvdmVyeRIjLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXNwb25zZRJZCgxSZWNvdmVyU2hhcmQSIy52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QizwEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYRIRCglsb2dfbGV2ZWwYCCABKAkiGQoXR2V0Q29uZmlndXJhdGlvblJlcXVlc3QiTwoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcifAoRQ29uZmlndXJlZFNldHRpbmcSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZvcmlnaW4YBCABKAkSDgoGc291cmNlGAUgASgJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkiEwoRR2V0SGlzdG9yeVJlcXVlc3QidwoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBnNlcmllcxgBIAMoCzIWLnZhcmlhLmFkbWluLnYxLlNlcmllcxIPCgdsYXN0X21zGAIgASgDEhMKC2ludGVydmFsX21zGAMgASgNEhMKC3NhbXBsZXNfbWF4GAQgASgNIkMKBlNlcmllcxIMCgRuYW1lGAEgASgJEg0KBWNoYXJ0GAIgASgJEgwKBHVuaXQYAyABKAkSDgoGcG9pbnRzGAQgAygBIiMKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCSIlChNTZXRMb2dMZXZlbFJlc3BvbnNlEg4KBmJlZm9yZRgBIAEoCSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCKmAQoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgi8QEKC1NoYXJkU3RhdHVzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgR0ZXJtGAMgASgDEg4KBmxlYWRlchgEIAEoCRIaChJtaW5faGFzaF9pbmNsdXNpdmUYBSABKA0SGgoSbWF4X2hhc2hfaW5jbHVzaXZlGAYgASgNEi8KCHJlcGxpY2FzGAcgAygLMh0udmFyaWEuYWRtaW4udjEuUmVwbGljYVN0YXR1cxIQCghwcm9ibGVtcxgIIAMoCRIXCg9mYXVsdF90b2xlcmFuY2UYCSABKAUSDgoGY2hhbmdlGAogASgJItwBCg1SZXBsaWNhU3RhdHVzEg4KBnNlcnZlchgBIAEoCRISCgpyZXBsaWNhX2lkGAIgASgGEgwKBHBhcnQYAyABKAkSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSEwoLbGFnX2VudHJpZXMYCiABKAMSDwoHc2Nhbm5lZBgLIAEoCCJQChJTd2FwUmVwbGljYVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBGZyb20YAyABKAkSCgoCdG8YBCABKAkiJQoTU3dhcFJlcGxpY2FSZXNwb25zZRIOCgZyZWFzb24YASABKAkiSAoTUGxhblJlY292ZXJ5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI0ChRQbGFuUmVjb3ZlcnlSZXNwb25zZRINCgVsaW5lcxgBIAMoCRINCgVsb3NlcxgCIAEoCCJIChNSZWNvdmVyU2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjUKFFJlY292ZXJTaGFyZFJlc3BvbnNlEgwKBHRlcm0YASABKAMSDwoHcGVuZGluZxgCIAMoCTKiBwoKVmFyaWFBZG1pbhJlChBHZXRDbHVzdGVyU3RhdHVzEicudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVzcG9uc2USXAoNR2V0Tm9kZVN0YXR1cxIkLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXF1ZXN0GiUudmFyaWEuYWRtaW4udjEuR2V0Tm9kZVN0YXR1c1Jlc3BvbnNlEmUKEEdldENvbmZpZ3VyYXRpb24SJy52YXJpYS5hZG1pbi52MS5HZXRDb25maWd1cmF0aW9uUmVxdWVzdBooLnZhcmlhLmFkbWluLnYxLkdldENvbmZpZ3VyYXRpb25SZXNwb25zZRJTCgpHZXRIaXN0b3J5EiEudmFyaWEuYWRtaW4udjEuR2V0SGlzdG9yeVJlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5HZXRIaXN0b3J5UmVzcG9uc2USVgoLU2V0TG9nTGV2ZWwSIi52YXJpYS5hZG1pbi52MS5TZXRMb2dMZXZlbFJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5TZXRMb2dMZXZlbFJlc3BvbnNlElMKCkxpc3RFdmVudHMSIS52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVxdWVzdBoiLnZhcmlhLmFkbWluLnYxLkxpc3RFdmVudHNSZXNwb25zZRJYCgtXYXRjaEV2ZW50cxIiLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UwARJWCgtTd2FwUmVwbGljYRIiLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVzcG9uc2USWQoMUGxhblJlY292ZXJ5EiMudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlc3BvbnNlElkKDFJlY292ZXJTaGFyZBIjLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXNwb25zZWIGcHJvdG8z");
 
 /**
  * Asks how the cluster stands.
@@ -280,6 +280,105 @@ export const ConfiguredSettingSchema: GenMessage<ConfiguredSetting> = /*@__PURE_
   messageDesc(file_varia_admin_v1_admin, 6);
 
 /**
+ * Asks one process for its last hour.
+ *
+ * @generated from message varia.admin.v1.GetHistoryRequest
+ */
+export type GetHistoryRequest = Message<"varia.admin.v1.GetHistoryRequest"> & {
+};
+
+/**
+ * Describes the message varia.admin.v1.GetHistoryRequest.
+ * Use `create(GetHistoryRequestSchema)` to create a new message.
+ */
+export const GetHistoryRequestSchema: GenMessage<GetHistoryRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 7);
+
+/**
+ * Some numbers, looked at in regular intervals.
+ *
+ * @generated from message varia.admin.v1.GetHistoryResponse
+ */
+export type GetHistoryResponse = Message<"varia.admin.v1.GetHistoryResponse"> & {
+  /**
+   * All that are looked at.
+   *
+   * @generated from field: repeated varia.admin.v1.Series series = 1;
+   */
+  series: Series[];
+
+  /**
+   * When they were looked at last, in milliseconds since the epoch.
+   *
+   * @generated from field: int64 last_ms = 2;
+   */
+  lastMs: bigint;
+
+  /**
+   * Time between two looks.
+   *
+   * @generated from field: uint32 interval_ms = 3;
+   */
+  intervalMs: number;
+
+  /**
+   * Points that are kept of each.
+   *
+   * @generated from field: uint32 samples_max = 4;
+   */
+  samplesMax: number;
+};
+
+/**
+ * Describes the message varia.admin.v1.GetHistoryResponse.
+ * Use `create(GetHistoryResponseSchema)` to create a new message.
+ */
+export const GetHistoryResponseSchema: GenMessage<GetHistoryResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 8);
+
+/**
+ * One number over time.
+ *
+ * @generated from message varia.admin.v1.Series
+ */
+export type Series = Message<"varia.admin.v1.Series"> & {
+  /**
+   * What it is.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it is shown with: series of one chart have one unit.
+   *
+   * @generated from field: string chart = 2;
+   */
+  chart: string;
+
+  /**
+   * `1/s`, `ms`, `bytes`, `bytes/s`, `cores` or `%`; empty: a plain number.
+   *
+   * @generated from field: string unit = 3;
+   */
+  unit: string;
+
+  /**
+   * The oldest first, one for each look.
+   *
+   * @generated from field: repeated double points = 4;
+   */
+  points: number[];
+};
+
+/**
+ * Describes the message varia.admin.v1.Series.
+ * Use `create(SeriesSchema)` to create a new message.
+ */
+export const SeriesSchema: GenMessage<Series> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 9);
+
+/**
  * Asks for another level.
  *
  * @generated from message varia.admin.v1.SetLogLevelRequest
@@ -298,7 +397,7 @@ export type SetLogLevelRequest = Message<"varia.admin.v1.SetLogLevelRequest"> & 
  * Use `create(SetLogLevelRequestSchema)` to create a new message.
  */
 export const SetLogLevelRequestSchema: GenMessage<SetLogLevelRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 7);
+  messageDesc(file_varia_admin_v1_admin, 10);
 
 /**
  * The level is changed.
@@ -319,7 +418,7 @@ export type SetLogLevelResponse = Message<"varia.admin.v1.SetLogLevelResponse"> 
  * Use `create(SetLogLevelResponseSchema)` to create a new message.
  */
 export const SetLogLevelResponseSchema: GenMessage<SetLogLevelResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 8);
+  messageDesc(file_varia_admin_v1_admin, 11);
 
 /**
  * A replica as its own server sees it.
@@ -410,7 +509,7 @@ export type NodeReplica = Message<"varia.admin.v1.NodeReplica"> & {
  * Use `create(NodeReplicaSchema)` to create a new message.
  */
 export const NodeReplicaSchema: GenMessage<NodeReplica> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 9);
+  messageDesc(file_varia_admin_v1_admin, 12);
 
 /**
  * Asks for events. Fields that are not set match all.
@@ -466,7 +565,7 @@ export type ListEventsRequest = Message<"varia.admin.v1.ListEventsRequest"> & {
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 10);
+  messageDesc(file_varia_admin_v1_admin, 13);
 
 /**
  * Events, the newest first.
@@ -494,7 +593,7 @@ export type ListEventsResponse = Message<"varia.admin.v1.ListEventsResponse"> & 
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 11);
+  messageDesc(file_varia_admin_v1_admin, 14);
 
 /**
  * Asks for what happens.
@@ -515,7 +614,7 @@ export type WatchEventsRequest = Message<"varia.admin.v1.WatchEventsRequest"> & 
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 12);
+  messageDesc(file_varia_admin_v1_admin, 15);
 
 /**
  * Something that happened.
@@ -536,7 +635,7 @@ export type WatchEventsResponse = Message<"varia.admin.v1.WatchEventsResponse"> 
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 13);
+  messageDesc(file_varia_admin_v1_admin, 16);
 
 /**
  * Something that happened in the cluster.
@@ -620,7 +719,7 @@ export type Event = Message<"varia.admin.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 14);
+  messageDesc(file_varia_admin_v1_admin, 17);
 
 /**
  * A data server as the coordinator sees it.
@@ -690,7 +789,7 @@ export type ServerStatus = Message<"varia.admin.v1.ServerStatus"> & {
  * Use `create(ServerStatusSchema)` to create a new message.
  */
 export const ServerStatusSchema: GenMessage<ServerStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 15);
+  messageDesc(file_varia_admin_v1_admin, 18);
 
 /**
  * A shard, with what its replicas say of themselves.
@@ -774,7 +873,7 @@ export type ShardStatus = Message<"varia.admin.v1.ShardStatus"> & {
  * Use `create(ShardStatusSchema)` to create a new message.
  */
 export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 16);
+  messageDesc(file_varia_admin_v1_admin, 19);
 
 /**
  * A replica as it answered.
@@ -865,7 +964,7 @@ export type ReplicaStatus = Message<"varia.admin.v1.ReplicaStatus"> & {
  * Use `create(ReplicaStatusSchema)` to create a new message.
  */
 export const ReplicaStatusSchema: GenMessage<ReplicaStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 17);
+  messageDesc(file_varia_admin_v1_admin, 20);
 
 /**
  * Asks for a replica in the place of another.
@@ -907,7 +1006,7 @@ export type SwapReplicaRequest = Message<"varia.admin.v1.SwapReplicaRequest"> & 
  * Use `create(SwapReplicaRequestSchema)` to create a new message.
  */
 export const SwapReplicaRequestSchema: GenMessage<SwapReplicaRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 18);
+  messageDesc(file_varia_admin_v1_admin, 21);
 
 /**
  * The swap has ended.
@@ -928,7 +1027,7 @@ export type SwapReplicaResponse = Message<"varia.admin.v1.SwapReplicaResponse"> 
  * Use `create(SwapReplicaResponseSchema)` to create a new message.
  */
 export const SwapReplicaResponseSchema: GenMessage<SwapReplicaResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 19);
+  messageDesc(file_varia_admin_v1_admin, 22);
 
 /**
  * Asks what would be lost.
@@ -963,7 +1062,7 @@ export type PlanRecoveryRequest = Message<"varia.admin.v1.PlanRecoveryRequest"> 
  * Use `create(PlanRecoveryRequestSchema)` to create a new message.
  */
 export const PlanRecoveryRequestSchema: GenMessage<PlanRecoveryRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 20);
+  messageDesc(file_varia_admin_v1_admin, 23);
 
 /**
  * What would be lost.
@@ -991,7 +1090,7 @@ export type PlanRecoveryResponse = Message<"varia.admin.v1.PlanRecoveryResponse"
  * Use `create(PlanRecoveryResponseSchema)` to create a new message.
  */
 export const PlanRecoveryResponseSchema: GenMessage<PlanRecoveryResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 21);
+  messageDesc(file_varia_admin_v1_admin, 24);
 
 /**
  * Asks for a shard to go on with the replicas of these servers.
@@ -1026,7 +1125,7 @@ export type RecoverShardRequest = Message<"varia.admin.v1.RecoverShardRequest"> 
  * Use `create(RecoverShardRequestSchema)` to create a new message.
  */
 export const RecoverShardRequestSchema: GenMessage<RecoverShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 22);
+  messageDesc(file_varia_admin_v1_admin, 25);
 
 /**
  * The chosen replicas are the shard.
@@ -1054,7 +1153,7 @@ export type RecoverShardResponse = Message<"varia.admin.v1.RecoverShardResponse"
  * Use `create(RecoverShardResponseSchema)` to create a new message.
  */
 export const RecoverShardResponseSchema: GenMessage<RecoverShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 23);
+  messageDesc(file_varia_admin_v1_admin, 26);
 
 /**
  * The cluster as its coordinator knows it, and what can be done to one shard.
@@ -1092,6 +1191,16 @@ export const VariaAdmin: GenService<{
     methodKind: "unary";
     input: typeof GetConfigurationRequestSchema;
     output: typeof GetConfigurationResponseSchema;
+  },
+  /**
+   * What one process did in the last hour.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.GetHistory
+   */
+  getHistory: {
+    methodKind: "unary";
+    input: typeof GetHistoryRequestSchema;
+    output: typeof GetHistoryResponseSchema;
   },
   /**
    * Has one process log more, or less, from now on until it ends.

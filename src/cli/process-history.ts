@@ -1,0 +1,73 @@
+/** What the charts of a process show: of every process, of one that stores data, of a coordinator. */
+import type { CoordinatorStats } from "../coordination/stats.ts";
+import type { SeriesSource } from "../ops/history.ts";
+import type { Leader } from "../replication/leader.ts";
+import type { MetricsSources } from "./data-metrics.ts";
+
+/** CPU and memory. */
+function processSeries(): SeriesSource[] {
+  return [
+    {
+      ...{ name: "CPU", chart: "CPU", unit: "cores", kind: "rate" },
+      read: () => {
+        const { user, system } = process.cpuUsage();
+        return [(user + system) / 1e6];
+      },
+    },
+    { name: "resident", chart: "Memory", unit: "bytes", kind: "gauge", read: () => [process.memoryUsage.rss()] },
+  ];
+}
+
+type DataSources = Pick<MetricsSources, "shards" | "log" | "keyValues">;
+
+/** Of the shards that are led here, the log and the state. */
+export function dataSeries({ shards, log, keyValues }: DataSources): SeriesSource[] {
+  const sum = (read: (leader: Leader) => number) => shards.leaders().reduce((total, leader) => total + read(leader), 0);
+  const operations = (name: string, read: (leader: Leader) => number): SeriesSource => {
+    return { name, chart: "Operations", unit: "1/s", kind: "rate", read: () => [sum(read)] };
+  };
+  const { stats } = keyValues;
+  return [
+    operations("writes", ({ counters: { puts, deletes, deleteRanges } }) => puts + deletes + deleteRanges),
+    operations("reads", ({ counters: { gets, lists, rangeScans } }) => gets + lists + rangeScans),
+    {
+      ...{ name: "write, mean", chart: "Latency", unit: "ms", kind: "ratio" },
+      read: () => [sum(({ writeLatency }) => writeLatency.sum), sum(({ writeLatency }) => writeLatency.count)],
+    },
+    {
+      ...{ name: "appended", chart: "Log", unit: "bytes/s", kind: "rate" },
+      read: () => [log.stats().bytesAppended],
+    },
+    { name: "commits", chart: "Syncs of the log", unit: "1/s", kind: "rate", read: () => [log.stats().commits] },
+    {
+      ...{ name: "entries a commit", chart: "Entries a commit", unit: "", kind: "ratio" },
+      read: () => [log.stats().entriesAppended, log.stats().commits],
+    },
+    {
+      ...{ name: "from memory", chart: "Look-ups from memory", unit: "%", kind: "ratio" },
+      read: () => [100 * stats.tableHits, stats.tableHits + stats.fileReads],
+    },
+    ...processSeries(),
+  ];
+}
+
+/** Of elections and the metadata store. */
+export function coordinatorSeries({
+  elections,
+  storeWrites,
+  storeReads,
+  healthChecksFailed,
+}: CoordinatorStats): SeriesSource[] {
+  const all = (counts: ReadonlyMap<unknown, number>) => [...counts.values()].reduce((total, count) => total + count, 0);
+  return [
+    { name: "begun", chart: "Elections", unit: "1/s", kind: "rate", read: () => [all(elections)] },
+    { name: "failed", chart: "Health checks", unit: "1/s", kind: "rate", read: () => [all(healthChecksFailed)] },
+    { name: "writes", chart: "Metadata store", unit: "1/s", kind: "rate", read: () => [storeWrites.count] },
+    { name: "reads", chart: "Metadata store", unit: "1/s", kind: "rate", read: () => [storeReads.count] },
+    {
+      ...{ name: "write, mean", chart: "Metadata store, latency", unit: "ms", kind: "ratio" },
+      read: () => [storeWrites.sum, storeWrites.count],
+    },
+    ...processSeries(),
+  ];
+}

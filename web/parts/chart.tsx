@@ -1,0 +1,62 @@
+/** @jsxImportSource hono/jsx */
+/** Lines over the last hour, as an SVG that needs no script. */
+import type { Series } from "../../src/gen/varia/admin/v1/admin_pb.ts";
+import { bytes } from "./format.ts";
+
+const WIDTH = 360;
+const HEIGHT = 90;
+const COLOURS = 8;
+
+/** Series of one unit; `capacity`: points that an hour has. */
+export function Chart({ title, series, capacity }: { title: string; series: readonly Series[]; capacity: number }) {
+  const unit = series[0]?.unit ?? "";
+  const most = Math.max(...series.flatMap(({ points }) => points), 0);
+  const top = most === 0 ? 1 : most;
+  const last = ({ points }: Series) => points.at(-1);
+  return (
+    <figure class="card chart">
+      <figcaption>
+        {title} <small class="muted">{`at most ${amount(most, unit)}`}</small>
+      </figcaption>
+      <svg
+        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+        preserveAspectRatio="none"
+        role="img"
+        aria-label={`${title}, the last hour`}
+      >
+        {series.map(({ points }, nth) => (
+          <polyline class={`l${nth % COLOURS}`} points={pointsOf(points, { top, capacity })} />
+        ))}
+      </svg>
+      <ul class="legend">
+        {series.map((one, nth) => (
+          <li>
+            <span class={`swatch b${nth % COLOURS}`} />
+            {`${one.name}: ${last(one) === undefined ? "–" : amount(last(one)!, unit)}`}
+          </li>
+        ))}
+      </ul>
+    </figure>
+  );
+}
+
+/** The newest at the right. */
+function pointsOf(points: readonly number[], { top, capacity }: { top: number; capacity: number }): string {
+  const step = WIDTH / Math.max(1, capacity - 1);
+  return points
+    .map((point, nth) => {
+      const x = WIDTH - (points.length - 1 - nth) * step;
+      const y = HEIGHT - 2 - (point / top) * (HEIGHT - 4);
+      return `${x.toFixed(1)},${y.toFixed(1)}`;
+    })
+    .join(" ");
+}
+
+export function amount(value: number, unit: string): string {
+  if (unit === "bytes") return bytes(Math.round(value));
+  if (unit === "bytes/s") return `${bytes(Math.round(value))}/s`;
+  const digits = value === 0 || value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  const text = value.toFixed(digits);
+  if (unit === "") return text;
+  return unit === "1/s" ? `${text} a second` : `${text} ${unit}`;
+}
