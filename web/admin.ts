@@ -19,4 +19,5 @@ export const {
   patchNamespace: PatchNamespace,
   deleteNamespace: DeleteNamespace,
   listDataServers: ListDataServers,
+  deleteDataServer: DeleteDataServer,
 } = OxiaAdmin.method;

@@ -70,6 +70,12 @@ export function webApp(inspect: Inspect): WebApp {
   });
   const app = new Hono<Env>();
   forMachines(app, inspect);
+  app.use(async (context, next) => {
+    // what a page of another site could send from this very machine: see Gate
+    const refusal = gate.needsToken ? undefined : gate.admit(askingOf(context));
+    if (refusal?.kind === "refused") return next();
+    return (await inspect.answer(context.req.raw, context.env.peer)) ?? next();
+  });
   if (inspect.ui === "off") return { fetch: (request, peer) => app.fetch(request, { peer }), close: () => {} };
   app.use(securePages());
   files(app);

@@ -108,6 +108,18 @@ test("what cannot be taken back is typed first", async () => {
   expect(inspect.asked).toEqual([{ name: "DeleteNamespace", request: { namespace: "default" } }]);
 });
 
+test("a server leaves once its name is typed", async () => {
+  const { inspect, preview, confirm, ask } = visit();
+  expect((await ask("/servers/s2")).text).toContain('action="/do/delete-server"');
+  expect((await preview("delete-server", { name: "s2" })).text).toContain(
+    "its 4 replicas will be filled on other servers",
+  );
+  expect((await preview("delete-server", { name: "s9" })).status).toBe(404);
+  expect((await confirm("delete-server", { name: "s2" })).status).toBe(400);
+  expect((await confirm("delete-server", { name: "s2" }, "s2")).to).toBe("/servers");
+  expect(inspect.asked).toEqual([{ name: "DeleteDataServer", request: { dataServer: "s2" } }]);
+});
+
 test("forged, foreign and empty-handed forms do nothing", async () => {
   const fields = { namespace: "default", shard: "1", from: "s1", to: "s1" };
   const { inspect, send } = visit();

@@ -7,6 +7,7 @@
 import { UnexpectedVersionIdError } from "../src/client/errors.ts";
 import {
   CreateNamespace,
+  DeleteDataServer,
   DeleteNamespace,
   GetClusterStatus,
   ListNamespaces,
@@ -156,6 +157,24 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     async run({ calls }, { name }) {
       await calls.call(DeleteNamespace, { namespace: name });
       return "/namespaces";
+    },
+  }),
+  "delete-server": deed({
+    ...{ title: "Remove server", verb: "Remove", fields: ["name"], needs: needs(DeleteDataServer) },
+    async preview({ calls, adminAddress }, { name }) {
+      const { servers } = await calls.call(GetClusterStatus, {});
+      const server = servers.find((one) => one.name === name);
+      if (server === undefined) throw new PageError(404, `There is no server "${name}".`);
+      const lines = [
+        `${name} will leave the cluster: others lead what it leads, and its ${count(server.replicas, "replica")} will be filled on other servers.`,
+        "It is needed until that is done; its page says how far it is. It is refused where too few servers would be left.",
+      ];
+      const command = `varia admin dataserver delete --admin-address ${adminAddress()} ${shellWord(name)}`;
+      return { lines, command, typed: name };
+    },
+    async run({ calls }, { name }) {
+      await calls.call(DeleteDataServer, { dataServer: name });
+      return "/servers";
     },
   }),
   "log-level": deed({

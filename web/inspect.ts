@@ -34,6 +34,8 @@ export interface Inspect {
   readonly ui: "on" | "read-only" | "off";
   readonly mode: "standalone" | "storage" | "coordinator";
   readonly calls: Calls;
+  /** Answers a call of the admin API over HTTP, which checks tokens by itself; undefined: it is none. */
+  readonly answer: (request: Request, peer: string) => Promise<Response> | undefined;
   /** A client of a namespace, for its keys; it is kept. Rejects when no server answers. */
   readonly client: (namespace: string) => Promise<VariaClient>;
   /** Ends a session of a shard, as its client would, at the leader with this public address. */

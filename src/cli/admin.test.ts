@@ -131,6 +131,29 @@ test("what has happened is listed, newest first, by kind and shard; a diagnosis 
   });
 }, 90_000);
 
+test("the HTTP port answers the admin API too, to callers who reach this machine by an address of it", async () => {
+  await untilHealthy();
+  const ask = async (port: number, method: string, headers: Record<string, string> = {}) => {
+    const response = await fetch(`http://127.0.0.1:${port}/${method}`, {
+      ...{ method: "POST", body: "{}" },
+      headers: { "content-type": "application/json", ...headers },
+    });
+    return { status: response.status, text: await response.text() };
+  };
+  const { httpPort } = cluster.coordinator;
+  const cluster0 = await ask(httpPort, "varia.admin.v1.VariaAdmin/GetClusterStatus");
+  expect([cluster0.status, JSON.parse(cluster0.text).servers.length]).toEqual([200, 3]);
+  const namespaces = await ask(httpPort, "io.oxia.proto.v1.OxiaAdmin/ListNamespaces");
+  expect(JSON.parse(namespaces.text).namespaces[0].namespace.name).toBe("default");
+  const node = await ask(cluster.servers[0]!.server!.httpPort, "varia.admin.v1.VariaAdmin/GetNodeStatus");
+  expect(JSON.parse(node.text)).toMatchObject({ mode: "storage" });
+  // what a page of another site could send by itself, and one whose name leads here
+  const method = "varia.admin.v1.VariaAdmin/GetClusterStatus";
+  expect((await ask(httpPort, method, { "content-type": "text/plain" })).status).toBe(415);
+  expect((await ask(httpPort, method, { host: "evil.example" })).status).toBe(403);
+  expect((await ask(httpPort, "varia.admin.v1.VariaAdmin/Format")).status).toBe(404);
+}, 60_000);
+
 test("how much a process logs is shown and changed, of the coordinator and of a data server", async () => {
   const [server] = cluster.servers;
   for (const address of [cluster.adminAddress, server!.public]) {

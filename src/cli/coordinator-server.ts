@@ -236,6 +236,7 @@ export class CoordinatorServer {
     return WebSide.start({
       access: this.#parts.access,
       ...{ address: settings.metricsAddr, mode: "coordinator", methods, ui: settings.ui },
+      logger: this.#options.logger,
       metrics: coordinatorMetrics({ stats: this.#parts.stats, listener, coordinator: () => this.coordinator }),
       readiness: () => this.#readiness(),
       clientAddress: () => this.#serverForClients(),

@@ -148,7 +148,14 @@ export class StandaloneServer {
     const { settings } = this.#options;
     const sources = { shards: replicas, assignments: api.assignments, listener };
     return WebSide.start({
-      ...{ address: settings.metricsAddr, ui: settings.ui, mode: "standalone", methods, access },
+      ...{
+        address: settings.metricsAddr,
+        ui: settings.ui,
+        logger: this.#options.logger,
+        mode: "standalone",
+        methods,
+        access,
+      },
       metrics: dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node }),
       readiness: () => [
         { name: "serving", ok: !this.#stopping, detail: this.#stopping ? "shutting down" : "" },

@@ -232,7 +232,14 @@ export class StorageServer {
     const { settings } = this.#options;
     const sources = { shards: server.replicas, assignments: side.api.assignments, listener: side.listener };
     return WebSide.start({
-      ...{ address: settings.metricsAddr, ui: settings.ui, mode: "storage", methods, access },
+      ...{
+        address: settings.metricsAddr,
+        ui: settings.ui,
+        logger: this.#options.logger,
+        mode: "storage",
+        methods,
+        access,
+      },
       metrics: dataMetrics({ ...sources, log: storage.log, keyValues: storage.node }),
       readiness: () => this.#readiness(),
       clientAddress: publicAddress,

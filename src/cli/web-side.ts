@@ -8,6 +8,9 @@ import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import type { Access } from "../ops/access.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import type { Address } from "../ops/settings.ts";
+import type { Logger } from "../ports.ts";
+import { guarded } from "../rpc/guard.ts";
+import { methodsOverHttp } from "../rpc/http-methods.ts";
 import { LocalCalls } from "../rpc/local-calls.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { callOnce } from "./admin-connection.ts";
@@ -23,6 +26,7 @@ export interface WebSideOptions {
   readonly adminAddress: () => string | undefined;
   readonly access: Access;
   readonly ui: Inspect["ui"];
+  readonly logger: Logger;
 }
 
 /** Clients that pages read keys with, one a namespace. */
@@ -41,11 +45,12 @@ export class WebSide {
     return new WebSide(options);
   }
 
-  private constructor({ address, methods, metrics, ...rest }: WebSideOptions) {
+  private constructor({ address, methods, metrics, logger, ...rest }: WebSideOptions) {
     this.#clients = new WebClients(rest.clientAddress);
     const app = webApp({
       ...rest,
       calls: new LocalCalls(methods),
+      answer: methodsOverHttp(guarded(methods, rest.access), logger),
       client: (namespace) => this.#clients.of(namespace),
       closeSession: async (leader, { shard, session }) => {
         const { closeSession } = OxiaClient.method;

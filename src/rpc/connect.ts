@@ -16,12 +16,13 @@ import {
   type UniversalHandler,
   type UniversalServerRequest,
   type UniversalServerResponse,
+  universalServerResponseToFetch,
   uResponseNotFound,
 } from "@connectrpc/connect/protocol";
 import { type ConnectPorts, implement } from "./connect-method.ts";
 import type { Connection } from "./connection.ts";
 import type { Route } from "./http2.ts";
-import { BodyMeter, fromHttp1, fromHttp2, respondHttp1, respondHttp2 } from "./universal.ts";
+import { BodyMeter, fromFetch, fromHttp1, fromHttp2, respondHttp1, respondHttp2 } from "./universal.ts";
 
 export class ConnectRoutes {
   readonly #ports: ConnectPorts;
@@ -60,6 +61,14 @@ export class ConnectRoutes {
     serve()
       .catch((error) => this.#failed(error, headers[":path"] as string | undefined, () => stream.destroy()))
       .finally(() => body.done());
+  }
+
+  /** Serves a request of the HTTP port; undefined: it is for none of the methods. */
+  fetch(request: Request, peer: string): Promise<Response> | undefined {
+    if (!this.#json.has(new URL(request.url).pathname)) return undefined;
+    const body = new BodyMeter(this.#ports.budget);
+    const serve = async () => universalServerResponseToFetch(await this.#serve(fromFetch(request, peer, body)));
+    return serve().finally(() => body.done());
   }
 
   async #serve(request: UniversalServerRequest): Promise<UniversalServerResponse> {

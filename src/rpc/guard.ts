@@ -16,9 +16,14 @@ const LOOKS: ReadonlySet<string> = new Set([
   "ListEvents",
   "WatchEvents",
   "PlanRecovery",
+  // of OxiaAdmin, which needs no role on a port of its own
+  "ListNamespaces",
+  "GetNamespace",
+  "ListDataServers",
+  "GetDataServer",
 ]);
 
-/** The role that a method of VariaAdmin takes. */
+/** The role that a method of an admin service takes. */
 export function roleFor(method: string): Role {
   return LOOKS.has(method) ? "viewer" : "admin";
 }

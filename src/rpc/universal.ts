@@ -6,7 +6,7 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
-import type { Readable, Writable } from "node:stream";
+import { Readable, type Writable } from "node:stream";
 import { ConnectError, createContextKey, createContextValues } from "@connectrpc/connect";
 import type { UniversalServerRequest, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import type { RequestBudget } from "./budget.ts";
@@ -93,6 +93,14 @@ export function fromHttp2(
   const authority = (headers[":authority"] as string | undefined) ?? headers.host;
   const origin = { peer, authority, headers: raw, body };
   return universal("2.0", String(headers[":method"]), String(headers[":path"]), stream, abort.signal, origin);
+}
+
+/** A request as the HTTP port of a server takes it. */
+export function fromFetch(request: Request, peer: string, body: BodyMeter): UniversalServerRequest {
+  const headers = [...request.headers].flat();
+  const origin = { peer, authority: request.headers.get("host") ?? undefined, headers, body };
+  const source = request.body === null ? Readable.from([]) : Readable.fromWeb(request.body as never);
+  return universal("1.1", request.method, new URL(request.url).pathname, source, request.signal, origin);
 }
 
 function universal(

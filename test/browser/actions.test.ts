@@ -206,6 +206,29 @@ test("a session is found by its client, shows what ends with it, and is closed",
   }
 }, 60_000);
 
+test("a server leaves the cluster: what it holds goes to the others", async () => {
+  const [leaving] = stage.cluster.servers.slice(-1);
+  await tab.goto(`${stage.url}/servers/${leaving!.name}`);
+  await tab.getByRole("button", { name: "Remove from the cluster" }).click();
+  await tab.getByLabel(`Type ${leaving!.name} to go on`).fill(leaving!.name);
+  await confirm("Remove");
+  await tab.getByRole("heading", { name: "Servers" }).waitFor();
+  const holders = async () => {
+    const { shards } = await ask("varia.admin.v1.VariaAdmin", "GetClusterStatus");
+    return (shards as Shard[]).flatMap(({ replicas, change }) => [
+      ...replicas.map(({ server }) => server),
+      change ?? "",
+    ]);
+  };
+  await until(
+    holders,
+    (found) => !found.includes(leaving!.internalAddress) && found.every((text) => !text.startsWith("moving")),
+  );
+  // it is shown as long as it is needed
+  await tab.getByRole("link", { name: leaving!.name, exact: true }).waitFor({ state: "detached" });
+  expect((await client.get("greeting"))!.value).toEqual(new TextEncoder().encode("hello"));
+}, 90_000);
+
 test("a viewer is offered none of it", async () => {
   const viewing = await logIn(browser, [stage.url], { token: VIEWER_TOKEN });
   const page = await viewing.newPage();

@@ -82,7 +82,14 @@ export interface FakeInspect extends Inspect {
   swap: Promise<{ readonly reason: string }>;
 }
 
-const CHANGES = ["SwapReplica", "SetLogLevel", "CreateNamespace", "PatchNamespace", "DeleteNamespace"];
+const CHANGES = [
+  "SwapReplica",
+  "DeleteDataServer",
+  "SetLogLevel",
+  "CreateNamespace",
+  "PatchNamespace",
+  "DeleteNamespace",
+];
 
 /** A coordinator; `methods`: in place of all that one serves. */
 export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: readonly string[] } = {}): FakeInspect {
@@ -124,6 +131,7 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
   const fake: FakeInspect = {
     access: { needsToken: false, roleOf: () => undefined },
     ui: "on",
+    answer: () => undefined,
     mode: "coordinator",
     calls: {
       serves: ({ name }) => served.includes(name),

@@ -1,6 +1,7 @@
 /** @jsxImportSource hono/jsx */
 /** `/servers` and `/servers/NAME`: the data servers, and what one of them holds. */
 import { type Asked, type Page, PageError } from "../page.ts";
+import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
 import { EventTable } from "../parts/event-table.tsx";
 import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
 import { clusterStatus, lastEvents, type ServerStatus, serverNames, serverState } from "../view.ts";
@@ -95,5 +96,11 @@ export async function serverPage(asked: Asked): Promise<Page> {
       )}
     </>
   );
-  return { title: `Server ${server.name}`, body, live: true };
+  const still =
+    mayDo(asked, "delete-server") && !server.draining ? (
+      <Actions>
+        <DeedForm name="delete-server" label="Remove from the cluster" fixed={{ name: server.name }} />
+      </Actions>
+    ) : null;
+  return { title: `Server ${server.name}`, body, live: true, still };
 }
