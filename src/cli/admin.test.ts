@@ -154,6 +154,31 @@ test("the HTTP port answers the admin API too, to callers who reach this machine
   expect((await ask(httpPort, "varia.admin.v1.VariaAdmin/Format")).status).toBe(404);
 }, 60_000);
 
+test("sessions are listed by client, and closed once that is said", async () => {
+  await untilHealthy();
+  const worker = await connect({ serviceAddress: cluster.servers[0]!.public, clientIdentity: "worker-9" });
+  const client = await connect({ serviceAddress: cluster.servers[1]!.public });
+  try {
+    await worker.put("/workers/9", "here", { ephemeral: true });
+    const list = async () => JSON.parse((await admin("session", "list", "-o", "json")).out);
+    const [found] = (await list()).filter(({ client: identity }: { client: string }) => identity === "worker-9");
+    expect(found.session).toMatch(/^[0-9a-f]{16}$/);
+    expect(found.timeout_ms).toBe(15_000);
+    const close = (...words: string[]) =>
+      admin("session", "close", "--shard", String(found.shard), "--session", found.session, "-o", "json", ...words);
+    expect((await close()).code).toBe(2); // nobody is there to be asked
+    const dry = await close("--dry-run");
+    expect([dry.code, dry.err]).toEqual([0, "1 records end with it.\n"]);
+    expect(await client.get("/workers/9")).toBeDefined();
+    expect(JSON.parse((await close("--yes")).out)).toMatchObject({ session: found.session, records: 1 });
+    expect(await client.get("/workers/9")).toBeUndefined();
+    expect((await close("--yes")).code).toBe(3);
+    expect((await admin("session", "list", "-n", "none")).code).toBe(3);
+  } finally {
+    await Promise.all([worker.close(), client.close()]);
+  }
+}, 60_000);
+
 test("how much a process logs is shown and changed, of the coordinator and of a data server", async () => {
   const [server] = cluster.servers;
   for (const address of [cluster.adminAddress, server!.public]) {

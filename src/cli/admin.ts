@@ -5,6 +5,7 @@ import { addDataServerCommands } from "./admin-dataserver.ts";
 import { addEventCommands } from "./admin-event.ts";
 import { addLogLevelCommand } from "./admin-log-level.ts";
 import { addNamespaceCommands } from "./admin-namespace.ts";
+import { addSessionCommands } from "./admin-session.ts";
 import { addShardCommands } from "./admin-shard.ts";
 
 export function addAdminCommands(program: Command): void {
@@ -22,6 +23,7 @@ Examples:
   addNamespaceCommands(admin);
   addDataServerCommands(admin);
   addShardCommands(admin);
+  addSessionCommands(admin);
   addEventCommands(admin);
   addLogLevelCommand(admin);
 }
