@@ -15,6 +15,10 @@ import type { GetResult } from "../src/client/records.ts";
 import { compareBytes, concatBytes, utf8 } from "../src/lib/bytes.ts";
 
 export const KEYS_PER_PAGE = 100;
+/** A page ends earlier, behind its first record, once the values on it have so many bytes. */
+export const VALUE_BYTES_PER_PAGE = 1024 * 1024;
+/** Values that are asked for at a time where the first ones may fill the page. */
+const VALUES_AT_ONCE = 8;
 /** Leaps for one level, over all shards: what lies behind them is not shown, and the level says so. */
 export const LEAPS_MAX = 2_000;
 /** Shards that are asked at a time. */
@@ -70,6 +74,20 @@ class Leaps {
   }
 }
 
+class RecordPage {
+  readonly records: GetResult[] = [];
+  #bytes = 0;
+
+  get isFull(): boolean {
+    return this.records.length >= KEYS_PER_PAGE || this.#bytes >= VALUE_BYTES_PER_PAGE;
+  }
+
+  add(record: GetResult): void {
+    this.records.push(record);
+    this.#bytes += record.value.length;
+  }
+}
+
 function nameAt(place: string, key: string): string | undefined {
   const slash = key.indexOf("/", place.length);
   return slash < 0 ? undefined : key.slice(place.length, slash);
@@ -93,13 +111,14 @@ async function eachShard(routes: readonly string[], visit: (partitionKey: string
 async function readRecords(client: VariaClient, { place, after }: TreeRequest) {
   const own = utf8(place);
   const startInclusive = after !== "" ? behind(after) : place.endsWith("//") ? behind(place) : own;
-  const records: GetResult[] = [];
+  const page = new RecordPage();
   for await (const record of client.rangeScan({ startInclusive, endExclusive: concatBytes(own, HIGHEST) })) {
     if (nameAt(place, record.key) !== undefined) continue;
-    if (records.length === KEYS_PER_PAGE) return { records, after: records.at(-1)!.key };
-    records.push(record);
+    // who leaves the loop ends the scan: what it has not sent yet is not read
+    if (page.isFull) return { records: page.records, after: page.records.at(-1)!.key };
+    page.add(record);
   }
-  return { records, after: undefined };
+  return { records: page.records, after: undefined };
 }
 
 async function findPlaces(client: VariaClient, { place, routes }: TreeRequest, leaps: Leaps): Promise<string[]> {
@@ -134,10 +153,16 @@ async function readNatural(client: VariaClient, request: TreeRequest, leaps: Lea
     scanNatural(client, { ...request, partitionKey }, { keys, places, leaps }),
   );
   keys.sort(compareText);
-  const shown = keys.slice(0, KEYS_PER_PAGE);
-  const found = await Promise.all(shown.map((key) => client.get(key)));
-  const records = found.filter((record) => record !== undefined);
-  const after = keys.length > shown.length ? shown.at(-1) : undefined;
+  const page = new RecordPage();
+  let shown = 0;
+  while (shown < keys.length && !page.isFull) {
+    const next = keys.slice(shown, shown + Math.min(VALUES_AT_ONCE, KEYS_PER_PAGE - page.records.length));
+    const found = await Promise.all(next.map((key) => client.get(key)));
+    for (const record of found) if (record !== undefined) page.add(record);
+    shown += next.length;
+  }
+  const after = shown < keys.length ? keys[shown - 1] : undefined;
+  const { records } = page;
   return { records, places: request.after === "" ? [...places].sort(compareText) : [], after, cut: leaps.spent };
 }
 

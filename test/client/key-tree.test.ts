@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { connect } from "../../src/client/index.ts";
 import { initialRanges } from "../../src/protocol/assignment.ts";
-import { KEYS_PER_PAGE, readLevel, type TreeRequest } from "../../web/key-tree.ts";
+import { KEYS_PER_PAGE, readLevel, type TreeRequest, VALUE_BYTES_PER_PAGE } from "../../web/key-tree.ts";
 import { partitionKeys } from "../../web/shard-routes.ts";
 import { startServer } from "./server.ts";
 
@@ -77,6 +77,17 @@ async function pages(client: Awaited<ReturnType<typeof connect>>, request: TreeR
     after = page.after;
   }
   expect(seen).toEqual(names);
+  // large values end a page early, and none is left out
+  const large = Array.from({ length: 20 }, (_, nth) => `/large/${String(nth).padStart(2, "0")}`);
+  for (const name of large) await client.put(name, new Uint8Array(VALUE_BYTES_PER_PAGE / 4));
+  const found: string[] = [];
+  for (let after: string | undefined = ""; after !== undefined; ) {
+    const page = await readLevel(client, { ...request, place: "/large/", after });
+    expect(page.records.length).toBeLessThan(large.length);
+    found.push(...page.records.map(({ key }) => key));
+    after = page.after;
+  }
+  expect(found).toEqual(large);
 }
 
 test("each range of a namespace has a partition key, and what is none has not", () => {
