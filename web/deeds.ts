@@ -100,10 +100,10 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
         `Its keys are in the order ${sorting}, and its changes can${notifications === "on" ? "" : "not"} be followed.`,
         "The number of shards and the order of keys stay as they are.",
       ];
-      const flags = `--initial-shard-count ${shards} --replication-factor ${replicas} --key-sorting ${sorting}`;
+      const flags = `--initial-shards ${shards} --replication-factor ${replicas} --key-sorting ${sorting}`;
       return {
         lines,
-        command: `varia admin namespace create ${shellWord(name)} ${flags} --notifications-enabled=${notifications === "on"}`,
+        command: `varia admin namespace create ${shellWord(name)} ${flags} --notifications ${notifications === "on"}`,
       };
     },
     async run({ calls }, { name, shards, replicas, sorting, notifications }) {
@@ -127,7 +127,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
         `The namespace ${name} will have ${count(wholeNumber(replicas), "replica")} of each shard that is made from now on.`,
         `Its changes can${notifications === "on" ? "" : "not"} be followed.`,
       ];
-      const flags = `--replication-factor ${replicas} --notifications-enabled=${notifications === "on"}`;
+      const flags = `--replication-factor ${replicas} --notifications ${notifications === "on"}`;
       return { lines, command: `varia admin namespace patch ${shellWord(name)} ${flags}` };
     },
     async run(inspect, { name, replicas, notifications, seen }) {

@@ -1,6 +1,7 @@
 /** The whole tree of commands: what its help says, read as a newcomer reads it. */
 import { expect, test } from "bun:test";
 import type { Command } from "commander";
+import { whyNoCommand } from "../../test/harness/command-line.ts";
 import { buildProgram } from "./program.ts";
 
 const COLUMNS_MAX = 80;
@@ -37,30 +38,12 @@ test("every command that does something has an example, which is a command that 
   const odd = all.flatMap(({ path, help }) =>
     (help.split("Examples:")[1]?.split("\n\n")[0]?.split("\n") ?? []).flatMap((line) => {
       const words = /(?:^|[ (])(varia .*)$/.exec(line)?.[1]?.split(/\s+/) ?? [];
-      const why = words.length < 2 ? undefined : whyNot(root, words.slice(1));
+      const why = words.length < 2 ? undefined : whyNoCommand(root, words.slice(1));
       return why === undefined ? [] : [`${path}: ${line.trim()}: ${why}`];
     }),
   );
   expect(odd).toEqual([]);
 });
-
-/** Why these words are no command line of the program; undefined: they are one. */
-function whyNot(root: Command, words: readonly string[]): string | undefined {
-  let command = root;
-  const options = [...root.options];
-  for (const word of words) {
-    const child = command.commands.find((one) => one.name() === word || one.aliases().includes(word));
-    if (child !== undefined) {
-      command = child;
-      options.push(...child.options);
-    } else if (command === root && !word.startsWith("-")) return `no command "${word}"`;
-    const flag = /^(--[a-z-]+)/.exec(word)?.[1];
-    if (word === "--" || word === "|") return undefined;
-    const isKnown = flag === undefined || flag === "--help" || options.some(({ long }) => long === flag);
-    if (!isKnown) return `no flag ${flag}`;
-  }
-  return undefined;
-}
 
 test("no line of any help is longer than a terminal is wide", () => {
   const long = places().flatMap(({ path, help }) =>

@@ -1,0 +1,47 @@
+/** What pages offer to copy into a terminal is a command line of ours. */
+import { expect, test } from "bun:test";
+import { whyNoCommand } from "../../test/harness/command-line.ts";
+import { fakeInspect } from "../../test/harness/fake-inspect.ts";
+import { webApp } from "../../web/app.ts";
+import { buildProgram } from "./program.ts";
+
+const PAGES = [
+  ...["/", "/namespaces", "/namespaces/default", "/shards", "/shards/default/1", "/servers", "/events", "/diagnosis"],
+  ...["/node", "/configuration"],
+  "/do/swap-replica?namespace=default&shard=1&from=s1&to=s1",
+  "/do/create-namespace?name=a+b&shards=1&replicas=1&sorting=natural&notifications=on",
+  "/do/patch-namespace?name=default&replicas=2&notifications=off&seen=3+on",
+  "/do/delete-namespace?name=default",
+  "/do/delete-server?name=s1",
+  "/do/delete-record?namespace=default&key=a&version=1",
+  "/do/log-level?level=debug",
+];
+
+test("every command on a page is one", async () => {
+  const app = webApp(fakeInspect());
+  const program = buildProgram();
+  const found: string[] = [];
+  const odd: string[] = [];
+  for (const path of PAGES) {
+    const request = new Request(`http://localhost${path}`, { headers: { host: "localhost" } });
+    const html = await (await app.fetch(request, "127.0.0.1")).text();
+    const commands = [...html.matchAll(/<code>(.*?)<\/code>/gs)].flatMap(([, text]) => unescaped(text!).split("\n"));
+    for (const command of commands.filter((text) => text.startsWith("varia "))) {
+      found.push(path);
+      const why = whyNoCommand(program, command.split(/\s+/).slice(1));
+      if (why !== undefined) odd.push(`${path}: ${command}: ${why}`);
+    }
+  }
+  app.close();
+  expect(odd).toEqual([]);
+  expect([...new Set(found)].sort()).toEqual(PAGES.filter((path) => path !== "/events").sort());
+});
+
+function unescaped(text: string): string {
+  return text
+    .replaceAll("&quot;", '"')
+    .replaceAll("&#39;", "'")
+    .replaceAll("&lt;", "<")
+    .replaceAll("&gt;", ">")
+    .replaceAll("&amp;", "&");
+}
