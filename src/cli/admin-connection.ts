@@ -10,7 +10,7 @@ import { systemClock } from "../ops/clock.ts";
 import { callPeer, type PeerMethod } from "../rpc/peer-call.ts";
 import { authToken, durationFlag } from "./client-connection.ts";
 import { EXIT, type ExitCode, ExitError } from "./exit.ts";
-import { OUTPUT_FORMS, type OutputForm } from "./output.ts";
+import { OUTPUT_FORMS_OF_NAMED, type OutputForm } from "./output.ts";
 
 export interface AdminFlags {
   readonly adminAddress: string;
@@ -18,6 +18,7 @@ export interface AdminFlags {
   readonly requestTimeout: number;
   readonly authToken?: string;
   readonly authTokenFile?: string;
+  readonly dryRun?: boolean;
 }
 
 /** Adds the flags for reaching a coordinator, and for the form of what is printed. */
@@ -28,7 +29,7 @@ export function addAdminFlags(command: Command): Command {
         .default("localhost:6651")
         .env("VARIA_ADMIN_ADDRESS"),
     )
-    .addOption(new Option("-o, --output <form>", "table, json or yaml").choices(OUTPUT_FORMS).default("table"))
+    .addOption(new Option("-o, --output <form>", "how it is printed").choices(OUTPUT_FORMS_OF_NAMED).default("table"))
     .addOption(
       new Option("--request-timeout <duration>", "time for one request").default(30_000, "30s").argParser(durationFlag),
     )
@@ -38,6 +39,17 @@ export function addAdminFlags(command: Command): Command {
       ),
     )
     .option("--auth-token-file <path>", "file that holds the bearer token");
+}
+
+/** For commands that change something. */
+export function addDryRun(command: Command): Command {
+  return command.option("--dry-run", "say what would be changed, and change nothing");
+}
+
+/** Whether nothing is to be changed: then says what would be. */
+export function isDryRun({ dryRun = false }: AdminFlags, ...lines: readonly string[]): boolean {
+  if (dryRun) console.error([...lines, "Nothing was changed."].join("\n"));
+  return dryRun;
 }
 
 /** One call of the coordinator. Rejects with an ExitError. `timeoutMs`: in place of the flag's. */

@@ -2,8 +2,10 @@
 import { type Command, InvalidArgumentError as InvalidFlag, Option } from "commander";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { type DataServer, DataServerState, type DataServerStatus } from "../gen/io/oxia/proto/v1/metadata_pb.ts";
-import { type AdminFlags, callAdmin } from "./admin-connection.ts";
+import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
 import { examples } from "./examples.ts";
+import { EXIT, ExitError } from "./exit.ts";
 import { onePage, printObject, printObjects, standardOutput } from "./output.ts";
 
 interface DataServerFlags extends AdminFlags {
@@ -19,8 +21,7 @@ const { method } = OxiaAdmin;
 
 export function addDataServerCommands(admin: Command): void {
   const server = admin.command("dataserver").alias("dataservers").description("Data servers of the cluster.");
-  server
-    .command("create")
+  addDryRun(server.command("create"))
     .description("Add a data server; it gets its share of the replicas in a while.")
     .addHelpText("after", examples("varia admin dataserver create s4 --public h4:6648 --internal h4:6649"))
     .argument("<NAME>")
@@ -29,6 +30,12 @@ export function addDataServerCommands(admin: Command): void {
     .addOption(LABEL)
     .action(async (name: string, _, command: Command) => {
       const flags = command.optsWithGlobals<DataServerFlags>();
+      if (flags.dryRun === true) {
+        const { dataServers } = await callAdmin(flags, method.listDataServers, {});
+        const exists = dataServers.some((view) => view.dataServer?.identity?.name === name);
+        if (exists) throw new ExitError(EXIT.failure, `data server "${name}" already exists`);
+      }
+      if (isDryRun(flags, `Data server ${name} would be added: ${flags.public}, internally ${flags.internal}.`)) return;
       const { dataServer } = await callAdmin(flags, method.createDataServer, { dataServer: asked(name, flags) });
       await printObject(flags.output, row(flags, dataServer!), standardOutput());
     });
@@ -43,8 +50,7 @@ export function addDataServerCommands(admin: Command): void {
     .description("Show all data servers.")
     .addHelpText("after", examples("varia admin dataserver list", "varia admin dataserver list -o json"))
     .action(async (_, command: Command) => show(command.optsWithGlobals<AdminFlags>(), undefined));
-  server
-    .command("patch")
+  addDryRun(server.command("patch"))
     .description("Change a data server's addresses or labels; labels that are given are all that it has then.")
     .addHelpText("after", examples("varia admin dataserver patch s4 --public h4.example:6648"))
     .argument("<NAME>")
@@ -53,19 +59,41 @@ export function addDataServerCommands(admin: Command): void {
     .addOption(LABEL)
     .action(async (name: string, _, command: Command) => {
       const flags = command.optsWithGlobals<DataServerFlags>();
+      if (flags.dryRun === true && isDryRun(flags, ...(await changes(flags, name)))) return;
       const { dataServer } = await callAdmin(flags, method.patchDataServer, { dataServer: asked(name, flags) });
       await printObject(flags.output, row(flags, dataServer!), standardOutput());
     });
-  server
-    .command("delete")
+  addDryRun(server.command("delete"))
     .description("Remove a data server: what it holds moves to the others, which `varia status` shows.")
     .addHelpText("after", examples("varia admin dataserver delete s1"))
     .argument("<NAME>")
     .action(async (name: string, _, command: Command) => {
       const flags = command.optsWithGlobals<DataServerFlags>();
+      if (flags.dryRun === true) {
+        const { servers } = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
+        const found = servers.find((one) => one.name === name);
+        if (found === undefined) throw new ExitError(EXIT.notFound, `data server "${name}" not found`);
+        isDryRun(flags, `Data server ${name} would leave: its ${found.replicas} replicas would be filled on others.`);
+        return;
+      }
       const { dataServer } = await callAdmin(flags, method.deleteDataServer, { dataServer: name });
       await printObject(flags.output, row(flags, dataServer!), standardOutput());
     });
+}
+
+/** What would be other than it is. */
+async function changes(flags: DataServerFlags, name: string): Promise<string[]> {
+  const { dataServer: view } = await callAdmin(flags, method.getDataServer, { dataServer: name });
+  const now = row({ ...flags, output: "table" }, view!.dataServer!);
+  const words = Object.entries(flags.label ?? {}).map(([label, value]) => `${label}=${value}`);
+  const to = {
+    public: flags.public,
+    internal: flags.internal,
+    labels: flags.label === undefined ? undefined : words.join(","),
+  };
+  return (["public", "internal", "labels"] as const).flatMap((field) =>
+    to[field] === undefined || to[field] === now[field] ? [] : [`${field}: ${now[field]}, would be ${to[field]}.`],
+  );
 }
 
 function asked(name: string, { public: address = "", internal = "", label }: DataServerFlags) {

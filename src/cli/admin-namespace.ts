@@ -3,10 +3,11 @@ import type { MessageShape } from "@bufbuild/protobuf";
 import { type Command, Option } from "commander";
 import { type NamespaceViewSchema, OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { type Namespace, ShardStatus } from "../gen/io/oxia/proto/v1/metadata_pb.ts";
-import { type AdminFlags, callAdmin } from "./admin-connection.ts";
+import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
 import { integerFlag } from "./client-connection.ts";
 import { booleanFlag, confirmed } from "./confirm.ts";
 import { examples } from "./examples.ts";
+import { EXIT, ExitError } from "./exit.ts";
 import { onePage, printObject, printObjects, standardOutput } from "./output.ts";
 
 interface NamespaceFlags extends AdminFlags {
@@ -26,8 +27,7 @@ const { method } = OxiaAdmin;
 
 export function addNamespaceCommands(admin: Command): void {
   const namespace = admin.command("namespace").alias("namespaces").description("Namespaces and their shards.");
-  namespace
-    .command("create")
+  addDryRun(namespace.command("create"))
     .description("Add a namespace.")
     .addHelpText(
       "after",
@@ -45,6 +45,13 @@ export function addNamespaceCommands(admin: Command): void {
       const flags = command.optsWithGlobals<NamespaceFlags>();
       const { initialShards = 0, replicationFactor = 0, keySorting = "" } = flags;
       const asked = { name, initialShardCount: initialShards, replicationFactor, keySorting, ...notifications(flags) };
+      if (flags.dryRun === true) {
+        const { namespaces } = await callAdmin(flags, method.listNamespaces, {});
+        const exists = namespaces.some((view) => view.namespace?.name === name);
+        if (exists) throw new ExitError(EXIT.failure, `namespace "${name}" already exists`);
+      }
+      const what = `${initialShards} shards, ${replicationFactor} replicas of each, keys ${keySorting || "hierarchical"}`;
+      if (isDryRun(flags, `Namespace ${name} would be made: ${what}.`)) return;
       const { namespace: made } = await callAdmin(flags, method.createNamespace, { namespace: asked });
       await print(flags, made!);
     });
@@ -59,8 +66,7 @@ export function addNamespaceCommands(admin: Command): void {
     .description("Show all namespaces.")
     .addHelpText("after", examples("varia admin namespace list", "varia admin namespace list -o yaml"))
     .action(async (_, command: Command) => show(command.optsWithGlobals<AdminFlags>(), undefined));
-  namespace
-    .command("patch")
+  addDryRun(namespace.command("patch"))
     .description("Change a namespace; its shards keep the replicas that they have.")
     .addHelpText("after", examples("varia admin namespace patch orders --replication-factor 5"))
     .argument("<NAMESPACE>")
@@ -69,21 +75,48 @@ export function addNamespaceCommands(admin: Command): void {
     .action(async (name: string, _, command: Command) => {
       const flags = command.optsWithGlobals<NamespaceFlags>();
       const asked = { name, replicationFactor: flags.replicationFactor ?? 0, ...notifications(flags) };
+      if (flags.dryRun === true && isDryRun(flags, ...(await changes(flags, asked)))) return;
       const { namespace: patched } = await callAdmin(flags, method.patchNamespace, { namespace: asked });
       await print(flags, patched!);
     });
-  namespace
-    .command("delete")
+  addDryRun(namespace.command("delete"))
     .description("Remove a namespace and all its data.")
     .addHelpText("after", examples("varia admin namespace delete orders", "varia admin namespace delete orders --yes"))
     .argument("<NAMESPACE>")
     .option("-y, --yes", "do not ask")
     .action(async (name: string, _, command: Command) => {
       const flags = command.optsWithGlobals<NamespaceFlags>();
+      if (flags.dryRun === true) {
+        const { namespace: view } = await callAdmin(flags, method.getNamespace, { namespace: name });
+        const shards = Object.keys(view?.namespaceStatus?.shards ?? {}).length;
+        isDryRun(flags, `Namespace ${name} and the data of its ${shards} shards would be deleted.`);
+        return;
+      }
       await confirmed(flags, `Delete namespace ${name} and all its data?`, { withoutTerminal: "go on" });
       const { namespace: deleted } = await callAdmin(flags, method.deleteNamespace, { namespace: name });
       await print(flags, deleted!);
     });
+}
+
+/** What would be other than it is. */
+async function changes(
+  flags: AdminFlags,
+  asked: Pick<Namespace, "name" | "replicationFactor"> & { notificationsEnabled?: boolean },
+) {
+  const { namespace: view } = await callAdmin(flags, method.getNamespace, { namespace: asked.name });
+  const { replicationFactor, notificationsEnabled = true } = view!.namespace!;
+  const to = {
+    replicas: asked.replicationFactor || replicationFactor,
+    notifications: asked.notificationsEnabled ?? notificationsEnabled,
+  };
+  return [
+    ...(to.replicas === replicationFactor
+      ? []
+      : [`Replicas of new shards: ${replicationFactor}, would be ${to.replicas}.`]),
+    ...(to.notifications === notificationsEnabled
+      ? []
+      : [`Notifications: ${notificationsEnabled}, would be ${to.notifications}.`]),
+  ];
 }
 
 function notifications({ notifications }: NamespaceFlags) {

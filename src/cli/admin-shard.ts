@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError as InvalidFlag, Option } from "commander";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
-import { type AdminFlags, callAdmin } from "./admin-connection.ts";
+import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
 import { durationFlag, integerFlag } from "./client-connection.ts";
 import { confirmed } from "./confirm.ts";
 import { examples } from "./examples.ts";
@@ -44,7 +44,7 @@ function addShardFlags(command: Command): Command {
 }
 
 function addSwap(shard: Command): void {
-  addShardFlags(shard.command("swap"))
+  addDryRun(addShardFlags(shard.command("swap")))
     .description("Move one replica to another server, or refill it on the same one. Ends when that is done.")
     .requiredOption("--from <server>", "server whose replica goes, by name or internal address")
     .requiredOption("--to <server>", "server that gets one")
@@ -62,10 +62,30 @@ Examples:
       const { timeout, ...flags } = command.optsWithGlobals<SwapFlags>();
       const { namespace, from, to } = flags;
       const request = { namespace, shard: BigInt(flags.shard), from, to };
+      if (flags.dryRun === true) {
+        isDryRun(flags, await whatSwapDoes(flags));
+        return;
+      }
       const { reason } = await callAdmin(flags, VariaAdmin.method.swapReplica, request, timeout);
       if (reason !== "") throw new ExitError(EXIT.failure, `given up: ${reason}`);
       await printObject(flags.output, { namespace, shard: flags.shard, from, to }, standardOutput());
     });
+}
+
+/** As the shard stands now; what the coordinator itself would refuse is refused by it alone. */
+async function whatSwapDoes({ namespace, shard, from, to, ...flags }: Omit<SwapFlags, "timeout">): Promise<string> {
+  const { shards, servers } = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
+  const found = shards.find((one) => one.namespace === namespace && one.shard === BigInt(shard));
+  if (found === undefined) throw new ExitError(EXIT.notFound, `there is no shard ${namespace}/${shard}`);
+  const addressOf = (name: string) =>
+    servers.find((one) => one.name === name || one.internalAddress === name)?.internalAddress;
+  for (const name of [from, to]) {
+    if (addressOf(name) === undefined) throw new ExitError(EXIT.notFound, `data server "${name}" not found`);
+  }
+  const holds = found.replicas.some(({ server, part }) => part === "member" && server === addressOf(from));
+  if (!holds) throw new ExitError(EXIT.failure, `${from} holds no replica of shard ${namespace}/${shard}`);
+  const what = from === to ? `be filled anew on ${to}` : `be filled on ${to}, and the one on ${from} deleted`;
+  return `A replica of shard ${namespace}/${shard} would ${what}.`;
 }
 
 function addRecover(shard: Command): void {

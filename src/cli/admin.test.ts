@@ -154,6 +154,43 @@ test("the HTTP port answers the admin API too, to callers who reach this machine
   expect((await ask(httpPort, "varia.admin.v1.VariaAdmin/Format")).status).toBe(404);
 }, 60_000);
 
+test("names alone are printed a line each; a dry run says what would be, and nothing is changed", async () => {
+  const before = await untilHealthy();
+  expect((await admin("namespace", "list", "-o", "name")).out).toBe("default\n");
+  expect((await admin("dataserver", "list", "-o", "name")).out).toBe("s1\ns2\ns3\n");
+  for (const [words, said] of [
+    [
+      ["namespace", "create", "n", "--initial-shards", "2", "--replication-factor", "3"],
+      "n would be made: 2 shards, 3 replicas",
+    ],
+    [["namespace", "patch", "default", "--notifications", "false"], "Notifications: true, would be false."],
+    [["namespace", "delete", "default"], "the data of its 2 shards would be deleted"],
+    [["dataserver", "create", "s9", "--public", "h:1", "--internal", "h:2"], "s9 would be added: h:1, internally h:2"],
+    [["dataserver", "patch", "s1", "--public", "h:1"], `public: ${cluster.servers[0]!.public}, would be h:1.`],
+    [["dataserver", "delete", "s1"], "its 2 replicas would be filled on others"],
+    [["shard", "swap", "--shard", "1", "--from", "s1", "--to", "s2"], "be filled on s2, and the one on s1 deleted"],
+  ] as const) {
+    const { code, out, err } = await admin(...words, "--dry-run");
+    expect([words, code, out]).toEqual([words, 0, ""]);
+    expect(err).toContain(said);
+    expect(err).toEndWith("Nothing was changed.\n");
+  }
+  for (const [words, code] of [
+    [["namespace", "create", "default", "--replication-factor", "1"], 1],
+    [["namespace", "delete", "none"], 3],
+    [["dataserver", "create", "s1", "--public", "h:1", "--internal", "h:2"], 1],
+    [["dataserver", "delete", "s9"], 3],
+    [["shard", "swap", "--shard", "7", "--from", "s1", "--to", "s2"], 3],
+  ] as const) {
+    expect([words, (await admin(...words, "--dry-run")).code]).toEqual([words, code]);
+  }
+  const after = await untilHealthy();
+  expect(after.shards.map(({ term }: { term: number }) => term)).toEqual(
+    before.shards.map(({ term }: { term: number }) => term),
+  );
+  expect((await admin("namespace", "list", "-o", "name")).out).toBe("default\n");
+}, 90_000);
+
 test("sessions are listed by client, and closed once that is said", async () => {
   await untilHealthy();
   const worker = await connect({ serviceAddress: cluster.servers[0]!.public, clientIdentity: "worker-9" });

@@ -9,8 +9,10 @@ import { stringify } from "yaml";
 import type { Version } from "../client/records.ts";
 import { utf8 } from "../lib/bytes.ts";
 
-export type OutputForm = "oxia" | "table" | "json" | "yaml";
+export type OutputForm = "oxia" | "table" | "json" | "yaml" | "name";
 export const OUTPUT_FORMS = ["table", "json", "yaml"] as const;
+/** With names alone, a line each, for what has names: the first field of a row is its name. */
+export const OUTPUT_FORMS_OF_NAMED = [...OUTPUT_FORMS, "name"] as const;
 
 export interface RecordOutput {
   readonly key: Uint8Array;
@@ -86,7 +88,8 @@ export function json(value: unknown): string {
 
 /** Prints one object in a form that is not Oxia's own. */
 export async function printObject(form: Exclude<OutputForm, "oxia">, object: Row, write: Write): Promise<void> {
-  if (form === "json") await write(`${json(object)}\n`);
+  if (form === "name") await write(nameLine(object));
+  else if (form === "json") await write(`${json(object)}\n`);
   else if (form === "yaml") await write(stringify(object));
   else await printTable(onePage([object]), write);
 }
@@ -98,6 +101,10 @@ export async function printObjects(
   write: Write,
 ): Promise<void> {
   if (form === "table") return printTable(pages, write);
+  if (form === "name") {
+    for await (const page of pages) await write(page.map(nameLine).join(""));
+    return;
+  }
   let first = true;
   for await (const page of pages) {
     if (form === "yaml") {
@@ -114,6 +121,10 @@ export async function printObjects(
   }
   if (form === "json") await write(first ? "[]\n" : "\n]\n");
   else if (first) await write("[]\n");
+}
+
+function nameLine(row: Row): string {
+  return `${cell(Object.values(row)[0])}\n`;
 }
 
 /** All rows at once. */
