@@ -1,6 +1,7 @@
 /** Stories of disks that are lost, are set back, or lose a part of what they held (safety.md §1, §7). */
+import { OPTIONS } from "../harness/replica-server.ts";
 import type { DiskCopy } from "../sim/disk.ts";
-import { SimDisk } from "../sim/disk.ts";
+import { CALM_DISK, SimDisk } from "../sim/disk.ts";
 import { Network } from "../sim/network.ts";
 import { CALM } from "../sim/network-rates.ts";
 import { SimNode } from "../sim/node.ts";
@@ -192,5 +193,29 @@ export const disks: Readonly<Record<string, Story>> = {
       term = led;
       node.end("power");
     }
+  },
+
+  "an id is minted between two words of an older disk": (seed) => {
+    const stage = new Stage({ seed, dataServers: 4 });
+    stage.settle();
+    const { spare } = stage;
+    const server = spare.server!;
+    const held = spare.stamp!;
+    // both words come while the log is slow: the second one is heard while the replica is made
+    spare.disk.rates = { ...CALM_DISK, sync: { minMs: 100, typicalMs: 150, maxMs: 200, tailChance: 0 } };
+    let minted: bigint | undefined;
+    let isGreeted = false;
+    const asked = { ...PLACE, term: 1, replicaId: 0n, countedTerm: -1, adopt: false, confirmedStamp: held + 10 };
+    void server.newTerm({ ...asked, options: OPTIONS }).then(({ replicaId }) => {
+      minted = replicaId;
+    });
+    const word = { instanceId: server.instance!, stamp: held + 30, confirmedStamp: held + 20 };
+    void server.handshake(word).then(() => {
+      isGreeted = true;
+    });
+    stage.until("both have their answers", () => minted !== undefined && isGreeted);
+    stage.expect("the replica that was made behind the first word lives", stage.replica(spare)!.state.id === minted);
+    spare.disk.rates = CALM_DISK;
+    stage.end();
   },
 };
