@@ -3,7 +3,9 @@ import { type Command, Option } from "commander";
 import { type GivenSetting, SettingError, type SettingsTable } from "../ops/settings.ts";
 import type { Logger } from "../ports.ts";
 import { ClusterFile } from "./cluster-file.ts";
+import { clusterSchema, settingsSchema } from "./config-schema.ts";
 import { COORDINATOR_SETTINGS, coordinatorFiles } from "./coordinator-settings.ts";
+import { examples } from "./examples.ts";
 import { OUTPUT_FORMS, type OutputForm, onePage, printObjects, standardOutput } from "./output.ts";
 import { addSettings, type ReadSettings, readSettings } from "./run-server.ts";
 import { STANDALONE_SETTINGS } from "./standalone-settings.ts";
@@ -64,6 +66,23 @@ Examples:
   for (const [name, kind] of Object.entries(KINDS)) {
     addShow(show, name, kind);
     addCheck(check, name, kind);
+  }
+  addSchema(config);
+}
+
+/** Schemas are JSON, whoever reads them. */
+function addSchema(config: Command): void {
+  const schema = config.command("schema").description("Print a JSON Schema of a file, for editors.");
+  const add = (name: string, description: string, make: () => unknown) => {
+    schema
+      .command(name)
+      .description(description)
+      .addHelpText("after", examples(`varia config schema ${name} > ${name}.schema.json`))
+      .action(() => standardOutput()(`${JSON.stringify(make(), null, 2)}\n`));
+  };
+  add("cluster", "Of the cluster's configuration, the file of --cconfig.", clusterSchema);
+  for (const [name, { table }] of Object.entries(KINDS)) {
+    add(name, `Of the settings of varia ${name}, the file of --sconfig.`, () => settingsSchema(`varia ${name}`, table));
   }
 }
 
