@@ -199,7 +199,7 @@ test("charts have their lines, the newest at the right, and say how much it is n
   expect(text).toContain("at most 1235 a second");
   expect(text).toContain("reads: 3.00 a second");
   expect(text).toContain("resident: 1.0 MiB");
-  expect(text).toContain('points="358.0,88.0 359.0,87.7 360.0,2.0"');
+  expect(text).toContain('points="335.2,88.0 347.6,87.7 360.0,2.0"');
 });
 
 test("events can be had as JSON", async () => {

@@ -5,10 +5,15 @@ import type { Asked, Page } from "../page.ts";
 import { Chart } from "../parts/chart.tsx";
 import { Empty, Time } from "../parts/pieces.tsx";
 
+/** Points that a chart has room for, at least. */
+const CAPACITY_MIN = 30;
+
 export async function performancePage({ inspect }: Asked): Promise<Page> {
   const { series, lastMs, intervalMs, samplesMax } = await inspect.calls.call(GetHistory, {});
   const charts = Map.groupBy(series, ({ chart }) => chart);
   const samples = series[0]?.points.length ?? 0;
+  // while there is less than an hour, what there is takes the room
+  const capacity = Math.min(samplesMax, Math.max(samples, CAPACITY_MIN));
   const body = (
     <>
       <h1>Performance</h1>
@@ -22,7 +27,7 @@ export async function performancePage({ inspect }: Asked): Promise<Page> {
       ) : (
         <div class="columns">
           {[...charts].map(([title, lines]) => (
-            <Chart title={title} series={lines} capacity={samplesMax} />
+            <Chart title={title} series={lines} capacity={capacity} />
           ))}
         </div>
       )}

@@ -7,7 +7,7 @@ const WIDTH = 360;
 const HEIGHT = 90;
 const COLOURS = 8;
 
-/** Series of one unit; `capacity`: points that an hour has. */
+/** Series of one unit; `capacity`: points that it has room for. */
 export function Chart({ title, series, capacity }: { title: string; series: readonly Series[]; capacity: number }) {
   const unit = series[0]?.unit ?? "";
   const most = Math.max(...series.flatMap(({ points }) => points), 0);
@@ -18,12 +18,7 @@ export function Chart({ title, series, capacity }: { title: string; series: read
       <figcaption>
         {title} <small class="muted">{`at most ${amount(most, unit)}`}</small>
       </figcaption>
-      <svg
-        viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
-        preserveAspectRatio="none"
-        role="img"
-        aria-label={`${title}, the last hour`}
-      >
+      <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={`${title}, over time`}>
         {series.map(({ points }, nth) => (
           <polyline class={`l${nth % COLOURS}`} points={pointsOf(points, { top, capacity })} />
         ))}
