@@ -9,7 +9,7 @@
  * Source: testing.md; OWASP cheat sheets on session management and cross-site request forgery.
  */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import { isLoopback, type Role } from "../src/ops/access.ts";
+import { isLoopback, isOwnName, type Role } from "../src/ops/access.ts";
 
 /** Without a request for so long a session ends. */
 export const SESSION_IDLE_MS = 30 * 60_000;
@@ -101,8 +101,7 @@ export class Gate {
     if (!isLoopback(peer)) {
       return { kind: "refused", why: "Without --admin-token-file only callers on the server's own machine see this." };
     }
-    const host = request.headers.get("host") ?? "";
-    if (!/^(localhost|\d+\.\d+\.\d+\.\d+|\[[\da-f:.]+\])(:\d+)?$/i.test(host)) {
+    if (!isOwnName(request.headers.get("host") ?? "")) {
       return { kind: "refused", why: "Call this server by localhost or by an address." };
     }
     return { kind: "admitted", visitor: { role: "admin", formToken: this.#formToken("") } };

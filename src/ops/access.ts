@@ -88,3 +88,11 @@ export function isLoopback(address: string): boolean {
   if (host === "::1" || /^::1:\d+$/.test(address)) return true;
   return /^127(?:\.\d{1,3}){3}(?::\d+)?$/.test(host);
 }
+
+/**
+ * Whether a `host:port` that a caller used names this machine, whoever resolves it: localhost, or an address. A page of
+ * another site may have its own name lead here, and would then be taken for ours (DNS rebinding).
+ */
+export function isOwnName(authority: string): boolean {
+  return /^(localhost|\d+\.\d+\.\d+\.\d+|\[[\da-f:.]+\])(:\d+)?$/i.test(authority);
+}

@@ -85,6 +85,19 @@ test("without tokens, callers on this machine are answered, whatever the port is
   expect(await outcomes(listener, other)).toEqual(twice(...new Array<string>(3).fill("PermissionDenied")));
 });
 
+test("a page of another site whose name leads to this machine is not answered", async () => {
+  const listener = await listen(Access.open(undefined));
+  const ask = async (host: string) => {
+    const response = await fetch(`http://127.0.0.1:${listener.port}/varia.admin.v1.VariaAdmin/GetClusterStatus`, {
+      ...{ method: "POST", body: "{}" },
+      headers: { "content-type": "application/json", host },
+    });
+    return response.status;
+  };
+  expect([await ask("localhost:1"), await ask("127.0.0.1"), await ask("[::1]:6651")]).toEqual([200, 200, 200]);
+  expect([await ask("evil.example"), await ask("localhost.evil.example:80")]).toEqual([403, 403]);
+});
+
 test("every method of the service has a role, and what changes something takes an admin", () => {
   const roles = Object.values(VariaAdmin.method).map(({ name }) => [name, roleFor(name)]);
   expect(Object.fromEntries(roles)).toEqual({

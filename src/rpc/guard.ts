@@ -4,7 +4,7 @@
  */
 import type { Bytes } from "../lib/bytes.ts";
 import type { Access, Role } from "../ops/access.ts";
-import { isLoopback } from "../ops/access.ts";
+import { isLoopback, isOwnName } from "../ops/access.ts";
 import { Code, StatusError } from "./code.ts";
 import type { Call, Method, ServedMethod } from "./method.ts";
 
@@ -67,9 +67,14 @@ function guardedMethod(method: Method, access: Access, needs: Role): Method {
 
 function check(call: Call, access: Access, needs: Role): void {
   if (!access.needsToken) {
-    if (isLoopback(call.peer)) return;
-    const message = "without --admin-token-file only callers on the server's own machine are answered";
-    throw new StatusError(Code.PERMISSION_DENIED, message);
+    if (!isLoopback(call.peer)) {
+      const message = "without --admin-token-file only callers on the server's own machine are answered";
+      throw new StatusError(Code.PERMISSION_DENIED, message);
+    }
+    if (mayBeBrowser(call) && !isOwnName(call.authority ?? "")) {
+      throw new StatusError(Code.PERMISSION_DENIED, "call this server by localhost or by an address");
+    }
+    return;
   }
   const token = /^bearer +(\S+)$/i.exec(call.header("authorization")[0] ?? "")?.[1];
   if (token === undefined) throw new StatusError(Code.UNAUTHENTICATED, "empty token");
@@ -78,4 +83,9 @@ function check(call: Call, access: Access, needs: Role): void {
   if (needs === "admin" && role !== "admin") {
     throw new StatusError(Code.PERMISSION_DENIED, `the token is a ${role}'s, and this takes an admin's`);
   }
+}
+
+/** Native gRPC is what no page can speak. */
+function mayBeBrowser(call: Call): boolean {
+  return !/^application\/grpc(\+|;|$)/i.test(call.header("content-type")[0] ?? "");
 }
