@@ -3,6 +3,7 @@
  * output, everything else to standard error; how a command ended is its exit code (exit.ts).
  */
 import { type Command, InvalidArgumentError as InvalidFlag, Option } from "commander";
+import { hexDump } from "../../web/parts/text.ts";
 import type { VariaClient } from "../client/client.ts";
 import type { SecondaryIndex } from "../client/options.ts";
 import type { Version } from "../client/records.ts";
@@ -13,7 +14,6 @@ import { addFeedCommands } from "./client-feeds.ts";
 import { aborted, type ClientHost, PROCESS_HOST } from "./client-host.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import {
-  hexDump,
   json,
   keyObject,
   OUTPUT_FORMS,

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { hexDump, json, keyObject, printObject, printObjects, recordObject, versionObject } from "./output.ts";
+import { hexDump } from "../../web/parts/text.ts";
+import { json, keyObject, printObject, printObjects, recordObject, versionObject } from "./output.ts";
 
 const VERSION = {
   versionId: 2n ** 62n + 1n,

@@ -1,6 +1,7 @@
 /** `varia status`: whether the cluster is well, what is not, and who holds what. Exit code 0: it is well. */
 import type { MessageShape } from "@bufbuild/protobuf";
 import type { Command } from "commander";
+import { toleranceWords } from "../../web/parts/format.ts";
 import { type GetClusterStatusResponseSchema, VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { type AdminFlags, addAdminFlags, callAdmin } from "./admin-connection.ts";
 import { EXIT } from "./exit.ts";
@@ -92,12 +93,6 @@ export async function printStatus(status: ClusterStatus, write: Write): Promise<
   const changes = status.shards.filter(({ change }) => change !== "");
   if (changes.length > 0) await write("\n");
   for (const { namespace, shard, change } of changes) await write(`shard ${namespace}/${shard}: ${change}\n`);
-}
-
-function toleranceWords(faultTolerance: number): string {
-  if (faultTolerance < 0) return "a shard has stopped";
-  if (faultTolerance === 0) return "no data server may fail";
-  return `${faultTolerance} data server${faultTolerance === 1 ? "" : "s"} may fail`;
 }
 
 function serverRow(server: ClusterStatus["servers"][number]) {

@@ -9,7 +9,7 @@ import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
 import { bytes, count, query } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table, Time } from "../parts/pieces.tsx";
-import { shellWord, visible } from "../parts/text.ts";
+import { hexDump, shellWord, visible } from "../parts/text.ts";
 import { partitionKeys } from "../shard-routes.ts";
 import { clusterStatus, shardState } from "../view.ts";
 
@@ -356,18 +356,6 @@ function valueText(value: Uint8Array, form: Form): string {
     case "hex":
       return hexDump(value);
   }
-}
-
-/** Sixteen bytes a line: the place, the bytes, and those that are ASCII. */
-function hexDump(value: Uint8Array): string {
-  const lines: string[] = [];
-  for (let from = 0; from < value.length; from += 16) {
-    const line = value.subarray(from, from + 16);
-    const hex = Array.from(line, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    const ascii = Array.from(line, (byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : ".")).join("");
-    lines.push(`${from.toString(16).padStart(8, "0")}  ${hex.padEnd(47)}  ${ascii}`);
-  }
-  return lines.join("\n");
 }
 
 function preview(value: Uint8Array): string {

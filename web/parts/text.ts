@@ -16,3 +16,18 @@ export function visible(text: string, lines = false): string {
 export function shellWord(text: string): string {
   return /^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
+
+/** Bytes as `hexdump -C` shows them, sixteen a line, without the closing offset. */
+export function hexDump(bytes: Uint8Array): string {
+  let dump = "";
+  for (let from = 0; from < bytes.length; from += 16) {
+    const line = bytes.subarray(from, from + 16);
+    const hex = Array.from({ length: 16 }, (_, i) => {
+      const byte = line[i];
+      return `${byte === undefined ? "  " : byte.toString(16).padStart(2, "0")}${i === 7 ? "  " : " "}`;
+    }).join("");
+    const ascii = Array.from(line, (byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : ".")).join("");
+    dump += `${from.toString(16).padStart(8, "0")}  ${hex} |${ascii}|\n`;
+  }
+  return dump;
+}
