@@ -108,7 +108,9 @@ export function webApp(inspect: Inspect): WebApp {
     return context.redirect(`/login?to=${encodeURIComponent(pathname + search)}`, 303);
   });
   app.get("/live", (context) => {
-    const stream = live.open(context.req.query("page") ?? "/", context.req.header("last-event-id") ?? "");
+    const asking = askingOf(context);
+    const reader = { lastId: context.req.header("last-event-id") ?? "", isWelcome: () => gate.isWelcome(asking) };
+    const stream = live.open(context.req.query("page") ?? "/", reader);
     if (stream === undefined) return context.text("Too many pages are open.\n", 503);
     return context.body(stream, 200, { "content-type": "text/event-stream", "cache-control": "no-store" });
   });

@@ -59,6 +59,20 @@ test("with tokens, who has logged in is let in until nothing was asked for half 
   expect(admit({ cookie: "varia-session=guessed" }).kind).toBe("login");
 });
 
+test("who is looking at a page is welcome until the session ends, and does not make it last", () => {
+  const { gate, enter, admit, pass } = gateOf();
+  const cookie = enter("viewer-token");
+  const asking = { request: request({ cookie }), peer: FAR };
+  pass(SESSION_IDLE_MS - 1);
+  expect(gate.isWelcome(asking)).toBe(true);
+  pass(1);
+  expect([gate.isWelcome(asking), admit({ cookie }).kind]).toEqual([false, "login"]);
+  const other = enter("viewer-token");
+  gate.logout(request({ cookie: other }));
+  expect(gate.isWelcome({ request: request({ cookie: other }), peer: FAR })).toBe(false);
+  expect(gate.isWelcome({ request: request({ authorization: "Bearer viewer-token" }), peer: FAR })).toBe(true);
+});
+
 test("the cookie is kept from scripts, other sites, and plain connections where there is TLS", () => {
   const { login } = gateOf();
   const plain = login("admin-token");

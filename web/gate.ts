@@ -83,6 +83,13 @@ export class Gate {
     return { kind: "admitted", visitor: { ...admission.visitor, role: "viewer" } };
   }
 
+  /** Whether a request that was admitted would still be; it counts as no further use of its session. */
+  isWelcome({ request }: Asking): boolean {
+    if (!this.#tokens.needsToken || request.headers.has("authorization")) return true;
+    const session = this.#sessions.get(cookieOf(request) ?? "");
+    return session !== undefined && this.#nowMs() - session.usedAtMs < SESSION_IDLE_MS;
+  }
+
   #admit({ request, peer }: Asking): Admission {
     if (!this.#tokens.needsToken) return this.#admitLocal(request, peer);
     const bearer = /^bearer +(\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];

@@ -20,10 +20,16 @@ const LIVE_SILENCE_MS = 5_000;
 export const LIVE_STREAMS_MAX = 500;
 
 interface Reader {
+  readonly isWelcome: () => boolean;
   readonly controller: ReadableStreamDefaultController<Uint8Array>;
   /** What it was sent last. */
   sent: string;
   sentAtMs: number;
+}
+
+export interface LiveReader {
+  readonly lastId: string;
+  readonly isWelcome: () => boolean;
 }
 
 export interface LiveOptions {
@@ -44,14 +50,17 @@ export class Live {
     return this.#streams;
   }
 
-  /** The stream of one reader; `lastId`: of the body that it has. Undefined: there are too many. */
-  open(address: string, lastId: string): ReadableStream<Uint8Array> | undefined {
+  /**
+   * The stream of one reader; `lastId`: of the body that it has. It ends when the reader is not welcome any more.
+   * Undefined: there are too many.
+   */
+  open(address: string, { lastId, isWelcome }: LiveReader): ReadableStream<Uint8Array> | undefined {
     if (this.#streams >= LIVE_STREAMS_MAX) return undefined;
     let reader: Reader | undefined;
     return new ReadableStream<Uint8Array>(
       {
         start: (controller) => {
-          reader = { controller, sent: lastId, sentAtMs: 0 };
+          reader = { controller, isWelcome, sent: lastId, sentAtMs: 0 };
           this.#streams++;
           this.#join(address, reader);
         },
@@ -95,9 +104,19 @@ export class Live {
       const beganMs = performance.now();
       const body = await this.#options.render(address).catch(() => undefined);
       const tookMs = performance.now() - beganMs;
+      this.#seeOut(address, readers);
       if (body !== undefined) this.#tell(readers, body);
       const pauseMs = Math.min(LIVE_INTERVAL_MS_MAX, Math.max(LIVE_INTERVAL_MS, tookMs / LIVE_SHARE));
       await new Promise((resolve) => setTimeout(resolve, pauseMs).unref());
+    }
+  }
+
+  /** Whoever has logged out meanwhile, or whose session has ended, is told nothing more. */
+  #seeOut(address: string, readers: Set<Reader>): void {
+    for (const reader of [...readers]) {
+      if (reader.isWelcome()) continue;
+      reader.controller.close();
+      this.#leave(address, reader);
     }
   }
 
