@@ -108,7 +108,7 @@ const campaign = new Campaign({
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => campaign.stop());
 if (minutes !== undefined) setTimeout(() => campaign.stop(), minutes * 60_000).unref();
 const failures = await campaign.run();
-if (values.record) recordSeeds(lane, first, campaign.totals);
+if (values.record) await recordSeeds(lane, first, campaign.totals);
 process.exit(failures === 0 ? 0 : 1);
 
 /** Seeds where the command names no number of them. */

@@ -7,7 +7,7 @@ import type { MixName } from "./mixes.ts";
 import { describeFault, drawPlan } from "./plan.ts";
 import { type Failure, faultStepsOf, type SeedResult } from "./run-seed.ts";
 import { shrink } from "./shrink.ts";
-import { runWorkers } from "./workers.ts";
+import { DOES_NOT_END, runWorkers } from "./workers.ts";
 
 export interface CampaignOptions {
   readonly first: number;
@@ -165,7 +165,7 @@ export class Campaign {
   /** The faults without which it would not fail; undefined where that cannot be told. */
   #shrunk(seed: number, failure: Failure): readonly number[] | undefined {
     const { steps, mutant, mix, lane = "model" } = this.#options;
-    if (mutant !== undefined || failure.checker === "Determinism") return undefined;
+    if (mutant !== undefined || ["Determinism", DOES_NOT_END].includes(failure.checker)) return undefined;
     const { faults } = drawPlan({ seed, faultSteps: faultStepsOf(steps), mix });
     const left = new Set(this.#without(seed));
     const all = faults.map((_, nth) => nth).filter((nth) => !left.has(nth));

@@ -38,12 +38,14 @@ interface Frame {
 export interface SearchOptions {
   readonly keyOperationsMax?: number;
   readonly statesMax?: number;
+  readonly comparisonsMax?: number;
 }
 
 export class KeySearch {
   readonly #key: string;
   readonly #operationsMax: number;
   readonly #statesMax: number;
+  readonly #comparisonsMax: number;
   readonly #operations: readonly KeyOperation[];
   /** Ends of the two lists: of what has happened for certain, and of what may have happened. */
   readonly #certain: Node;
@@ -57,19 +59,25 @@ export class KeySearch {
   /** By what has happened for certain and the state: how often each effect was taken of what may never have happened. */
   readonly #visited = new Map<string, ReadonlyMap<string, number>[]>();
   #states = 0;
+  #comparisons = 0;
   readonly #used = new Map<string, number>();
   readonly #ids = new Map<KeyOperation, number>();
+  /** By put: reads of it that are still to come. */
+  readonly #readsLeft = new Map<KeyOperation, number>();
   /** For the message: where the search came furthest. */
   #fewestLeft = Number.POSITIVE_INFINITY;
   #stuck: readonly KeyOperation[] = [];
+  #holding: readonly KeyOperation[] = [];
 
   constructor(key: string, operations: readonly KeyOperation[], options: SearchOptions) {
     this.#key = key;
     this.#operations = operations;
     this.#operationsMax = options.keyOperationsMax ?? 20_000;
     this.#statesMax = options.statesMax ?? 1_000_000;
+    this.#comparisonsMax = options.comparisonsMax ?? 30_000_000;
     const nodes = operations.map((operation, nth) => {
       this.#ids.set(operation, nth);
+      this.#countRead(operation, 1);
       return makeNode(operation, nth);
     });
     const certain = nodes.filter(({ operation }) => operation.returned !== Number.POSITIVE_INFINITY);
@@ -125,6 +133,7 @@ export class KeySearch {
     if (this.#certainLeft < this.#fewestLeft) {
       this.#fewestLeft = this.#certainLeft;
       this.#stuck = window.map(({ operation }) => operation);
+      this.#holding = this.#readsOf(state);
     }
     let choices = this.#choices(window, state);
     if (before !== undefined && taken.length === takenBefore) {
@@ -147,6 +156,8 @@ export class KeySearch {
 
   /** The changes that can be next: what has happened for certain before what may have happened. */
   #choices(window: readonly Node[], state: State): Node[] {
+    // every change takes the record away, and no put happens twice
+    if (this.#isRead(state)) return [];
     const choices = new Map<string, Node>();
     let firstEnd = Number.POSITIVE_INFINITY;
     for (const node of window) {
@@ -178,6 +189,20 @@ export class KeySearch {
     return [...choices.values()];
   }
 
+  /** Whether the record is there for something that is still to come. */
+  #isRead({ record }: State): boolean {
+    return record !== undefined && (this.#readsLeft.get(record) ?? 0) > 0;
+  }
+
+  #readsOf({ record }: State): KeyOperation[] {
+    const reads: KeyOperation[] = [];
+    if (record === undefined) return reads;
+    for (let node = this.#certain.next; node !== undefined; node = node.next) {
+      if (node.operation.writer === record) reads.push(node.operation);
+    }
+    return reads;
+  }
+
   #take(node: Node): void {
     node.previous!.next = node.next;
     if (node.next !== undefined) node.next.previous = node.previous;
@@ -192,6 +217,7 @@ export class KeySearch {
   }
 
   #count(node: Node, taken: 1 | -1): void {
+    this.#countRead(node.operation, taken === 1 ? -1 : 1);
     if (node.rank >= 0) this.#rankedTaken += taken;
     if (node.operation.returned === Number.POSITIVE_INFINITY) {
       const effect = effectOf(node.operation);
@@ -203,17 +229,22 @@ export class KeySearch {
     this.#high ^= node.high;
   }
 
+  #countRead({ writer }: KeyOperation, left: 1 | -1): void {
+    if (writer !== undefined) this.#readsLeft.set(writer, (this.#readsLeft.get(writer) ?? 0) + left);
+  }
+
   /** Whether this has not been visited yet, also not with less taken of what may never have happened. */
   #isNew({ record }: State, before: State | undefined): boolean {
     const wasThere = before === undefined ? "" : this.#id(before.record);
     const place = `${this.#low} ${this.#high} ${this.#id(record)} ${wasThere}`;
     const visits = this.#visited.get(place) ?? [];
+    this.#comparisons += visits.length;
     if (visits.some((used) => isAtMost(used, this.#used))) return false;
     visits.push(new Map([...this.#used].filter(([, times]) => times > 0)));
     this.#visited.set(place, visits);
-    if (++this.#states <= this.#statesMax) return true;
+    if (++this.#states <= this.#statesMax && this.#comparisons <= this.#comparisonsMax) return true;
     throw new Undecided(
-      `key ${this.#key}: given up after ${this.#statesMax} states, with ${this.#fewestLeft} of ${this.#operations.length} operations left`,
+      `key ${this.#key}: given up after ${this.#states} states and ${this.#comparisons} comparisons of them, with ${this.#fewestLeft} of ${this.#operations.length} operations left`,
     );
   }
 
@@ -225,10 +256,14 @@ export class KeySearch {
 
   #notLinearizable(): NotLinearizable {
     const done = this.#operations.filter(({ returned }) => returned !== Number.POSITIVE_INFINITY).length;
+    const list = (operations: readonly KeyOperation[]) => operations.map(({ entry }) => `  ${describe(entry)}`);
     return new NotLinearizable(
       [
         `key ${this.#key}: no order explains it; after ${done - this.#fewestLeft} of ${done} operations none of these can be next`,
-        ...this.#stuck.map(({ entry }) => `  ${describe(entry)}`),
+        ...list(this.#stuck),
+        ...(this.#holding.length > 0
+          ? ["while the record that is there is still read by", ...list(this.#holding)]
+          : []),
       ].join("\n"),
     );
   }

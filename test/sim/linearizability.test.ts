@@ -1,7 +1,7 @@
 import { expect, describe as group, test } from "bun:test";
 import { atomicHistory } from "./atomic-register.ts";
 import { ABSENT, MISMATCH, OK, RIGHT, version, WRONG } from "./histories.ts";
-import type { HistoryEntry, Operation, Outcome } from "./history.ts";
+import { History, type HistoryEntry, type Operation, type Outcome } from "./history.ts";
 import { checkLinearizable, NotLinearizable, Undecided } from "./linearizability.ts";
 import { SimRandom } from "./random.ts";
 
@@ -17,7 +17,12 @@ group("histories that are wrong are rejected", () => {
 
 test("a rejection shows the operations that do not fit", () => {
   expect(() => checkLinearizable(WRONG["a stale read"]!)).toThrow(
-    "key k: no order explains it; after 2 of 3 operations none of these can be next\n  a [4, 5] get k: OK, k=x version 0",
+    [
+      "key k: no order explains it; after 1 of 3 operations none of these can be next",
+      "  a [2, 3] put k=y: OK, version 1",
+      "while the record that is there is still read by",
+      "  a [4, 5] get k: OK, k=x version 0",
+    ].join("\n"),
   );
 });
 
@@ -298,8 +303,31 @@ test("2,000 operations with one that is wrong are rejected", () => {
   }
 });
 
+/** Puts of records that may have expired, and deletes, whose answers were lost, and then a delete that must come before a put for a read to fit. */
+function wrongTurn(lost: number): readonly HistoryEntry[] {
+  const history = new History();
+  for (let nth = 0; nth < lost; nth++) {
+    history.invoke("a", { kind: "put", key: "k", value: `lost ${nth}`, expected: -1 }).unknown();
+    history.invoke("a", { kind: "session-end", key: "k", value: `lost ${nth}` }).unknown();
+    history.invoke("a", { kind: "delete", key: "k" }).unknown();
+  }
+  const put = history.invoke("b", { kind: "put", key: "k", value: "kept", expected: -1 });
+  history.invoke("c", { kind: "delete", key: "k" }).returned(OK);
+  put.returned(version(7));
+  const seen = { key: "k", value: "kept", version: 7 };
+  history.invoke("c", { kind: "get", key: "k" }).returned({ status: "OK", record: seen });
+  return history.entries();
+}
+
+test("a turn after which a read cannot fit any more is not gone on with, whatever else may have happened", () => {
+  for (const lost of [1, 5, 40]) checkLinearizable(wrongTurn(lost), { statesMax: 50 });
+  const withoutPuts = wrongTurn(40).filter(({ operation }) => operation.kind !== "put" || operation.value === "kept");
+  expect(() => checkLinearizable(withoutPuts)).toThrow(NotLinearizable);
+});
+
 test("past its bounds it says so instead of judging", () => {
   const entries = largeHistory(0.1);
   expect(() => checkLinearizable(entries, { keyOperationsMax: 100 })).toThrow(/more than the 100 that are judged/);
   expect(() => checkLinearizable(entries, { statesMax: 50 })).toThrow(Undecided);
+  expect(() => checkLinearizable(entries, { comparisonsMax: 0 })).toThrow(Undecided);
 });

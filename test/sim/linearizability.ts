@@ -5,10 +5,11 @@
  * The search is Wing and Gong's with Lowe's memo, key by key: what can be next is every operation that began before
  * the first end of one that is still to come; a set of operations done and the state they lead to is visited once, and
  * not again with more taken of what may never have happened.
- * Five things keep it nearly straight:
+ * Six things keep it nearly straight:
  *
  *     versions rise         so of the puts whose version is known, only that with the lowest one can be next
  *     what only looks       is taken as soon as it can be: it changes nothing, so later is never better
+ *     reads name a put      so a record goes only after the last read that saw it
  *     equal effects         of deletes with one condition that can be next, the one that ends first is next
  *     unknown and unread    puts of which nobody saw the value stand for each other
  *     perhaps               what may never have happened is taken only where what follows would not fit without it
@@ -30,6 +31,8 @@ export interface CheckOptions {
   readonly keyOperationsMax?: number;
   /** States that are visited for one key until the search is given up; default 1,000,000. */
   readonly statesMax?: number;
+  /** Of states with those that were visited before; default 30,000,000: some seconds. */
+  readonly comparisonsMax?: number;
 }
 
 /** Throws NotLinearizable with the reason, or Undecided past a bound. */
