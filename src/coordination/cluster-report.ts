@@ -241,7 +241,8 @@ function replicaLine(
   };
 }
 
-function changeOf({ swap, pendingDeletes }: ShardReport): string {
+function changeOf({ swap, pendingDeletes, frozen }: ShardReport): string {
+  if (frozen !== undefined) return `frozen for ${Math.ceil(frozen.leftMs / 1_000)} s more${waits(frozen.why)}`;
   if (swap !== undefined) {
     const what = swap.removed === swap.added ? `refilling ${swap.added}` : `moving ${swap.removed} to ${swap.added}`;
     return `${what}${waits(swap.why)}`;

@@ -10,7 +10,7 @@
  *
  * Source: house.md (example); semantics.md §9.1, §9.2; safety.md §9.
  */
-import type { ShardId } from "../model/ids.ts";
+import type { Offset, ShardId } from "../model/ids.ts";
 import { ELECTIONS_AT_ONCE_MAX, SERVERS_SETTLE_MS_MAX, STATUS_REFRESH_MS } from "../model/limits.ts";
 import type { Feature } from "../model/peer-messages.ts";
 import { Refusal } from "../model/refusal.ts";
@@ -27,7 +27,7 @@ import { askAll, isRefusal } from "./replica-calls.ts";
 import { type CoordinatorStatus, shardReport } from "./report.ts";
 import { wordsOf } from "./server-link.ts";
 import { Servers } from "./servers.ts";
-import { ShardKeeper } from "./shard-keeper.ts";
+import { type LeaderMoved, ShardKeeper } from "./shard-keeper.ts";
 import { Stamps } from "./stamps.ts";
 import { CoordinatorStats } from "./stats.ts";
 import type { ClusterStatus, ShardMetadata } from "./status-document.ts";
@@ -168,9 +168,24 @@ export class Coordinator {
     this.#keeper(ref).giveUpSwap(to, "it is not wanted any more");
   }
 
-  /** Has `heir`, a member of the shard, lead it if that can be without delay. Resolves to who leads then. */
-  async moveLeader(ref: ShardRef, heir: string): Promise<string | undefined> {
-    return this.#keeper(ref).moveLeader(heir);
+  /** Has `heir`, a member of the shard, lead it if that can be without delay. */
+  async moveLeader(ref: ShardRef, heir: string): Promise<LeaderMoved> {
+    const keeper = this.#keeper(ref);
+    const { ensemble } = this.#store.shard(ref)!;
+    if (!ensemble.some(({ internal }) => internal === heir)) {
+      throw new Refusal("INVALID_ARGUMENT", `${heir} is not in the shard's ensemble`);
+    }
+    return keeper.moveLeader(heir, "requested");
+  }
+
+  /** Has the shard take no writes for `forMs`, in (0, SHARD_FREEZE_MS_MAX]. Resolves to the last offset before. */
+  async freeze(ref: ShardRef, forMs: number): Promise<Offset> {
+    return this.#keeper(ref).freeze(forMs);
+  }
+
+  /** Ends a freeze; where there is none, nothing happens. */
+  async thaw(ref: ShardRef): Promise<void> {
+    return this.#keeper(ref).thaw();
   }
 
   /** What would be lost if these servers' replicas, by internal address, were taken for the shard. Changes nothing. */

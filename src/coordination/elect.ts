@@ -53,6 +53,8 @@ export interface ElectionOf {
   readonly history: ElectionHistory;
   /** A server for whose sake it is held: it has as long to answer as its call, and not the grace alone. */
   readonly awaited?: string | undefined;
+  /** A server that shall lead if it is among the candidates. */
+  readonly heir?: string | undefined;
 }
 
 /** Rejects with Interrupted when the signal is aborted, wherever it stands: the next one begins with the next term. */
@@ -86,7 +88,7 @@ interface Decided {
 
 async function holdVote(
   cluster: Cluster,
-  { ref, shard, next, history, awaited }: ElectionOf,
+  { ref, shard, next, history, awaited, heir }: ElectionOf,
   signal: AbortSignal,
 ): Promise<Decided | ElectionOutcome> {
   if (signal.aborted) throw new Interrupted();
@@ -104,7 +106,7 @@ async function holdVote(
   const minted = mintedTerms(answers);
   const named = shardDocument(claim, { ...storedShard(claim), members, formerMembers }, { ...known, minted });
   if (!(await cluster.store.updateShard(ref, claim, named))) return { kind: "overtaken" };
-  const leader = chooseLeader(cluster, verdict.candidates, history);
+  const leader = chooseLeader(cluster, verdict.candidates, { history, heir });
   cluster.leaders.set(ref.shard, leader.server);
   return {
     kind: "decided",
@@ -201,16 +203,18 @@ function mintedTerms(answers: ReadonlyMap<string, Answer>): Map<ReplicaId, Term>
   return minted;
 }
 
-/** One that has not failed to lead, on a server that is to stay and leads few shards. */
+/** One that has not failed to lead, on a server that is to stay: the heir, or one that leads few shards. */
 function chooseLeader(
   { leaders, random, config, servers }: Cluster,
   candidates: readonly Candidate[],
-  history: ElectionHistory,
+  { history, heir }: Pick<ElectionOf, "history" | "heir">,
 ): Candidate {
   const able = candidates.filter(({ replicaId }) => !history.failedLeaders.has(replicaId));
   const isConfigured = (server: string) => config.servers.some(({ internal }) => internal === server);
   const staying = able.filter(({ server }) => isConfigured(server) && servers.state(server) !== "leaving");
   const among = [staying, able, candidates].find(({ length }) => length > 0)!;
+  const wanted = among.find(({ server }) => server === heir);
+  if (wanted !== undefined) return wanted;
   const least = Math.min(...among.map(({ server }) => leaders.ledBy(server)));
   const equals = among.filter(({ server }) => leaders.ledBy(server) === least);
   return equals[Math.floor(random.fraction() * equals.length)]!;

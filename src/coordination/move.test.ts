@@ -399,3 +399,21 @@ test("a leader whose replica lives is not refilled: the swap is given up, and ho
   expect(asked.result).toEqual({ done: false, why: `${leader} leads the shard: its replica lives` });
   expect(world.report().swap).toBeUndefined();
 });
+
+test("a swap that is given up leaves nothing: neither a listing nor a copy", () => {
+  const world = started();
+  const server = follower(world);
+  const asked = swap(world, server, server);
+  world.until("given up", () => asked.result !== undefined, 5_000);
+  expect(asked.result).toEqual({ done: false, why: `${server} holds that very replica` });
+  world.until("well again", () => world.isWell(), 2_000);
+  expect(world.dataServers.callsOf("deleteShard")).toEqual([]);
+  // a copy that was made is deleted
+  const to = spare(world);
+  world.dataServers.reaches = (at) => at !== to;
+  const second = swap(world, follower(world), to);
+  world.until("made", () => holders(world).includes(to), 5_000);
+  world.coordinator.giveUpSwap(SHARD, to);
+  world.until("well again", () => second.result?.done === false && world.isWell(), 5_000);
+  expect(holders(world)).not.toContain(to);
+});

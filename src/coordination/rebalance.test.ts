@@ -7,7 +7,7 @@ import {
   SERVERS,
   type WorldOptions,
 } from "../../test/harness/coordinator-world.ts";
-import { REPLICA_MOVES_AT_ONCE_MAX } from "../model/limits.ts";
+import { HAND_OVER_MS_MAX, REPLICA_MOVES_AT_ONCE_MAX } from "../model/limits.ts";
 import type { FreezeShardRequest } from "../model/peer-messages.ts";
 import { Refusal } from "../model/refusal.ts";
 
@@ -175,12 +175,15 @@ test("writes are held back until the heir holds them all, and go on when it does
   world.dataServers.reaches = (server) => server !== heir;
   world.dataServers.append(shard.shard, 5);
   const keeper = () => world.coordinator.moveLeader({ namespace: "default", shard: shard.shard }, heir);
-  expect(world.complete(keeper)).toBe(from);
+  expect(world.complete(keeper)).toEqual({
+    leader: from,
+    why: `${heir} did not hold all entries in ${HAND_OVER_MS_MAX} ms`,
+  });
   expect(freezes).toEqual([true, false]);
   expect(world.report(shard.shard).term).toBe(shard.term);
   world.dataServers.reaches = () => true;
   world.dataServers.replicate(shard.shard);
-  expect(world.complete(keeper)).toBe(heir);
+  expect(world.complete(keeper)).toEqual({ leader: heir, why: "" });
   expect(freezes).toEqual([true, false, true]);
   expect(world.report(shard.shard).term).toBe(shard.term + 1);
 });
@@ -192,9 +195,9 @@ test("an heir that is far behind holds nothing back, nor does one that does not 
   world.dataServers.reaches = (server) => server !== heir;
   world.dataServers.append(0, 2_000);
   const move = () => world.coordinator.moveLeader({ namespace: "default", shard: 0 }, heir);
-  expect(world.complete(move)).toBe(leader!);
+  expect(world.complete(move)).toMatchObject({ leader, why: expect.stringContaining(heir) });
   world.dataServers.server(heir).kill();
-  expect(world.complete(move)).toBe(leader!);
+  expect(world.complete(move)).toMatchObject({ leader, why: expect.stringContaining(heir) });
   expect(world.dataServers.callsOf("freezeShard")).toEqual([]);
 });
 
@@ -216,4 +219,15 @@ test("a shard whose leader did not move is left alone for the quarantine", () =>
   expect(new Set(shards).size).toBe(shards.length);
   world.dataServers.before = () => {};
   world.until("even", () => SERVERS.slice(0, 3).every((server) => led(world, server) === 1), DAY_MS);
+});
+
+test("a leader that is wanted leads, also where it leads more than the others", () => {
+  const world = started({ servers: 3, shards: 3 });
+  for (const { shard } of world.coordinator.status().shards) {
+    const move = () => world.coordinator.moveLeader({ namespace: "default", shard }, "b:1");
+    expect(world.complete(move)).toEqual({ leader: "b:1", why: "" });
+  }
+  expect(led(world, "b:1")).toBe(3);
+  const strange = world.coordinator.moveLeader({ namespace: "default", shard: 0 }, "nowhere:1");
+  expect(strange).rejects.toThrow("nowhere:1 is not in the shard's ensemble");
 });

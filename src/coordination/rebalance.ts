@@ -112,7 +112,11 @@ export class Rebalancer {
     return [...this.#keepers.values()].flatMap(({ ref, tending }): HeldShard[] => {
       const shard = store.shard(ref);
       if (shard === undefined || shard.status === "Deleting") return [];
-      const isFree = tending.swap === undefined && !this.#running.has(ref.shard) && !isForeign(shard);
+      const isFree =
+        tending.swap === undefined &&
+        tending.frozen === undefined &&
+        !this.#running.has(ref.shard) &&
+        !isForeign(shard);
       const movable =
         shard.status === "SteadyState" && isFree && this.#nowMs - (this.#failedMs.get(ref.shard) ?? -restMs) >= restMs;
       const servers = shard.ensemble.map(({ internal }) => internal);
@@ -172,8 +176,9 @@ export class Rebalancer {
 
   #moveLeader(move: Move): void {
     this.#leaderMoves = true;
-    this.#finish(this.#keepers.get(move.shard)!.moveLeader(move.to), (leader) => {
+    this.#finish(this.#keepers.get(move.shard)!.moveLeader(move.to, "balance"), (moved) => {
       this.#leaderMoves = false;
+      const leader = moved?.leader;
       if (leader !== undefined && leader !== move.from) this.#cluster.stats.moves.leaders += 1;
       else this.#failed(move);
     });

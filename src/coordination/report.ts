@@ -43,6 +43,7 @@ export interface ShardReport {
   readonly problems: readonly string[];
   readonly ended: readonly EndedReplica[];
   readonly swap: SwapReport | undefined;
+  readonly frozen: FreezeReport | undefined;
 }
 
 export interface ReplicaReport {
@@ -65,6 +66,13 @@ export interface SwapReport {
   readonly why: string;
 }
 
+/** Writes are held back by request. */
+export interface FreezeReport {
+  readonly leftMs: number;
+  /** Why its leader could not be told; empty: it was. */
+  readonly why: string;
+}
+
 /** What is known of a shard beside what is stored of it. */
 export interface ShardKnowledge {
   readonly ref: ShardRef;
@@ -75,6 +83,7 @@ export interface ShardKnowledge {
     readonly troubles: readonly string[];
     readonly ended: readonly EndedReplica[];
     readonly swap: SwapReport | undefined;
+    readonly frozen: FreezeReport | undefined;
   };
 }
 
@@ -106,5 +115,6 @@ export function shardReport(
     problems: [...(problem === "" ? [] : [problem]), ...tending.troubles],
     ended: tending.ended,
     swap: tending.swap,
+    frozen: tending.frozen,
   };
 }

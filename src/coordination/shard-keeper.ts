@@ -6,7 +6,7 @@
  *     no leader stored      an election, in the next term; after a while again
  *     a leader stored       tend it (tend.ts)
  */
-import { NO_TERM } from "../model/ids.ts";
+import { NO_TERM, type Offset } from "../model/ids.ts";
 import {
   ELECTION_RETRY_MS_MAX,
   ELECTION_RETRY_MS_MIN,
@@ -33,6 +33,13 @@ import { Backoff, Interrupted, stepBackoff, Wakeup } from "./wait.ts";
 interface Job {
   readonly run: (signal: AbortSignal) => Promise<void>;
   readonly refuse: (error: Refusal) => void;
+}
+
+export interface LeaderMoved {
+  /** Who leads now; undefined: nobody yet. */
+  readonly leader: string | undefined;
+  /** Why it is not the one that was wanted; empty: it is. */
+  readonly why: string;
 }
 
 export class ShardKeeper {
@@ -134,21 +141,41 @@ export class ShardKeeper {
     this.#wakeup.wake();
   }
 
-  /** Has `heir`, a member, lead in the place of a leader that is well. Resolves to who leads then, if anybody does. */
-  moveLeader(heir: string): Promise<string | undefined> {
+  /**
+   * Has `heir`, a member, lead in the place of a leader that is well. Resolves to who leads then, if anybody does, and
+   * to why it is not the heir.
+   */
+  moveLeader(heir: string, cause: "balance" | "requested"): Promise<LeaderMoved> {
     const { store, logger } = this.#cluster;
     return this.perform(async (signal) => {
       const shard = store.shard(this.ref);
-      if (shard?.leader === undefined || shard.status !== "SteadyState") return undefined;
-      const why = await settleHeir(this.#cluster, { ref: this.ref, shard, heir }, signal);
-      if (why !== "") {
-        logger.info(shardFields(this.ref, { heir, why }), "the leader stays");
-        return shard.leader.internal;
+      if (shard?.leader === undefined || shard.status !== "SteadyState") {
+        return { leader: undefined, why: "the shard has no leader" };
+      }
+      const leader = shard.leader.internal;
+      if (leader === heir) return { leader, why: "" };
+      if (this.#tending.frozen !== undefined) return { leader, why: "the shard is frozen" };
+      const stays = await settleHeir(this.#cluster, { ref: this.ref, shard, heir }, signal);
+      if (stays !== "") {
+        logger.info(shardFields(this.ref, { heir, why: stays }), "the leader stays");
+        return { leader, why: stays };
       }
       const next = nextTerm(storedShard(shard));
-      await this.#replaceLeader(shard, { next, why: "leaders are spread", cause: "balance", awaited: heir }, signal);
-      return store.shard(this.ref)?.leader?.internal;
+      const why = cause === "balance" ? "leaders are spread" : "another leader is wanted";
+      await this.#replaceLeader(shard, { next, why, cause, awaited: heir, heir }, signal);
+      const led = store.shard(this.ref)?.leader?.internal;
+      return { leader: led, why: led === heir ? "" : this.#problem || `${heir} was not among the best heads` };
     });
+  }
+
+  /** Has no write taken for so long. Resolves to the last offset before. */
+  freeze(forMs: number): Promise<Offset> {
+    return this.perform((signal) => this.#tending.freeze(this.#stored(), forMs, signal));
+  }
+
+  /** Lets writes go on again. */
+  thaw(): Promise<void> {
+    return this.perform((signal) => this.#tending.thaw(this.#stored(), signal));
   }
 
   /** Runs `work` as this shard's only flow: what runs is cut off, and goes on from what is stored then. */
@@ -208,6 +235,12 @@ export class ShardKeeper {
     return tended.ms;
   }
 
+  #stored(): ShardMetadata {
+    const shard = this.#cluster.store.shard(this.ref);
+    if (shard === undefined) throw new Refusal("SHARD_NOT_FOUND", `shard ${this.ref.shard} is gone`);
+    return shard;
+  }
+
   #wait(problem: string): number {
     this.#problem = problem;
     return ELECTION_RETRY_MS_MAX;
@@ -218,7 +251,7 @@ export class ShardKeeper {
   /** Of a shard that has a leader. Where the election has no hope, it goes on being looked after. */
   async #replaceLeader(
     shard: ShardMetadata,
-    { next, why, cause, awaited }: Omit<Tended & { readonly kind: "elect" }, "kind">,
+    { next, why, cause, awaited, heir }: Omit<Tended & { readonly kind: "elect" }, "kind">,
     signal: AbortSignal,
   ): Promise<number> {
     const short = this.#whyHopeless(next);
@@ -227,7 +260,7 @@ export class ShardKeeper {
       return SHARD_STEP_RETRY_MS_MIN;
     }
     this.#cluster.logger.info(shardFields(this.ref, { term: shard.term, why }), "election needed");
-    return this.#elect(shard, { next, cause, awaited }, signal);
+    return this.#elect(shard, { next, cause, awaited, heir }, signal);
   }
 
   /** The member to lead in the place of a leader that is about to stop. */
@@ -246,7 +279,7 @@ export class ShardKeeper {
       return SHARD_STEP_RETRY_MS_MIN;
     }
     const next = nextTerm(storedShard(shard));
-    return this.#replaceLeader(shard, { next, why, cause: "leader-leaving", awaited: heir }, signal);
+    return this.#replaceLeader(shard, { next, why, cause: "leader-leaving", awaited: heir, heir }, signal);
   }
 
   #electAnew(shard: ShardMetadata, signal: AbortSignal): Promise<number> {
@@ -261,7 +294,7 @@ export class ShardKeeper {
 
   async #elect(
     shard: ShardMetadata,
-    { next, cause, awaited }: Pick<Tended & { readonly kind: "elect" }, "next" | "cause" | "awaited">,
+    { next, cause, awaited, heir }: Pick<Tended & { readonly kind: "elect" }, "next" | "cause" | "awaited" | "heir">,
     signal: AbortSignal,
   ): Promise<number> {
     const short = this.#whyHopeless(next);
@@ -269,7 +302,7 @@ export class ShardKeeper {
     const { ref } = this;
     const { store, leaders, logger, stats } = this.#cluster;
     stats.electionBegun(cause);
-    const outcome = await elect(this.#cluster, { ref, shard, next, history: this.#history, awaited }, signal);
+    const outcome = await elect(this.#cluster, { ref, shard, next, history: this.#history, awaited, heir }, signal);
     this.#turnRound = false;
     if (outcome.kind !== "led") leaders.set(ref.shard, store.shard(ref)?.leader?.internal);
     switch (outcome.kind) {

@@ -20,6 +20,8 @@ export const ELECTION_CAUSES = [
   "new-member",
   /** Leaders are spread evenly. */
   "balance",
+  /** Somebody wants another leader. */
+  "requested",
 ] as const;
 export type ElectionCause = (typeof ELECTION_CAUSES)[number];
 

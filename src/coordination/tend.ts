@@ -1,6 +1,7 @@
 /**
  * A shard that has a leader, looked after: one step at a time, whatever is due first.
  *
+ *     freeze     a leader that shall take no writes is told so again, before it takes any
  *     verify     the replicas say what they are; a leader that does not lead means an election
  *     attach     members that their leader may not know
  *     replace    a member whose replica has ended is refilled under a new id and swapped in; a swap that is asked for
@@ -10,31 +11,33 @@
  *
  * Source: semantics.md §9.2, §9.3 (step 7), §9.4; safety.md §1, §2.
  */
-import type { Term } from "../model/ids.ts";
+import type { Offset, Term } from "../model/ids.ts";
 import {
   LEADER_SILENCES_MAX,
   OBSERVER_ORPHANED_MS,
+  SHARD_FREEZE_MS_MAX,
   SHARD_STEP_RETRY_MS_MIN,
   SHARD_VERIFY_MS,
   SHARD_VERIFY_PAUSE_MS,
+  STATUS_CALL_MS_MAX,
   SWAP_POLL_MS,
 } from "../model/limits.ts";
 import { Refusal, Unreachable } from "../model/refusal.ts";
-import { nextTerm, type StoredShard } from "../protocol/ensemble-change.ts";
+import { FREEZE_RENEW_MS, nextTerm, type StoredShard } from "../protocol/ensemble-change.ts";
 import { NO_REPLICA } from "../protocol/replica-state.ts";
 import { attachMember } from "./attach.ts";
 import { type Cluster, shardFields } from "./cluster.ts";
 import { deleteRemoved } from "./deletes.ts";
 import { Move } from "./move.ts";
-import { askStatuses, isRefusal } from "./replica-calls.ts";
-import type { EndedReplica, SwapReport } from "./report.ts";
+import { askStatuses, isRefusal, requireServer } from "./replica-calls.ts";
+import type { EndedReplica, FreezeReport, SwapReport } from "./report.ts";
 import { wordsOf } from "./server-link.ts";
 import type { ElectionCause } from "./stats.ts";
 import type { Member, ShardMetadata } from "./status-document.ts";
 import type { ShardRef } from "./status-store.ts";
 import { steadinessOf } from "./steady.ts";
 import { storedShard } from "./stored-shard.ts";
-import { type Backoff, stepBackoff } from "./wait.ts";
+import { type Backoff, stepBackoff, unlessInterrupted } from "./wait.ts";
 
 export type Tended =
   /** Nothing is due for so long. */
@@ -47,6 +50,8 @@ export type Tended =
       readonly cause: ElectionCause;
       /** For whose sake it is held. */
       readonly awaited?: string | undefined;
+      /** Who shall lead. */
+      readonly heir?: string | undefined;
     };
 
 export type SwapResult = { readonly done: true } | { readonly done: false; readonly why: string };
@@ -65,6 +70,11 @@ interface Swapping extends Due {
   readonly settle: ((result: SwapResult) => void) | undefined;
 }
 
+/** Writes that are held back by request. */
+interface Frozen extends Due {
+  untilMs: number;
+}
+
 export class Tending {
   readonly #cluster: Cluster;
   readonly #ref: ShardRef;
@@ -79,6 +89,9 @@ export class Tending {
   readonly #replaced: Backoff;
   #deletes: Due;
   #orphans: { readonly term: Term; readonly dueMs: number } | undefined;
+  /** A swap of this coordinator's was given up: nobody else fills what is listed. */
+  #leavesOrphans = false;
+  #frozen: Frozen | undefined;
 
   constructor(cluster: Cluster, ref: ShardRef) {
     this.#cluster = cluster;
@@ -95,6 +108,11 @@ export class Tending {
     if (this.#swapping === undefined) return undefined;
     const { removed, added } = this.#swapping.move.swap;
     return { removed: removed.server, added: added.server, why: this.#swapping.why };
+  }
+
+  get frozen(): FreezeReport | undefined {
+    if (this.#frozen === undefined) return undefined;
+    return { leftMs: Math.max(0, this.#frozen.untilMs - this.#nowMs), why: this.#frozen.why };
   }
 
   /** What is wrong with a shard that has a leader. */
@@ -125,6 +143,7 @@ export class Tending {
       else this.#miss(internal, "has not voted", 0);
     }
     this.#deletes = this.#due(this.#nowMs + SWAP_POLL_MS);
+    if (this.#frozen !== undefined) this.#frozen.dueMs = 0;
     if (this.#swapping?.joint === true && !this.#swapping.move.isDone(shard)) {
       this.#endSwap({ done: false, why: "the change was turned round, or could not be stored" });
     }
@@ -139,6 +158,7 @@ export class Tending {
     }
     if (this.#swapping?.settle !== undefined)
       throw new Refusal("RESOURCE_CONFLICT", "the shard is being moved already");
+    if (this.#frozen !== undefined) throw new Refusal("RESOURCE_CONFLICT", "the shard is frozen");
     return new Promise((settle) => this.#beginSwap(removed, to, settle));
   }
 
@@ -147,6 +167,7 @@ export class Tending {
     this.#forgetOthers(shard);
     if (this.#swapping?.move.isDone(shard) === true) this.#endSwap({ done: true });
     const nowMs = this.#nowMs;
+    if (this.#frozen !== undefined && this.#frozen.dueMs <= nowMs) return this.#keepFrozen(shard, this.#frozen, signal);
     if (this.#verifyDueMs <= nowMs) return this.#verify(shard, signal);
     const missing = shard.ensemble.find((member) => this.#mayAttach(member, nowMs));
     if (missing !== undefined) return this.#attach(shard, missing, signal);
@@ -268,7 +289,11 @@ export class Tending {
     const { removed, added } = swapping.move.swap;
     const fields = shardFields(this.#ref, { removed: removed.server, added: added.server });
     if (result.done) this.#replaced.reset();
-    else this.#replaceDueMs = this.#nowMs + this.#replaced.nextMs();
+    else {
+      this.#replaceDueMs = this.#nowMs + this.#replaced.nextMs();
+      this.#leavesOrphans = true;
+      this.#verifyDueMs = 0; // a replica that was asked for its id does not follow any more
+    }
     this.#cluster.logger.info(
       { ...fields, ...(result.done ? {} : { why: result.why }) },
       result.done ? "replica moved" : "swap given up",
@@ -278,7 +303,7 @@ export class Tending {
 
   /** Refills the place of a replica that has ended, at the same server. */
   #replaceEnded(shard: ShardMetadata, nowMs: number): void {
-    if (this.#swapping !== undefined || this.#replaceDueMs > nowMs) return;
+    if (this.#swapping !== undefined || this.#frozen !== undefined || this.#replaceDueMs > nowMs) return;
     const member = shard.ensemble.find(({ internal }) => this.#ended.has(internal));
     if (member !== undefined) this.#beginSwap(member, member.internal, undefined);
   }
@@ -324,11 +349,18 @@ export class Tending {
 
   /** Copies that are listed as being filled while nobody here fills them: a swap that its coordinator has forgotten. */
   #orphaned({ observers, term }: ShardMetadata, nowMs: number): boolean {
-    if (observers.length === 0 || this.#swapping !== undefined) {
+    if (this.#swapping !== undefined) {
       this.#orphans = undefined;
       return false;
     }
-    if (this.#orphans?.term !== term) this.#orphans = { term, dueMs: nowMs + OBSERVER_ORPHANED_MS };
+    const isOwn = this.#leavesOrphans;
+    this.#leavesOrphans = false;
+    if (observers.length === 0) {
+      this.#orphans = undefined;
+      return false;
+    }
+    if (isOwn) this.#orphans = { term, dueMs: nowMs };
+    else if (this.#orphans?.term !== term) this.#orphans = { term, dueMs: nowMs + OBSERVER_ORPHANED_MS };
     return this.#orphans.dueMs <= nowMs;
   }
 
@@ -339,6 +371,53 @@ export class Tending {
     await this.#cluster.store.updateShard(this.#ref, shard, next);
     this.#orphans = undefined;
     return this.#now();
+  }
+
+  // --- freeze ---------------------------------------------------------------------------------------------------
+
+  /**
+   * Holds writes back for so long, whoever leads. Resolves to the last offset that was taken before. A leader that is
+   * elected meanwhile may take some until it is told; a coordinator that ends lets them lapse.
+   */
+  async freeze(shard: ShardMetadata, forMs: number, signal: AbortSignal): Promise<Offset> {
+    if (!(forMs > 0 && forMs <= SHARD_FREEZE_MS_MAX)) {
+      throw new Refusal("INVALID_ARGUMENT", `a shard is frozen for more than 0 and at most ${SHARD_FREEZE_MS_MAX} ms`);
+    }
+    if (this.#swapping !== undefined) throw new Refusal("RESOURCE_CONFLICT", "a replica of the shard is being moved");
+    const headOffset = await this.#askFreeze(shard, true, signal);
+    const nowMs = this.#nowMs;
+    this.#frozen = { ...this.#due(nowMs + FREEZE_RENEW_MS), untilMs: nowMs + forMs };
+    return headOffset;
+  }
+
+  /** Lets writes go on. Where the leader does not hear of it, they go on when its freeze lapses. */
+  async thaw(shard: ShardMetadata, signal: AbortSignal): Promise<void> {
+    if (this.#frozen === undefined) return;
+    this.#frozen.untilMs = 0;
+    await this.#keepFrozen(shard, this.#frozen, signal);
+  }
+
+  async #keepFrozen(shard: ShardMetadata, frozen: Frozen, signal: AbortSignal): Promise<Tended> {
+    const isOver = frozen.untilMs <= this.#nowMs;
+    frozen.dueMs = this.#nowMs + FREEZE_RENEW_MS;
+    if (isOver) this.#frozen = undefined;
+    try {
+      await this.#askFreeze(shard, !isOver, signal);
+      frozen.why = "";
+    } catch (error) {
+      if (!(error instanceof Refusal) && !(error instanceof Unreachable)) throw error;
+      frozen.why = wordsOf(error);
+    }
+    return this.#now();
+  }
+
+  async #askFreeze({ leader, term }: ShardMetadata, frozen: boolean, signal: AbortSignal): Promise<Offset> {
+    if (leader === undefined) throw new Refusal("RESOURCE_UNAVAILABLE", "the shard has no leader");
+    requireServer(this.#cluster, leader.internal);
+    const request = { ...this.#ref, term, frozen };
+    const limits = { timeoutMs: STATUS_CALL_MS_MAX };
+    const call = this.#cluster.dataServers.freezeShard(leader.internal, request, limits);
+    return (await unlessInterrupted(call, signal)).headOffset;
   }
 
   // --- what is due ----------------------------------------------------------------------------------------------
@@ -354,6 +433,7 @@ export class Tending {
     if (this.#swapping !== undefined) dues.push(this.#swapping.dueMs);
     else if (this.#ended.size > 0) dues.push(this.#replaceDueMs);
     if (this.#orphans !== undefined) dues.push(this.#orphans.dueMs);
+    if (this.#frozen !== undefined) dues.push(this.#frozen.dueMs);
     return Math.max(Math.min(...dues), this.#nowMs);
   }
 

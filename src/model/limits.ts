@@ -390,6 +390,8 @@ export const SHARD_VERIFY_PAUSE_MS = 40;
 export const LEADER_SILENCES_MAX = 3;
 /** A copy that is listed as being filled, while no swap wants it, is deleted after this long: another coordinator may be at it. */
 export const OBSERVER_ORPHANED_MS = 60_000;
+/** Longest time for which a shard is frozen by one request. */
+export const SHARD_FREEZE_MS_MAX = 3_600_000;
 /** How often a replica that catches up is asked how far it is; and, while its shard is frozen, those that have to settle. */
 export const SWAP_POLL_MS = 500;
 export const SWAP_SETTLE_POLL_MS = 20;

@@ -45,9 +45,10 @@ export async function getNotifications(api: ClientApi, message: Bytes, call: Cal
   try {
     while (!call.cancelled) {
       waiting.requireGoing();
-      const { notificationsTrimmed: trimmed } = shard.readable();
-      if (trimmed > after) throw removedUnread(trimmed);
+      const kv = shard.readable();
       const batches = feed.read(after);
+      // looked at behind the read: it may be the first to hear of what was removed
+      if (kv.notificationsTrimmed > after) throw removedUnread(kv.notificationsTrimmed);
       for (const { offset, bytes } of batches) {
         after = offset;
         if (!sink.send(bytes)) await sink.drained();

@@ -1,3 +1,4 @@
+import { Database } from "bun:sqlite";
 import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { put, range } from "../../test/harness/applied-state.ts";
@@ -22,6 +23,7 @@ import {
 } from "../gen/bytes/io/oxia/proto/v1/client_pb.ts";
 import { STREAM_UNSENT_BYTES_MAX } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
+import { trimNotifications } from "../storage/key-value/notification-store.ts";
 
 let server: ShardServer | undefined;
 
@@ -173,6 +175,27 @@ describe("with a start", () => {
     const again = notifications(connection, 2n);
     await until(() => again.received.length === 1, "the rest");
     expect([offsets(again.received), again.headers["varia-first-offset"]]).toEqual([[6], "6"]);
+  });
+
+  test("what is removed from the file without the leader having heard of it yet ends the stream too", async () => {
+    const connection = await start();
+    const [shard] = server!.shards;
+    await putMany(connection, 4);
+    const { kv } = shard!;
+    const path = (kv as unknown as { readonly path: string }).path;
+    await kv.flush();
+    const read = kv.notifications.bind(kv);
+    const trimming = spyOn(kv, "notifications").mockImplementationOnce((after) => {
+      using database = new Database(path);
+      trimNotifications(database, Number.MAX_SAFE_INTEGER, 3);
+      return read(after);
+    });
+    const subscription = notifications(connection, 0n);
+    expect(await subscription.ended).toMatchObject({ code: Code.UNAVAILABLE, reason: "RESOURCE_UNAVAILABLE" });
+    expect([trimming.mock.calls.length, subscription.received]).toEqual([1, []]);
+    const again = notifications(connection, 0n);
+    await until(() => again.received.length > 0, "the rest");
+    expect([offsets(again.received), again.headers["varia-first-offset"]]).toEqual([[4], "4"]);
   });
 
   test("batches survive a restart, with gaps where leaders began", async () => {

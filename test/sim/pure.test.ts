@@ -18,7 +18,7 @@ function outside(folder: string): string[] {
 
 test("the simulator takes no time, chance or event from outside", () => {
   // campaigns of many seeds stand around it
-  const around = /^(reference\/)?(campaign|workers|seed-worker|seed-record|mutate|mutant-table)\.ts: /;
+  const around = /^(reference\/)?(campaign|workers|seed-worker|endless-worker|seed-record|mutate|mutant-table)\.ts: /;
   const found = outside(import.meta.dir).filter((what) => !around.test(what));
   expect(found).toEqual(['scheduler.ts: from "bun:jsc"']);
 });
