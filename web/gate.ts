@@ -9,7 +9,7 @@
  * Source: testing.md; OWASP cheat sheets on session management and cross-site request forgery.
  */
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
-import { isLoopback, isOwnName, type Role } from "../src/ops/access.ts";
+import { bearerToken, isLoopback, isOwnName, type Role } from "../src/ops/access.ts";
 
 /** Without a request for so long a session ends. */
 export const SESSION_IDLE_MS = 30 * 60_000;
@@ -92,7 +92,7 @@ export class Gate {
 
   #admit({ request, peer }: Asking): Admission {
     if (!this.#tokens.needsToken) return this.#admitLocal(request, peer);
-    const bearer = /^bearer +(\S+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+    const bearer = bearerToken(request.headers.get("authorization"));
     if (bearer !== undefined) {
       const role = this.#tokens.roleOf(bearer);
       if (role === undefined) return { kind: "refused", why: "The token is not known." };

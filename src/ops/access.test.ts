@@ -3,7 +3,7 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Access, isLoopback, TOKEN_CHARACTERS_MAX, TOKEN_CHARACTERS_MIN, TOKENS_MAX } from "./access.ts";
+import { Access, bearerToken, isLoopback, TOKEN_CHARACTERS_MAX, TOKEN_CHARACTERS_MIN, TOKENS_MAX } from "./access.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "varia-access-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -49,6 +49,13 @@ test("a file that cannot be used says where, and shows no token", () => {
     expect(failing).not.toThrow(secret);
   }
   expect(() => Access.open(join(directory, "missing"))).toThrow("--admin-token-file: ");
+});
+
+test("a bearer token is told from other headers, whatever the case of its scheme", () => {
+  for (const header of ["Bearer a.b-c", "bearer a.b-c", "BEARER   a.b-c"]) expect(bearerToken(header)).toBe("a.b-c");
+  for (const none of [null, undefined, "", "Bearer", "Bearer ", "Bearer a b", "Basic a.b-c", "a.b-c", " Bearer a"]) {
+    expect([none, bearerToken(none)]).toEqual([none, undefined]);
+  }
 });
 
 test("addresses of this machine are told from others", () => {

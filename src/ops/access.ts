@@ -82,6 +82,11 @@ function digestOf(token: string): Buffer {
   return createHash("sha256").update(token).digest();
 }
 
+/** The token of an Authorization header; undefined: the header carries none, or another kind. */
+export function bearerToken(header: string | null | undefined): string | undefined {
+  return /^bearer +(\S+)$/i.exec(header ?? "")?.[1];
+}
+
 /** Whether an address is of this machine alone; with or without a port, and as IPv6 writes one of IPv4. */
 export function isLoopback(address: string): boolean {
   const host = address.replace(/^\[(.*)\](?::\d+)?$/, "$1").replace(/^::ffff:/i, "");

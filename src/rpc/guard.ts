@@ -4,7 +4,7 @@
  */
 import type { Bytes } from "../lib/bytes.ts";
 import type { Access, Role } from "../ops/access.ts";
-import { isLoopback, isOwnName } from "../ops/access.ts";
+import { bearerToken, isLoopback, isOwnName } from "../ops/access.ts";
 import { Code, StatusError } from "./code.ts";
 import type { Call, Method, ServedMethod } from "./method.ts";
 
@@ -76,7 +76,7 @@ function check(call: Call, access: Access, needs: Role): void {
     }
     return;
   }
-  const token = /^bearer +(\S+)$/i.exec(call.header("authorization")[0] ?? "")?.[1];
+  const token = bearerToken(call.header("authorization")[0]);
   if (token === undefined) throw new StatusError(Code.UNAUTHENTICATED, "empty token");
   const role = access.roleOf(token);
   if (role === undefined) throw new StatusError(Code.UNAUTHENTICATED, "the token is not known");
