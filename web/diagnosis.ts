@@ -2,7 +2,7 @@
  * What an experienced operator would look at first, as rules over what the admin API says: each passes, warns or fails,
  * says what it saw, and what to do next. Pure.
  */
-import { type ClusterStatus, coverage, type Event } from "./view.ts";
+import { type ClusterStatus, coverage, type Event, isBeingDeleted } from "./view.ts";
 
 export type Outcome = "pass" | "warn" | "fail";
 
@@ -38,7 +38,7 @@ type Rule = (evidence: Evidence) => Omit<Finding, "rule">;
 
 const RULES: Readonly<Record<string, Rule>> = {
   "every shard has a leader": ({ status }) => {
-    const without = status.shards.filter(({ leader, change }) => leader === "" && !isDeleted(change)).map(nameOf);
+    const without = status.shards.filter(({ leader, change }) => leader === "" && !isBeingDeleted(change)).map(nameOf);
     if (without.length === 0) return pass(`${status.shards.length} of ${status.shards.length} shards have one`);
     return fail(
       `no leader: ${named(without)}`,
@@ -121,7 +121,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   "hashes are covered": ({ status }) => {
     const wrong = [
       ...Map.groupBy(
-        status.shards.filter(({ change }) => !isDeleted(change)),
+        status.shards.filter(({ change }) => !isBeingDeleted(change)),
         ({ namespace }) => namespace,
       ),
     ]
@@ -183,12 +183,8 @@ function nameOf({ namespace, shard }: { readonly namespace: string; readonly sha
   return `${namespace}/${shard}`;
 }
 
-function isDeleted(change: string): boolean {
-  return change.startsWith("it is being deleted");
-}
-
 function replicasOf({ shards }: ClusterStatus) {
   return shards
-    .filter(({ change }) => !isDeleted(change))
+    .filter(({ change }) => !isBeingDeleted(change))
     .flatMap((shard) => shard.replicas.map((replica) => ({ shard, replica })));
 }

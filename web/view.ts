@@ -48,10 +48,15 @@ export type ShardState = "serving" | "changing" | "degraded" | "no leader" | "de
 export const SHARD_STATES: readonly ShardState[] = ["serving", "changing", "degraded", "no leader", "deleting"];
 
 export function shardState({ leader, problems, change }: ShardStatus): ShardState {
-  if (change.startsWith("it is being deleted")) return "deleting";
+  if (isBeingDeleted(change)) return "deleting";
   if (leader === "") return "no leader";
   if (change !== "") return "changing";
   return problems.length > 0 ? "degraded" : "serving";
+}
+
+/** Of a shard's `change`, as the admin API words it. */
+export function isBeingDeleted(change: string): boolean {
+  return change.startsWith("it is being deleted");
 }
 
 export const MOOD_OF_SHARD: Record<ShardState, Mood> = {

@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { type Command, InvalidArgumentError as InvalidFlag, Option } from "commander";
 import { hexOf, type Route, readEphemerals, readSessions } from "../../web/sessions.ts";
 import { partitionKeys } from "../../web/shard-routes.ts";
+import { isBeingDeleted } from "../../web/view.ts";
 import type { VariaClient } from "../client/client.ts";
 import { connect } from "../client/connect.ts";
 import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
@@ -53,12 +54,10 @@ export function addSessionCommands(admin: Command): void {
     .option("-y, --yes", "do not ask")
     .option("--dry-run", "show what would end, and change nothing")
     .addHelpText("after", examples("varia admin session close --shard 3 --session 00000000000000a7"))
-    .action(async (_, command: Command) =>
-      close(command.optsWithGlobals<CloseFlags & { readonly dryRun?: boolean }>()),
-    );
+    .action(async (_, command: Command) => close(command.optsWithGlobals<CloseFlags>()));
 }
 
-async function close(flags: CloseFlags & { readonly dryRun?: boolean }): Promise<void> {
+async function close(flags: CloseFlags): Promise<void> {
   const { namespace, shard, session } = flags;
   await withNamespace(flags, async ({ client, routes, leaderOf }) => {
     const route = routes.find((one) => one.shard === BigInt(shard));
@@ -86,9 +85,7 @@ function addNamespaceFlag(command: Command): Command {
 
 async function withNamespace(flags: SessionFlags, work: (opened: Opened) => Promise<void>): Promise<void> {
   const { shards, servers } = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
-  const own = shards.filter(
-    ({ namespace, change }) => namespace === flags.namespace && !change.includes("being deleted"),
-  );
+  const own = shards.filter(({ namespace, change }) => namespace === flags.namespace && !isBeingDeleted(change));
   if (own.length === 0) throw new ExitError(EXIT.notFound, `there is no namespace ${flags.namespace}`);
   const serviceAddress = servers.find(({ available }) => available)?.publicAddress;
   if (serviceAddress === undefined) throw new ExitError(EXIT.unavailable, "no data server is available");
