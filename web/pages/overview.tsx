@@ -4,6 +4,7 @@ import type { Asked, Page } from "../page.ts";
 import { EventTable } from "../parts/event-table.tsx";
 import { count, query, toleranceWords } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table, Tile } from "../parts/pieces.tsx";
+import { ServerRow } from "../parts/server-row.tsx";
 import {
   type ClusterStatus,
   clusterStatus,
@@ -11,7 +12,6 @@ import {
   MOOD_OF_SHARD,
   SHARD_STATES,
   serverNames,
-  serverState,
   shardState,
   verdictOf,
   worstLag,
@@ -117,29 +117,18 @@ function Leaders({ status }: { status: ClusterStatus }) {
       caption="Servers"
       head={["Server", "State", { number: "Replicas" }, { number: "Leaders" }, "Share of leaders"]}
     >
-      {servers.map((server) => {
-        const { word, mood } = serverState(server);
-        return (
-          <tr>
-            <th scope="row">
-              <a href={`/servers/${encodeURIComponent(server.name)}`}>{server.name}</a>
-            </th>
-            <td>
-              <Badge mood={mood}>{word}</Badge>
-            </td>
-            <td class="n">{server.replicas}</td>
-            <td class="n">{server.leaders}</td>
-            <td>
-              <meter
-                min={0}
-                max={most}
-                value={server.leaders}
-                aria-label={`${server.name}: ${count(server.leaders, "leader")}`}
-              />
-            </td>
-          </tr>
-        );
-      })}
+      {servers.map((server) => (
+        <ServerRow server={server}>
+          <td>
+            <meter
+              min={0}
+              max={most}
+              value={server.leaders}
+              aria-label={`${server.name}: ${count(server.leaders, "leader")}`}
+            />
+          </td>
+        </ServerRow>
+      ))}
     </Table>
   );
 }

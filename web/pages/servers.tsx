@@ -3,7 +3,8 @@
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
 import { EventTable } from "../parts/event-table.tsx";
-import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
+import { CopyAs, Empty, Table } from "../parts/pieces.tsx";
+import { ServerRow } from "../parts/server-row.tsx";
 import { clusterStatus, lastEvents, type ServerStatus, serverNames, serverState } from "../view.ts";
 import { ShardTable } from "./shards.tsx";
 
@@ -28,24 +29,19 @@ function ServerTable({ servers }: { servers: readonly ServerStatus[] }) {
   const head = ["Server", "State", "Public", "Internal", { number: "Replicas" }, { number: "Leaders" }, "Why"];
   return (
     <Table caption="Servers" head={head}>
-      {servers.map((server) => {
-        const { word, mood } = serverState(server);
-        return (
-          <tr>
-            <th scope="row">
-              <a href={`/servers/${encodeURIComponent(server.name)}`}>{server.name}</a>
-            </th>
-            <td>
-              <Badge mood={mood}>{word}</Badge>
-            </td>
-            <td class="mono">{server.publicAddress}</td>
-            <td class="mono">{server.internalAddress}</td>
-            <td class="n">{server.replicas}</td>
-            <td class="n">{server.leaders}</td>
-            <td class="key">{server.reason}</td>
-          </tr>
-        );
-      })}
+      {servers.map((server) => (
+        <ServerRow
+          server={server}
+          where={
+            <>
+              <td class="mono">{server.publicAddress}</td>
+              <td class="mono">{server.internalAddress}</td>
+            </>
+          }
+        >
+          <td class="key">{server.reason}</td>
+        </ServerRow>
+      ))}
     </Table>
   );
 }
