@@ -4,6 +4,7 @@ import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { EVENT_KINDS, EVENTS_MAX } from "../ops/events.ts";
 import { type AdminFlags, callAdmin } from "./admin-connection.ts";
 import { integerFlag } from "./client-connection.ts";
+import { examples } from "./examples.ts";
 import { onePage, printObjects, standardOutput } from "./output.ts";
 
 interface EventFlags extends AdminFlags {
@@ -32,10 +33,7 @@ export function addEventCommands(admin: Command): void {
     )
     .addHelpText(
       "after",
-      `
-Examples:
-  varia admin event list --kind election
-  varia admin event list --shard 3 -o json`,
+      examples("varia admin event list --kind election", "varia admin event list --shard 3 -o json"),
     )
     .action(async (_, command: Command) => {
       const { kind = "", namespace = "", server = "", shard, limit, ...flags } = command.optsWithGlobals<EventFlags>();

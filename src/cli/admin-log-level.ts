@@ -3,6 +3,7 @@ import { Argument, type Command } from "commander";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { LOG_LEVELS } from "../ops/logger.ts";
 import { type AdminFlags, callAdmin } from "./admin-connection.ts";
+import { examples } from "./examples.ts";
 import { printObject, standardOutput } from "./output.ts";
 
 export function addLogLevelCommand(admin: Command): void {
@@ -13,12 +14,9 @@ export function addLogLevelCommand(admin: Command): void {
     .addHelpText(
       "after",
       `
-Any server answers for itself: --admin-address is then its public port.
-
-Examples:
-  varia admin log-level debug
-  varia admin --admin-address h1:6648 log-level`,
+Any server answers for itself: --admin-address is then its public port.`,
     )
+    .addHelpText("after", examples("varia admin log-level debug", "varia admin --admin-address h1:6648 log-level"))
     .action(async (level: string | undefined, _, command: Command) => {
       const flags = command.optsWithGlobals<AdminFlags>();
       if (level !== undefined) {

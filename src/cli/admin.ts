@@ -7,18 +7,19 @@ import { addLogLevelCommand } from "./admin-log-level.ts";
 import { addNamespaceCommands } from "./admin-namespace.ts";
 import { addSessionCommands } from "./admin-session.ts";
 import { addShardCommands } from "./admin-shard.ts";
+import { examples } from "./examples.ts";
 
 export function addAdminCommands(program: Command): void {
   const admin = addAdminFlags(program.command("admin"))
     .description("Change a cluster: namespaces, data servers, shards; see what has happened.")
     .addHelpText(
       "after",
-      `
-Examples:
-  varia admin namespace create orders --initial-shards 4 --replication-factor 3
-  varia admin dataserver create s4 --public h4:6648 --internal h4:6649
-  varia admin dataserver delete s1          moves what it holds to the others
-  varia admin --admin-address h1:6651 namespace list -o json`,
+      examples(
+        "varia admin namespace create orders --initial-shards 4 --replication-factor 3",
+        "varia admin dataserver create s4 --public h4:6648 --internal h4:6649",
+        "varia admin dataserver delete s1          moves what it holds to the others",
+        "varia admin --admin-address h1:6651 namespace list -o json",
+      ),
     );
   addNamespaceCommands(admin);
   addDataServerCommands(admin);

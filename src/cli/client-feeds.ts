@@ -5,6 +5,7 @@ import type { NotificationItem } from "../client/changes.ts";
 import { utf8 } from "../lib/bytes.ts";
 import type { ConnectionFlags } from "./client-connection.ts";
 import type { ClientHost } from "./client-host.ts";
+import { examples } from "./examples.ts";
 import { bytesField, json, keyObject, type OutputForm, printObjects, type Write } from "./output.ts";
 
 interface FeedFlags extends ConnectionFlags {
@@ -21,24 +22,16 @@ export function addFeedCommands(parent: Command, host: ClientHost): void {
     .addHelpText(
       "after",
       `
-One JSON object a line, until interrupted. Changes of one shard come in order.
-
-Examples:
-  varia client notifications
-  varia client notifications | grep '"deleted"'`,
+One JSON object a line, until interrupted. Changes of one shard come in order.`,
     )
+    .addHelpText("after", examples("varia client notifications", `varia client notifications | grep '"deleted"'`))
     .action((_flags, command: Command) => notifications(command.optsWithGlobals<FeedFlags>(), host));
   parent
     .command("sequence-updates")
     .description("Print the highest key of a sequence, now and whenever it grows.")
     .argument("<KEY>", "what the keys of the sequence start with")
     .requiredOption("-p, --partition-key <key>", "partition key of the sequence")
-    .addHelpText(
-      "after",
-      `
-Examples:
-  varia client sequence-updates orders -p shop`,
-    )
+    .addHelpText("after", examples("varia client sequence-updates orders -p shop"))
     .action((key: string, _flags, command: Command) =>
       sequenceUpdates(key, command.optsWithGlobals<FeedFlags>(), host),
     );

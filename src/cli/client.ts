@@ -12,6 +12,7 @@ import { utf8 } from "../lib/bytes.ts";
 import { addConnectionFlags, type ConnectionFlags } from "./client-connection.ts";
 import { addFeedCommands } from "./client-feeds.ts";
 import { aborted, type ClientHost, PROCESS_HOST } from "./client-host.ts";
+import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import {
   json,
@@ -76,12 +77,12 @@ export function addClientCommands(program: Command): void {
     .addOption(new Option("-o, --output <form>", "table, json or yaml; default: as Oxia prints").choices(OUTPUT_FORMS))
     .addHelpText(
       "after",
-      `
-Examples:
-  varia client put greeting hello
-  varia client get greeting -v
-  varia client list -s /a/ -e /a//          direct children of /a
-  varia client -a db.example:6648 -n orders range-scan -o json`,
+      examples(
+        "varia client put greeting hello",
+        "varia client get greeting -v",
+        "varia client list -s /a/ -e /a//          direct children of /a",
+        "varia client -a db.example:6648 -n orders range-scan -o json",
+      ),
     );
   addRecordCommands(client, PROCESS_HOST);
 }
@@ -135,14 +136,14 @@ function addPut(parent: Command, host: ClientHost): void {
     )
     .addHelpText(
       "after",
-      `
-Examples:
-  varia client put greeting hello
-  varia client put greeting hullo -e 0       only over version 0
-  varia client put lock/a me --create-only   only if nobody has it
-  varia client put logo --std-in < logo.png
-  varia client put orders x -p shop -d 1     orders-00000000000000000001, …2
-  varia client put u/1 Ada --index name=ada  found by name, too`,
+      examples(
+        "varia client put greeting hello",
+        "varia client put greeting hullo -e 0       only over version 0",
+        "varia client put lock/a me --create-only   only if nobody has it",
+        "varia client put logo --std-in < logo.png",
+        "varia client put orders x -p shop -d 1     orders-00000000000000000001, …2",
+        "varia client put u/1 Ada --index name=ada  found by name, too",
+      ),
     )
     .action((key: string, value: string | undefined, _flags, command: Command) => put(key, value, command, host));
 }
@@ -163,11 +164,11 @@ function addGet(parent: Command, host: ClientHost): void {
     .option(...INDEX)
     .addHelpText(
       "after",
-      `
-Examples:
-  varia client get greeting
-  varia client get greeting -o json          key, value and version
-  varia client get orders/99 -t floor -v     the last one up to orders/99`,
+      examples(
+        "varia client get greeting",
+        "varia client get greeting -o json          key, value and version",
+        "varia client get orders/99 -t floor -v     the last one up to orders/99",
+      ),
     )
     .action((key: string, _flags, command: Command) =>
       run<GetFlags>(command, host, (it, flags, write) => get(it, key, flags, write)),
@@ -187,10 +188,7 @@ function addDelete(parent: Command, host: ClientHost): void {
     .option(...PARTITION_KEY)
     .addHelpText(
       "after",
-      `
-Examples:
-  varia client delete greeting
-  varia client delete greeting -e 7          only if it is version 7`,
+      examples("varia client delete greeting", "varia client delete greeting -e 7          only if it is version 7"),
     )
     .action((key: string, _flags, command: Command) =>
       run<DeleteFlags>(command, host, async (it, flags, write) => {
@@ -208,12 +206,7 @@ function addDeleteRange(parent: Command, host: ClientHost): void {
     .option("-s, --key-min <key>", "first key of the range; default: from the start")
     .requiredOption("-e, --key-max <key>", "key before which the range ends")
     .option(...PARTITION_KEY)
-    .addHelpText(
-      "after",
-      `
-Examples:
-  varia client delete-range -s /a/ -e /a//   the direct children of /a`,
-    )
+    .addHelpText("after", examples("varia client delete-range -s /a/ -e /a//   the direct children of /a"))
     .action((_flags, command: Command) =>
       run<RangeFlags>(command, host, async (it, flags, write) => {
         const keyMin = flags.keyMin ?? "";
@@ -235,10 +228,7 @@ function addList(parent: Command, host: ClientHost): void {
     .option(...INDEX)
     .addHelpText(
       "after",
-      `
-Examples:
-  varia client list
-  varia client list -s /a/ -e /a//           direct children of /a`,
+      examples("varia client list", "varia client list -s /a/ -e /a//           direct children of /a"),
     )
     .action((_flags, command: Command) => run<RangeFlags>(command, host, list));
 }
@@ -256,10 +246,7 @@ function addRangeScan(parent: Command, host: ClientHost): void {
     .option(...INDEX)
     .addHelpText(
       "after",
-      `
-Examples:
-  varia client range-scan -s /a/ -e /a// -v
-  varia client range-scan -o json > records.json`,
+      examples("varia client range-scan -s /a/ -e /a// -v", "varia client range-scan -o json > records.json"),
     )
     .action((_flags, command: Command) => run<ScanFlags>(command, host, rangeScan));
 }

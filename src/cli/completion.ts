@@ -25,11 +25,11 @@ export function addCompletionCommand(program: Command): void {
     .description("Print a script that completes commands and flags in a shell.")
     .addHelpText(
       "after",
-      `
-Examples:
-  source <(varia completion bash)                          now, and in ~/.bashrc
-  varia completion zsh > "\${fpath[1]}/_varia"
-  varia completion fish > ~/.config/fish/completions/varia.fish`,
+      examples(
+        "source <(varia completion bash)                          now, and in ~/.bashrc",
+        `varia completion zsh > "\${fpath[1]}/_varia"`,
+        "varia completion fish > ~/.config/fish/completions/varia.fish",
+      ),
     );
   for (const [shell, script] of Object.entries(SHELLS)) {
     command

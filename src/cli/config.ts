@@ -54,10 +54,7 @@ export function addConfigCommands(program: Command): void {
     .description("Show or check what a server would be started with.")
     .addHelpText(
       "after",
-      `
-Examples:
-  varia config show standalone --origin
-  varia config check coordinator --cconfig cluster.yaml`,
+      examples("varia config show standalone --origin", "varia config check coordinator --cconfig cluster.yaml"),
     );
   const show = config.command("show").description("Show the settings that flags, environment and file come to.");
   const check = config
@@ -94,10 +91,7 @@ function addShow(show: Command, name: string, kind: Kind): void {
     .addOption(new Option("-o, --output <form>", "table, json or yaml").choices(OUTPUT_FORMS).default("table"))
     .addHelpText(
       "after",
-      `
-Examples:
-  varia config show ${name} --origin
-  varia config show ${name} --sconfig server.yaml -o json`,
+      examples(`varia config show ${name} --origin`, `varia config show ${name} --sconfig server.yaml -o json`),
     );
   addServerFlags(command, kind);
   command.action(async ({ origin, output, ...flags }: Flags & { readonly output: Exclude<OutputForm, "oxia"> }) => {
@@ -110,12 +104,7 @@ function addCheck(check: Command, name: string, kind: Kind): void {
   const command = check
     .command(name)
     .description(`Whether varia ${name} could be started with these settings.`)
-    .addHelpText(
-      "after",
-      `
-Examples:
-  varia config check ${name} --sconfig server.yaml`,
-    );
+    .addHelpText("after", examples(`varia config check ${name} --sconfig server.yaml`));
   addServerFlags(command, kind);
   command.action(async (flags: Flags) => {
     const { given } = kind.read(flags);

@@ -4,6 +4,7 @@ import { diagnose } from "../../web/diagnosis.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { EVENTS_MAX } from "../ops/events.ts";
 import { type AdminFlags, addAdminFlags, callAdmin } from "./admin-connection.ts";
+import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { onePage, printObjects, standardOutput } from "./output.ts";
 
@@ -12,13 +13,7 @@ export function addDiagnoseCommand(program: Command): void {
     .description(
       "Judge the cluster by rules of thumb: what passes, what does not, what to do; exit code 1 when one fails.",
     )
-    .addHelpText(
-      "after",
-      `
-Examples:
-  varia diagnose
-  varia diagnose -o json | jq '.[] | select(.outcome != "pass")'`,
-    )
+    .addHelpText("after", examples("varia diagnose", `varia diagnose -o json | jq '.[] | select(.outcome != "pass")'`))
     .action(async (flags: AdminFlags) => {
       const [status, events] = await Promise.all([
         callAdmin(flags, VariaAdmin.method.getClusterStatus, {}),

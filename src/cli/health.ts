@@ -8,6 +8,7 @@ import {
 } from "../gen/grpc/health/v1/health_pb.ts";
 import { callOnce } from "./admin-connection.ts";
 import { durationFlag, integerFlag } from "./client-connection.ts";
+import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { hostPort } from "./run-server.ts";
 
@@ -32,11 +33,11 @@ export function addHealthCommand(program: Command): void {
     .addOption(new Option("--timeout <duration>", "time for the answer").default(10_000, "10s").argParser(durationFlag))
     .addHelpText(
       "after",
-      `
-Examples:
-  varia health                                   the data server on this machine
-  varia health --port 6651                       the coordinator
-  varia health --host h1 --service oxia-readiness --timeout 2s`,
+      examples(
+        "varia health                                   the data server on this machine",
+        "varia health --port 6651                       the coordinator",
+        "varia health --host h1 --service oxia-readiness --timeout 2s",
+      ),
     )
     .action(async (flags: HealthFlags) => askHealth(flags));
 }

@@ -12,6 +12,7 @@ import {
 } from "../model/limits.ts";
 import { addConnectionFlags, type ConnectionFlags, durationFlag, withClient } from "./client-connection.ts";
 import { processInterruption } from "./client-host.ts";
+import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { runWhileHeld } from "./locked-command.ts";
 import { json, standardOutput } from "./output.ts";
@@ -35,11 +36,14 @@ Who waits gets the lock in the order in which they came. The command is told to
 end (SIGTERM) when the lock is lost, and killed five seconds after. It finds
 VARIA_LOCK_KEY and VARIA_LOCK_TOKEN in its environment; the token grows from
 holder to holder. Exits as the command does; 1 when the lock was lost, 5 when
-it could not be had in time.
-
-Examples:
-  varia lock nightly -- ./backup.sh --all
-  varia lock nightly --wait 0s -- ./backup.sh   only if nobody else runs it`,
+it could not be had in time.`,
+    )
+    .addHelpText(
+      "after",
+      examples(
+        "varia lock nightly -- ./backup.sh --all",
+        "varia lock nightly --wait 0s -- ./backup.sh   only if nobody else runs it",
+      ),
     )
     .action((key: string, words: string[], _flags, command: Command) =>
       lock(key, words, command.optsWithGlobals<LockFlags>()),
@@ -52,11 +56,11 @@ Examples:
       `
 Without a command it prints a line of JSON for each leader, until interrupted.
 With one it runs it while it leads, ends it (SIGTERM) when the leadership is
-lost, and campaigns again. It exits when the command ends by itself.
-
-Examples:
-  varia elect scheduler --identity node-1
-  varia elect scheduler --identity node-1 -- ./scheduler`,
+lost, and campaigns again. It exits when the command ends by itself.`,
+    )
+    .addHelpText(
+      "after",
+      examples("varia elect scheduler --identity node-1", "varia elect scheduler --identity node-1 -- ./scheduler"),
     )
     .action((key: string, words: string[], _flags, command: Command) =>
       elect(key, words, command.optsWithGlobals<LockFlags>()),

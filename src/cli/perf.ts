@@ -15,6 +15,7 @@ import {
   integerFlag,
   numberFlag,
 } from "./client-connection.ts";
+import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { json, standardOutput } from "./output.ts";
 import { Load, type LoadPlan, preload, type Target } from "./perf-load.ts";
@@ -66,14 +67,17 @@ export function addPerfCommand(program: Command): void {
       "after",
       `
 The summary goes to standard output, progress to standard error. Without
---duration the load runs until it is interrupted.
-
-Examples:
-  varia perf                                 100 operations a second
-  varia perf --rate 0 --duration 30s         as fast as the server goes
-  varia perf --rate 0 -p 0 --keys-cardinality 1000000 --preload --json
-  varia perf --rate 0 --unary --connections 4 --duration 10s
-  varia perf --range-scan --rate 0 --duration 10s`,
+--duration the load runs until it is interrupted.`,
+    )
+    .addHelpText(
+      "after",
+      examples(
+        "varia perf                                 100 operations a second",
+        "varia perf --rate 0 --duration 30s         as fast as the server goes",
+        "varia perf --rate 0 -p 0 --keys-cardinality 1000000 --preload --json",
+        "varia perf --rate 0 --unary --connections 4 --duration 10s",
+        "varia perf --range-scan --rate 0 --duration 10s",
+      ),
     )
     .action((_flags, command: Command) => runPerf(command.optsWithGlobals<PerfFlags>()));
 }

@@ -8,6 +8,7 @@ import { addCompletionCommand } from "./completion.ts";
 import { addConfigCommands } from "./config.ts";
 import { addCoordinatorCommand } from "./coordinator.ts";
 import { addDiagnoseCommand } from "./diagnose.ts";
+import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { addHealthCommand } from "./health.ts";
 import { addLockCommands } from "./lock.ts";
@@ -18,15 +19,15 @@ import { addStatusCommand } from "./status.ts";
 import { addStorageCommand } from "./storage.ts";
 import { VERSION } from "./version.ts";
 
-const EXAMPLES = `
-Examples:
-  varia standalone                            start a server with one shard
-  varia standalone -s 4 --data-dir /srv/db    four shards, data elsewhere
-  varia client put greeting hello             write a record
-  varia client get greeting                   read it back
-  varia status                                whether the cluster is well
-  varia lock nightly -- ./backup.sh           run it in one place at a time
-
+const EXAMPLES = examples(
+  "varia standalone                            start a server with one shard",
+  "varia standalone -s 4 --data-dir /srv/db    four shards, data elsewhere",
+  "varia client put greeting hello             write a record",
+  "varia client get greeting                   read it back",
+  "varia status                                whether the cluster is well",
+  "varia lock nightly -- ./backup.sh           run it in one place at a time",
+);
+const EXIT_CODES = `
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 version conflict,
 5 unavailable or timeout, 6 not allowed, 130 interrupted.`;
 
@@ -38,6 +39,7 @@ export function buildProgram(): Command {
     .helpOption("-h, --help", "print help")
     .configureHelp({ helpWidth: 80, minWidthToWrap: 20, showGlobalOptions: true })
     .addHelpText("after", EXAMPLES)
+    .addHelpText("after", EXIT_CODES)
     .showHelpAfterError("(run the command with --help for its usage)")
     .showSuggestionAfterError()
     .option("--debug", "print stack traces with errors");

@@ -14,6 +14,7 @@ import { SHELL_HISTORY_LINES_MAX } from "../model/limits.ts";
 import { addRecordCommands } from "./client.ts";
 import { addConnectionFlags, type ConnectionFlags, exitErrorOf, withClient } from "./client-connection.ts";
 import type { ClientHost } from "./client-host.ts";
+import { examples } from "./examples.ts";
 import { EXIT } from "./exit.ts";
 import { OUTPUT_FORMS, standardOutput } from "./output.ts";
 import { complete } from "./shell-completion.ts";
@@ -33,12 +34,9 @@ export function addShellCommand(program: Command): void {
       "after",
       `
 Tab completes commands, flags and keys; the arrow keys go through earlier lines,
-which are kept for the next time. Ctrl+C ends the command, Ctrl+D the shell.
-
-Examples:
-  varia shell -a db.example:6648
-  echo 'put greeting "hello world"' | varia shell`,
+which are kept for the next time. Ctrl+C ends the command, Ctrl+D the shell.`,
     )
+    .addHelpText("after", examples("varia shell -a db.example:6648", `echo 'put greeting "hello world"' | varia shell`))
     .action((_flags, command: Command) => runShell(command.optsWithGlobals<ShellFlags>()));
 }
 

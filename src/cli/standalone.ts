@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { systemClock } from "../ops/clock.ts";
 import { openLogger } from "../ops/logger.ts";
+import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import {
   addSettings,
@@ -17,17 +18,19 @@ import { StandaloneServer } from "./standalone-server.ts";
 import { STANDALONE_SETTINGS, type StandaloneSettings } from "./standalone-settings.ts";
 import { VERSION } from "./version.ts";
 
-const EXAMPLES = `${SETTINGS_HELP}
-Examples:
-  varia standalone
-  varia standalone -s 4 -p 127.0.0.1:6648 --data-dir /srv/db --wal-dir /srv/wal
-  varia standalone --accept-loss default/2`;
+const HELP =
+  SETTINGS_HELP +
+  examples(
+    "varia standalone",
+    "varia standalone -s 4 -p 127.0.0.1:6648 --data-dir /srv/db --wal-dir /srv/wal",
+    "varia standalone --accept-loss default/2",
+  );
 
 export function addStandaloneCommand(program: Command): void {
   const command = program
     .command("standalone")
     .description("Run one server with all shards: no coordinator, no replication.")
-    .addHelpText("after", EXAMPLES)
+    .addHelpText("after", HELP)
     .option(
       "--accept-loss <namespace/shard>",
       "serve a damaged shard with what can still be read of it; repeatable",

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { toleranceWords } from "../../web/parts/format.ts";
 import { type GetClusterStatusResponseSchema, VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { type AdminFlags, addAdminFlags, callAdmin } from "./admin-connection.ts";
+import { examples } from "./examples.ts";
 import { EXIT } from "./exit.ts";
 import { onePage, printObject, printObjects, standardOutput, type Write } from "./output.ts";
 
@@ -17,13 +18,7 @@ export function addStatusCommand(program: Command): void {
   addAdminFlags(program.command("status"))
     .description("Show whether the cluster is well: servers, shards, replicas; exit code 1 when it is not.")
     .option("--json", "the same as -o json")
-    .addHelpText(
-      "after",
-      `
-Examples:
-  varia status
-  varia status --admin-address h1:6651 --json | jq .problems`,
-    )
+    .addHelpText("after", examples("varia status", "varia status --admin-address h1:6651 --json | jq .problems"))
     .action(async (flags: StatusFlags) => {
       const status = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
       const form = flags.json === true ? "json" : flags.output;

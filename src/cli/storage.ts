@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { systemClock } from "../ops/clock.ts";
 import { openLogger } from "../ops/logger.ts";
+import { examples } from "./examples.ts";
 import { EXIT } from "./exit.ts";
 import { addSettings, hostPort, readSettings, SETTINGS_HELP, untilSignal } from "./run-server.ts";
 import { StorageServer } from "./storage-server.ts";
@@ -9,17 +10,16 @@ import { STORAGE_SETTINGS } from "./storage-settings.ts";
 import { addUnsupportedFlags, refuseUnsupported, UNSUPPORTED_STORAGE } from "./unsupported.ts";
 import { VERSION } from "./version.ts";
 
-const EXAMPLES = `${SETTINGS_HELP}
-Examples:
-  varia storage
-  varia storage -p h1:6648 -i h1:6649 --data-dir /srv/db --wal-dir /srv/wal`;
+const HELP =
+  SETTINGS_HELP +
+  examples("varia storage", "varia storage -p h1:6648 -i h1:6649 --data-dir /srv/db --wal-dir /srv/wal");
 
 export function addStorageCommand(program: Command): void {
   const command = program
     .command("storage")
     .alias("server")
     .description("Run a data server of a cluster: it holds what a coordinator gives it.")
-    .addHelpText("after", EXAMPLES);
+    .addHelpText("after", HELP);
   addSettings(command, STORAGE_SETTINGS);
   addUnsupportedFlags(command, UNSUPPORTED_STORAGE);
   command.action(async (flags: Record<string, unknown>) => serve(flags));
