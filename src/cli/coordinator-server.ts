@@ -9,19 +9,22 @@
  * back licenses what was begun before (safety.md §3).
  */
 
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
 import type { ReadinessCheck } from "../../web/inspect.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
 import { Coordinator } from "../coordination/coordinator.ts";
+import { OperationList } from "../coordination/operation-list.ts";
+import { Operations } from "../coordination/operations.ts";
 import { CoordinatorStats, timedStore } from "../coordination/stats.ts";
 import { StoreLost } from "../coordination/status-store.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { type JournalRoom, NO_JOURNAL } from "../model/journal.ts";
 import { METADATA_REOPEN_MS, PEER_CONNECTION_TIMES, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
 import { Access } from "../ops/access.ts";
-import { Events, recordingLogger } from "../ops/events.ts";
+import { EVENTS_SAVE_MS, Events, recordingLogger } from "../ops/events.ts";
 import { History } from "../ops/history.ts";
 import type { ServerLogger } from "../ops/logger.ts";
 import { systemRandom } from "../ops/random.ts";
@@ -36,8 +39,10 @@ import { HEALTH_PROCESS, Health } from "../rpc/health-api.ts";
 import { type Listener, startListener } from "../rpc/listener.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
+import { operationMethods } from "../rpc/operations-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { openFileMetadata } from "../storage/metadata/file-directory.ts";
+import { JournalFile } from "../storage/metadata/journal.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";
 import { openSqliteMetadata } from "../storage/metadata/sqlite.ts";
 import { ClusterFile } from "./cluster-file.ts";
@@ -70,6 +75,9 @@ interface Parts {
   readonly methods: readonly ServedMethod[];
   /** The log of what happens to the cluster, which is kept beside it. */
   readonly recorded: Logger;
+  readonly journal: Journal;
+  readonly events: Events;
+  readonly operations: Operations;
   readonly stats: CoordinatorStats;
   readonly history: History;
 }
@@ -83,6 +91,8 @@ export class CoordinatorServer {
   readonly #working: Promise<void>;
   #coordinator: Coordinator | undefined;
   #stopping = false;
+  #cancelSave = () => {};
+  #isJournalFull = false;
 
   /** Opens everything and works. Rejects with an ExitError, SettingError or ConfigInvalid in words for the operator. */
   static async start(options: CoordinatorOptions): Promise<CoordinatorServer> {
@@ -108,8 +118,16 @@ export class CoordinatorServer {
       const internal = await listen(settings.internalAddr, [], []);
       closing.push(() => internal.close({ graceMs: 0 }));
       let server: CoordinatorServer | undefined;
-      const ports = { file, coordinator: () => server?.coordinator };
-      const events = new Events(() => clock.now());
+      const journal = openJournal(files);
+      closing.push(async () => journal.close());
+      if (journal.damage !== undefined)
+        logger.error({ component: "coordinator", why: journal.damage }, "journal damaged");
+      const nowMs = () => clock.now();
+      const events = new Events(nowMs, journal.room("event"));
+      const recorded = recordingLogger(logger, events);
+      const list = new OperationList(nowMs, journal.room("operation"));
+      const operations = new Operations({ list, file, clock, logger: recorded });
+      const ports = { file, coordinator: () => server?.coordinator, operations, nowMs };
       const publicAddress = () => `${settings.publicAddr.host}:${server?.adminPort ?? settings.publicAddr.port}`;
       const { version, given = [] } = options;
       const stats = new CoordinatorStats();
@@ -117,13 +135,16 @@ export class CoordinatorServer {
       const node = { mode: "coordinator", version, publicAddress, startedAtMs } as const;
       const about = { ...node, given, logger, history };
       const oxia = adminMethods(ports);
-      const varia = [...clusterMethods(ports), ...eventMethods(events), ...nodeMethods(about, undefined)];
+      const varia = [
+        ...[...clusterMethods(ports), ...operationMethods(ports)],
+        ...[...eventMethods(events), ...nodeMethods(about, undefined)],
+      ];
       const admin = await listen(settings.publicAddr, [...oxia, ...guarded(varia, access)], [OxiaAdmin, VariaAdmin]);
       closing.push(() => admin.close({ graceMs: 0 }));
       const transport = new Http2Transport({ times: PEER_CONNECTION_TIMES });
-      const recorded = recordingLogger(logger, events);
       const methods = [...oxia, ...varia];
-      const listeners = { health, internal, admin, transport, methods, access, recorded, stats, history };
+      const kept = { journal, events, operations };
+      const listeners = { health, internal, admin, transport, methods, access, recorded, stats, history, ...kept };
       server = new CoordinatorServer(options, { file, openStore, store, ...listeners });
       return server;
     } catch (error) {
@@ -137,6 +158,7 @@ export class CoordinatorServer {
     this.#parts = parts;
     this.#web = this.#serveWeb();
     parts.history.start(options.clock);
+    this.#saveEvents();
     this.#working = this.#work(parts.store);
     this.#stopWatching = parts.file.watch(options.clock, (config) => {
       parts.recorded.info({ component: "config", file: parts.file.path }, "configuration changed");
@@ -175,6 +197,24 @@ export class CoordinatorServer {
     await internal.close({ graceMs: 0 });
     transport.close();
     await this.#web.stop();
+    this.#saveEvents();
+    this.#cancelSave();
+    this.#parts.journal.close();
+  }
+
+  /** Now and then. What cannot be saved now is with the next ones. */
+  #saveEvents(): void {
+    const { clock, logger } = this.#options;
+    const { events, journal } = this.#parts;
+    try {
+      events.save();
+      this.#isJournalFull = false;
+    } catch (error) {
+      if (!this.#isJournalFull)
+        logger.warn({ component: "coordinator", journal: journal.path, err: error }, "events not saved");
+      this.#isJournalFull = true;
+    }
+    this.#cancelSave = clock.after(EVENTS_SAVE_MS, () => this.#saveEvents());
   }
 
   /** One coordinator after the other, each on a store that was newly opened; closes the store. */
@@ -223,7 +263,12 @@ export class CoordinatorServer {
     );
     this.#coordinator = coordinator;
     if (this.#stopping) coordinator.stop();
-    await coordinator.run();
+    this.#parts.operations.adopt(coordinator);
+    try {
+      await coordinator.run();
+    } finally {
+      this.#parts.operations.release();
+    }
   }
 
   #failed(error: unknown): void {
@@ -262,6 +307,27 @@ export class CoordinatorServer {
 function configPath({ clusterConfig }: CoordinatorFiles, { metadataDir }: CoordinatorSettings): string {
   return clusterConfig ?? join(metadataDir, "cluster.yaml");
 }
+
+interface Journal {
+  readonly path: string;
+  readonly damage: string | undefined;
+  room(name: string): JournalRoom;
+  close(): void;
+}
+
+/** Beside the metadata store, which one process holds: so does this. */
+function openJournal({ store }: CoordinatorFiles): Journal {
+  switch (store.kind) {
+    case "sqlite":
+      return JournalFile.open(join(store.directory, JOURNAL));
+    case "file":
+      return JournalFile.open(join(dirname(store.statusPath), JOURNAL));
+    case "memory":
+      return { path: "", damage: undefined, room: () => NO_JOURNAL, close: () => {} };
+  }
+}
+
+const JOURNAL = "journal.sqlite";
 
 function storeOf({ store }: CoordinatorFiles): () => MetadataStore {
   switch (store.kind) {

@@ -1,7 +1,8 @@
 /** Events: what is kept of what a coordinator logs, and who hears of it. */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { JournalRoom } from "../model/journal.ts";
 import type { Logger } from "../ports.ts";
 import { EVENT_TEXT_MAX, EVENTS_MAX, Events, KIND_OF_MESSAGE, recordingLogger } from "./events.ts";
 
@@ -87,4 +88,41 @@ test("every text that has a kind is one that a coordinator logs", () => {
   );
   const unknown = [...KIND_OF_MESSAGE.keys()].filter((text) => !sources.some((source) => source.includes(`"${text}"`)));
   expect(unknown).toEqual([]);
+});
+
+test("what was saved is there in the next process, whose events have numbers that nobody was ever told", () => {
+  const rows = new Map<number, string>();
+  const journal: JournalRoom = {
+    read: () => [...rows].sort(([a], [b]) => a - b).map(([id, text]) => ({ id, text })),
+    write: ({ put, drop }) => {
+      for (const { id, text } of put) rows.set(id, text);
+      for (const id of drop) rows.delete(id);
+    },
+  };
+  const events = new Events(() => 5, journal);
+  for (let shard = 1; shard <= 3; shard++)
+    events.record("info", { namespace: "a", shard, term: shard }, "leader elected");
+  events.save();
+  const saved = events.list({}, ALL).events;
+  events.record("warn", { server: "s1" }, "data server unavailable");
+  const next = new Events(() => 6, journal);
+  expect(next.list({}, ALL).events).toEqual(saved);
+  next.record("info", {}, "again");
+  expect(next.lastId).toBeGreaterThan(events.lastId);
+  // no more are stored than are kept, and what cannot be stored now is stored later
+  let isFull = true;
+  const write = spyOn(journal, "write").mockImplementation((changes) => {
+    if (isFull) throw new Error("no space");
+    write.mockRestore();
+    journal.write(changes);
+  });
+  for (let nth = 0; nth < 3 * EVENTS_MAX; nth++) {
+    next.record("info", { shard: nth }, "election needed");
+    if (nth === 10) expect(() => next.save()).toThrow("no space");
+    if (nth === 20) isFull = false;
+    if (nth % 100 === 99) next.save();
+  }
+  next.save();
+  expect(rows.size).toBeLessThanOrEqual(1.5 * EVENTS_MAX);
+  expect(new Events(() => 7, journal).list({}, ALL).events).toEqual(next.list({}, ALL).events);
 });

@@ -4,20 +4,34 @@
  *
  *     flow ─> recording logger ─> log
  *                      └────────> ring of the last EVENTS_MAX ─> list, watch
+ *                                          └─ save, now and then ─> journal ─> the next process
  */
+import { type JournalRoom, NO_JOURNAL } from "../model/journal.ts";
 import type { LogFields, Logger } from "../ports.ts";
 
 /** Older events go when there are more. */
 export const EVENTS_MAX = 1_000;
+/** How often they are saved. */
+export const EVENTS_SAVE_MS = 250;
+/** Of those that were told and not saved before a crash, the numbers are not given again: there are no more of them. */
+export const EVENTS_UNSAVED_MAX = 1_000;
 /** Texts are cut behind so many characters: an error may carry another server's words. */
 export const EVENT_TEXT_MAX = 1_000;
 
-export const EVENT_KINDS = ["election", "server", "replica", "configuration", "recovery", "coordinator"] as const;
+export const EVENT_KINDS = [
+  "election",
+  "server",
+  "replica",
+  "configuration",
+  "recovery",
+  "operation",
+  "coordinator",
+] as const;
 export type EventKind = (typeof EVENT_KINDS)[number];
 export type EventLevel = "info" | "warn" | "error";
 
 export interface RecordedEvent {
-  /** Rises by one with each event, from 1 on. */
+  /** Rises with each event, from 1 on. */
   readonly id: number;
   readonly timeMs: number;
   readonly kind: EventKind;
@@ -52,6 +66,9 @@ export const KIND_OF_MESSAGE: ReadonlyMap<string, EventKind> = new Map<string, E
   ["move refused", "replica"],
   ["shard deleted", "replica"],
   ["loss accepted", "recovery"],
+  ["operation succeeded", "operation"],
+  ["operation failed", "operation"],
+  ["operation cancelled", "operation"],
   ["configuration changed", "configuration"],
   ["shard not adopted", "configuration"],
   ["namespace not settled", "configuration"],
@@ -59,13 +76,22 @@ export const KIND_OF_MESSAGE: ReadonlyMap<string, EventKind> = new Map<string, E
 
 export class Events {
   readonly #now: () => number;
-  #kept: RecordedEvent[] = [];
-  #lastId = 0;
+  readonly #journal: JournalRoom;
+  #kept: RecordedEvent[];
+  #lastId: number;
+  #savedId: number;
+  /** Saved, and not kept any more. */
+  #gone: number[] = [];
   readonly #watchers = new Set<(event: RecordedEvent) => void>();
 
-  /** `now`: in milliseconds since the epoch. */
-  constructor(now: () => number) {
+  /** `now`: in milliseconds since the epoch. Begins with what `journal` holds. */
+  constructor(now: () => number, journal = NO_JOURNAL) {
     this.#now = now;
+    this.#journal = journal;
+    this.#kept = journal.read().map(({ id, text }) => ({ ...(JSON.parse(text) as Omit<RecordedEvent, "id">), id }));
+    const last = this.#kept.at(-1)?.id;
+    this.#lastId = last === undefined ? 0 : last + EVENTS_UNSAVED_MAX;
+    this.#savedId = this.#lastId;
   }
 
   get lastId(): number {
@@ -88,8 +114,21 @@ export class Events {
     };
     this.#kept.push(event);
     // half of the room at a time: one event does not move all the others
-    if (this.#kept.length >= EVENTS_MAX * 1.5) this.#kept = this.#kept.slice(-EVENTS_MAX);
+    if (this.#kept.length >= EVENTS_MAX * 1.5) {
+      const gone = this.#kept.splice(0, this.#kept.length - EVENTS_MAX);
+      this.#gone.push(...gone.flatMap(({ id }) => (id <= this.#savedId ? id : [])));
+    }
     for (const watcher of this.#watchers) watcher(event);
+  }
+
+  /** Stores what has come since the last time. Throws when the journal does not take it: it is tried again with the next. */
+  save(): void {
+    const unsaved = this.since(this.#savedId);
+    if (unsaved.length === 0) return;
+    const put = unsaved.map(({ id, ...event }) => ({ id, text: JSON.stringify(event) }));
+    this.#journal.write({ put, drop: this.#gone });
+    this.#savedId = unsaved.at(-1)!.id;
+    this.#gone = [];
   }
 
   /** The newest first, at most `limit`, of those that match and are older than `beforeId` (0: all); and whether there are more. */

@@ -9,6 +9,8 @@ import { listenForTest, type TestListener } from "../../test/harness/rpc-server.
 import type { ConfigEdit, ConfigFile } from "../coordination/administer.ts";
 import type { ClusterConfig } from "../coordination/cluster-config.ts";
 import { Coordinator } from "../coordination/coordinator.ts";
+import { OperationList } from "../coordination/operation-list.ts";
+import { Operations } from "../coordination/operations.ts";
 import { ConfigInvalid } from "../coordination/parse-config.ts";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import {
@@ -24,6 +26,7 @@ import { systemRandom } from "../ops/random.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";
 import { adminMethods } from "./admin-api.ts";
 import { clusterMethods } from "./cluster-api.ts";
+import { operationMethods } from "./operations-api.ts";
 
 /** The document as nothing but a configuration. */
 class FakeFile implements ConfigFile {
@@ -95,8 +98,11 @@ beforeEach(async () => {
   );
   coordinator = started;
   running = started.run();
-  const ports = { file, coordinator: () => coordinator };
-  listener = await listenForTest([...adminMethods(ports), ...clusterMethods(ports)]);
+  const nowMs = () => systemClock.now();
+  const operations = new Operations({ list: new OperationList(nowMs), file, clock: systemClock, logger });
+  operations.adopt(coordinator);
+  const ports = { file, coordinator: () => coordinator, operations, nowMs };
+  listener = await listenForTest([...adminMethods(ports), ...clusterMethods(ports), ...operationMethods(ports)]);
   const transport = createGrpcTransport({ baseUrl: `http://${listener.address}` });
   admin = createClient(OxiaAdmin, transport);
   varia = createClient(VariaAdmin, transport);
@@ -365,3 +371,95 @@ test("a shard whose majority is lost goes on with what is left, once that is sai
   expect(dataServers.leaderOf(0)!.replica(0).promise).toBeGreaterThanOrEqual(Number(term));
   expect((await refused(varia.planRecovery({ ...request, servers: [] })))[0]).toBe("InvalidArgument");
 }, 60_000);
+
+test("a swap that goes on by itself is an operation: it can be looked at, waited for and cancelled", async () => {
+  await admin.createDataServer({ dataServer: d });
+  await healthy();
+  const swap = { namespace: "default", shard: 0n, from: "a", to: "d", detach: true };
+  const { operation } = await varia.swapReplica(swap);
+  expect(operation).toMatchObject({ kind: "swap-replica", namespace: "default", shard: 0n, from: "a:1", to: "d:1" });
+  expect(operation).toMatchObject({ state: "running", cancellable: true, endedAtMs: 0n });
+  const { operation: ended } = await varia.getOperation({ id: operation!.id, waitMs: 20_000 });
+  expect(ended).toMatchObject({ state: "succeeded", reason: "", progress: 1, cancellable: false, phase: "" });
+  expect(ended!.endedAtMs).toBeGreaterThanOrEqual(ended!.startedAtMs);
+  await healthy();
+  // what makes no sense is refused at once, also then
+  expect((await refused(varia.swapReplica(swap)))[0]).toBe("InvalidArgument");
+  dataServers.reaches = (server) => server !== "a:1";
+  const second = await varia.swapReplica({ ...swap, from: "b", to: "a" });
+  const cancelled = await varia.cancelOperation({ id: second.operation!.id });
+  expect(["running", "cancelled"]).toContain(cancelled.operation!.state);
+  const { operation: given } = await varia.getOperation({ id: second.operation!.id, waitMs: 20_000 });
+  expect(given).toMatchObject({ state: "cancelled", reason: "it is not wanted any more" });
+  expect((await refused(varia.cancelOperation({ id: given!.id })))[0]).toBe("FailedPrecondition");
+  const { operations, hasMore } = await varia.listOperations({ kind: "swap-replica", limit: 2 });
+  expect([operations.map(({ state }) => state), hasMore]).toEqual([["cancelled", "failed"], true]);
+  expect((await varia.listOperations({ state: "succeeded" })).operations.map(({ id }) => id)).toEqual([operation!.id]);
+}, 60_000);
+
+test("another leader, and a shard that takes no writes for a while", async () => {
+  await healthy();
+  const shard = async () => (await varia.getClusterStatus({})).shards[0]!;
+  const { leader } = await shard();
+  const heir = ["a", "b", "c"].find((name) => `${name}:1` !== leader)!;
+  const of = { namespace: "default", shard: 0n };
+  expect(await varia.switchLeader({ ...of, to: heir })).toMatchObject({
+    reason: "",
+    operation: { state: "succeeded" },
+  });
+  expect((await shard()).leader).toBe(`${heir}:1`);
+  const { operation } = await varia.freezeShard({ ...of, forMs: 60_000 });
+  expect(operation).toMatchObject({ kind: "freeze-shard", state: "running", cancellable: true });
+  expect(dataServers.leaderOf(0)!.replica(0).status).toBe("frozen");
+  expect((await shard()).change).toMatch(/^frozen for \d+ s more$/);
+  expect((await refused(varia.freezeShard({ ...of, forMs: 1_000 })))[1]).toContain("frozen already");
+  const other = ["a", "b", "c"].find((name) => name !== heir)!;
+  expect((await varia.switchLeader({ ...of, to: other })).reason).toBe("the shard is frozen");
+  expect((await varia.thawShard(of)).operation).toMatchObject({ id: operation!.id, state: "cancelled" });
+  expect(dataServers.leaderOf(0)!.replica(0).status).toBe("leader");
+  expect((await varia.thawShard(of)).operation).toBeUndefined();
+  expect((await shard()).change).toBe("");
+}, 60_000);
+
+test("namespaces that are made and deleted, and servers that leave, are operations, whoever asks", async () => {
+  await admin.createDataServer({ dataServer: d });
+  await admin.createNamespace({ namespace: { name: "jobs", initialShardCount: 2, replicationFactor: 3 } });
+  await admin.deleteNamespace({ namespace: "jobs" });
+  const { operation: first } = await varia.drainServer({ server: "d" });
+  expect(first).toMatchObject({ kind: "drain-server", from: "d:1" });
+  await varia.getOperation({ id: first!.id, waitMs: 30_000 });
+  await admin.createDataServer({ dataServer: d });
+  await admin.deleteDataServer({ dataServer: "d" });
+  for (const { id, state } of (await varia.listOperations({})).operations) {
+    if (state === "running") await varia.getOperation({ id, waitMs: 30_000 });
+  }
+  const { operations } = await varia.listOperations({});
+  expect(operations.map(({ kind, state }) => `${kind} ${state}`)).toEqual([
+    "drain-server succeeded",
+    "drain-server succeeded",
+    "delete-namespace succeeded",
+    expect.stringMatching(/^create-namespace (succeeded|failed)$/),
+  ]);
+}, 90_000);
+
+test("what is asked of operations is checked", async () => {
+  await healthy();
+  const of = { namespace: "default", shard: 0n };
+  for (const [call, code] of [
+    [varia.getOperation({ id: 77n }), "NotFound"],
+    [varia.getOperation({ id: 1n, waitMs: 60_001 }), "InvalidArgument"],
+    [varia.cancelOperation({ id: 77n }), "NotFound"],
+    [varia.listOperations({ kind: "odd" }), "InvalidArgument"],
+    [varia.listOperations({ state: "odd" }), "InvalidArgument"],
+    [varia.listOperations({ limit: 1_001 }), "InvalidArgument"],
+    [varia.freezeShard({ ...of, forMs: 0 }), "InvalidArgument"],
+    [varia.freezeShard({ ...of, forMs: 3_600_001 }), "InvalidArgument"],
+    [varia.freezeShard({ ...of, shard: 9n, forMs: 1_000 }), "NotFound"],
+    [varia.switchLeader({ ...of, to: "x" }), "NotFound"],
+    [varia.switchLeader({ ...of, shard: 9n, to: "a" }), "NotFound"],
+    [varia.drainServer({ server: "x" }), "NotFound"],
+    [varia.drainServer({ server: "a" }), "FailedPrecondition"],
+  ] as const) {
+    expect((await refused(call))[0]).toBe(code);
+  }
+}, 30_000);

@@ -20,9 +20,12 @@ import {
 } from "../coordination/administer.ts";
 import type { ClusterConfig, ServerConfig } from "../coordination/cluster-config.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
+import type { OperationGoal } from "../coordination/operation-list.ts";
+import type { Operations } from "../coordination/operations.ts";
 import { ConfigInvalid } from "../coordination/parse-config.ts";
 import type { ServerState } from "../coordination/server-link.ts";
 import type { ClusterStatus } from "../coordination/status-document.ts";
+import { serversOf } from "../coordination/stored-shard.ts";
 import { type DataServerViewSchema, type NamespaceViewSchema, OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { Refusal } from "../model/refusal.ts";
 import {
@@ -40,6 +43,10 @@ export interface AdminPorts {
   readonly file: ConfigFile;
   /** The one that works now; undefined: none does. */
   readonly coordinator: () => Coordinator | undefined;
+  /** What takes time is one of these. */
+  readonly operations: Operations;
+  /** Milliseconds since the epoch. */
+  readonly nowMs: () => number;
 }
 
 /** Throws NOT_INITIALIZED. */
@@ -57,41 +64,47 @@ export function adminMethods(ports: AdminPorts): ServedMethod[] {
     answer: (request: MessageShape<I>, coordinator: Coordinator) => unknown,
   ) => servedUnary(descriptor, (request) => answer(request, requireCoordinator(ports)));
   const admin = new Admin(ports);
+  const change = (what: string, decide: Decision) => changeConfig(ports, what, decide);
   return [
     unary(method.listDataServers, () => ({ dataServers: admin.servers().map((server) => admin.view(server)) })),
     unary(method.getDataServer, ({ dataServer }) => ({ dataServer: admin.view(admin.server(dataServer)) })),
     unary(method.createDataServer, async ({ dataServer }) => {
       const request = dataServerRequest(dataServer);
       const what = `create data server "${request.name}"`;
-      const { after } = await admin.change(what, (config) => createDataServer(config, request));
+      const { after } = await change(what, (config) => createDataServer(config, request));
       return { dataServer: protoDataServer(serverNamed(after, request.name)) };
     }),
     unary(method.patchDataServer, async ({ dataServer }) => {
       const request = dataServerRequest(dataServer);
       const what = `patch data server "${request.name}"`;
-      const { after } = await admin.change(what, (config, status) => patchDataServer(config, status, request));
+      const { after } = await change(what, (config, status) => patchDataServer(config, status, request));
       return { dataServer: protoDataServer(serverNamed(after, request.name)) };
     }),
     unary(method.deleteDataServer, async ({ dataServer: name }) => {
       const what = `delete data server "${name}"`;
-      const { before } = await admin.change(what, (config, status) => deleteDataServer(config, status, name));
-      return { dataServer: protoDataServer(serverNamed(before, name)) };
+      const { before } = await change(what, (config, status) => deleteDataServer(config, status, name));
+      const server = serverNamed(before, name);
+      ports.operations.follow(drainGoal(ports, server));
+      return { dataServer: protoDataServer(server) };
     }),
     unary(method.createNamespace, async ({ namespace }) => {
       const request = namespaceRequest(namespace);
       const what = `create namespace "${request.name}"`;
-      const { after } = await admin.change(what, (config) => createNamespace(config, request));
+      const { after } = await change(what, (config) => createNamespace(config, request));
+      ports.operations.follow({ kind: "create-namespace", namespace: request.name, from: "", to: "" });
       return { namespace: protoNamespace(namespaceNamed(after, request.name)) };
     }),
     unary(method.patchNamespace, async ({ namespace }) => {
       const request = namespaceRequest(namespace);
       const what = `patch namespace "${request.name}"`;
-      const { after } = await admin.change(what, (config) => patchNamespace(config, request));
+      const { after } = await change(what, (config) => patchNamespace(config, request));
       return { namespace: protoNamespace(namespaceNamed(after, request.name)) };
     }),
     unary(method.deleteNamespace, async ({ namespace: name }) => {
       const what = `delete namespace "${name}"`;
-      const { before } = await admin.change(what, (config) => deleteNamespace(config, name));
+      const parts = requireCoordinator(ports).stored.namespaces.get(name)?.shards.size ?? 0;
+      const { before } = await change(what, (config) => deleteNamespace(config, name));
+      ports.operations.follow({ kind: "delete-namespace", namespace: name, from: "", to: "", parts });
       return { namespace: protoNamespace(namespaceNamed(before, name)) };
     }),
     unary(method.getNamespace, ({ namespace }) => ({ namespace: admin.namespace(namespace) })),
@@ -157,26 +170,39 @@ class Admin {
     const status = requireCoordinator(this.#ports).stored.namespaces.get(name);
     return status === undefined ? { namespace } : { namespace, namespaceStatus: protoNamespaceStatus(status) };
   }
+}
 
-  /** Edits the document, and has the coordinator act on it. Whatever is refused is refused with `what` in it. */
-  async change(
-    what: string,
-    decide: (config: ClusterConfig, status: ClusterStatus) => ConfigEdit,
-  ): Promise<{ readonly before: ClusterConfig; readonly after: ClusterConfig }> {
-    const coordinator = requireCoordinator(this.#ports);
-    const { file } = this.#ports;
-    try {
-      let before = file.config;
-      const after = file.edit((config) => {
-        before = config;
-        return decide(config, coordinator.stored);
-      });
-      await coordinator.reconfigure(after);
-      return { before, after };
-    } catch (error) {
-      throw refusalOf(error, what);
-    }
+type Decision = (config: ClusterConfig, status: ClusterStatus) => ConfigEdit;
+
+/** Edits the document, and has the coordinator act on it. Whatever is refused is refused with `what` in it. */
+export async function changeConfig(
+  ports: AdminPorts,
+  what: string,
+  decide: Decision,
+): Promise<{ readonly before: ClusterConfig; readonly after: ClusterConfig }> {
+  const coordinator = requireCoordinator(ports);
+  const { file } = ports;
+  try {
+    let before = file.config;
+    const after = file.edit((config) => {
+      before = config;
+      return decide(config, coordinator.stored);
+    });
+    await coordinator.reconfigure(after);
+    return { before, after };
+  } catch (error) {
+    throw refusalOf(error, what);
   }
+}
+
+/** What a server that was taken from the configuration has to come to. */
+export function drainGoal(ports: AdminPorts, server: ServerConfig): OperationGoal {
+  const { stored } = requireCoordinator(ports);
+  const shards = [...stored.namespaces.values()].flatMap((namespace) => [...namespace.shards.values()]);
+  const parts = shards.filter((shard) => serversOf(shard).includes(server.internal)).length;
+  const { name, public: shown, internal, labels } = server;
+  const before = { name: name ?? internal, public: shown, internal, labels: [...(labels ?? [])] };
+  return { kind: "drain-server", namespace: "", from: internal, to: "", parts, server: before };
 }
 
 function refusalOf(error: unknown, what: string): unknown {

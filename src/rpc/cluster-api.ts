@@ -1,6 +1,6 @@
 /**
- * `varia.admin.v1.VariaAdmin`: how the cluster stands, swaps of replicas, and recovery with loss. Servers are named by
- * their name in the configuration, or by their internal address.
+ * `varia.admin.v1.VariaAdmin`: how the cluster stands, and recovery with loss. Servers are named by their name in the
+ * configuration, or by their internal address.
  */
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { serverName } from "../coordination/administer.ts";
@@ -12,7 +12,7 @@ import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../model/refusal.ts";
 import { NO_REPLICA } from "../protocol/replica-state.ts";
 import { type AdminPorts, requireCoordinator } from "./admin-api.ts";
-import type { Call, ServedMethod } from "./method.ts";
+import type { ServedMethod } from "./method.ts";
 import { toNumber } from "./peer-fields.ts";
 import { type MethodOf, servedUnary } from "./served.ts";
 
@@ -21,20 +21,13 @@ export function clusterMethods(ports: AdminPorts): ServedMethod[] {
   const { method } = VariaAdmin;
   const unary = <I extends DescMessage, O extends DescMessage>(
     descriptor: MethodOf<I, O>,
-    answer: (request: MessageShape<I>, coordinator: Coordinator, call: Call) => unknown,
-  ) => servedUnary(descriptor, (request, call) => answer(request, requireCoordinator(ports), call));
+    answer: (request: MessageShape<I>, coordinator: Coordinator) => unknown,
+  ) => servedUnary(descriptor, (request) => answer(request, requireCoordinator(ports)));
   const inspections = new Inspections();
   const named = (name: string, coordinator: Coordinator) => internalAddress(ports, name, coordinator);
   return [
     unary(method.getClusterStatus, async ({ maxAgeMs }, coordinator) => {
       return protoReport(await inspections.of(coordinator, maxAgeMs));
-    }),
-    unary(method.swapReplica, async (request, coordinator, call) => {
-      const ref = shardRef(request);
-      const [from, to] = [named(request.from, coordinator), named(request.to, coordinator)];
-      call.onCancel(() => giveUp(coordinator, ref, to));
-      const result = await coordinator.swap(ref, from, to);
-      return { reason: result.done ? "" : result.why };
     }),
     unary(method.planRecovery, async (request, coordinator) => {
       const servers = request.servers.map((server) => named(server, coordinator));
@@ -43,7 +36,9 @@ export function clusterMethods(ports: AdminPorts): ServedMethod[] {
     }),
     unary(method.recoverShard, async (request, coordinator) => {
       const servers = request.servers.map((server) => named(server, coordinator));
-      const { plan, pending } = await coordinator.acceptLoss(shardRef(request), servers);
+      const ref = shardRef(request);
+      const goal = { kind: "recover-shard", ...ref, from: "", to: "" } as const;
+      const { plan, pending } = await ports.operations.perform(goal, () => coordinator.acceptLoss(ref, servers));
       return { term: BigInt(plan.term), pending };
     }),
   ];
@@ -89,22 +84,13 @@ export function protoReport({ report, observedAtMs }: Inspection) {
   return { ...rest, ...lines, observedAtMs: BigInt(Math.round(observedAtMs)) };
 }
 
-/** A swap of its own may have ended, or its shard gone, by the time that its caller has. */
-function giveUp(coordinator: Coordinator, ref: ShardRef, to: string): void {
-  try {
-    coordinator.giveUpSwap(ref, to);
-  } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
-  }
-}
-
-function shardRef({ namespace, shard }: { readonly namespace: string; readonly shard: bigint }): ShardRef {
+export function shardRef({ namespace, shard }: { readonly namespace: string; readonly shard: bigint }): ShardRef {
   if (namespace === "") throw new Refusal("INVALID_ARGUMENT", "namespace must not be empty");
   return { namespace, shard: toNumber(shard, "shard") };
 }
 
 /** Throws INVALID_ARGUMENT, NOT_FOUND. */
-function internalAddress({ file }: AdminPorts, name: string, coordinator: Coordinator): string {
+export function internalAddress({ file }: AdminPorts, name: string, coordinator: Coordinator): string {
   if (name === "") throw new Refusal("INVALID_ARGUMENT", "data server must not be empty");
   const leaving = coordinator.status().shards.flatMap(({ identities }) => identities);
   const all = [...file.config.servers, ...leaving];

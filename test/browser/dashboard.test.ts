@@ -103,12 +103,12 @@ test("keys of every kind are text: none of them runs, and each leads to its reco
   for (const key of HOSTILE_KEYS) {
     await tab.goto(`${stage.url}/keys/record?namespace=default&key=${encodeURIComponent(key)}`);
     expect(await tab.title()).not.toBe("run");
-    await tab.getByText("<b>not bold</b>").waitFor();
+    await tab.locator("bdi", { hasText: "<b>not bold</b>" }).waitFor();
   }
   await tab.goto(`${stage.url}/keys?namespace=default`);
   expect(await tab.title()).toBe("Keys of default · Varia");
   await tab.getByRole("link", { name: "greeting" }).click();
-  await tab.getByText("hello").waitFor();
+  await tab.locator("bdi", { hasText: "hello" }).first().waitFor();
   await tab.getByRole("link", { name: "hex" }).click();
   await tab.getByText("00000000  68 65 6c 6c 6f").waitFor();
   expect(complaints).toEqual([]);

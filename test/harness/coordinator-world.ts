@@ -4,7 +4,7 @@ import { Coordinator } from "../../src/coordination/coordinator.ts";
 import type { ShardReport } from "../../src/coordination/report.ts";
 import { CoordinatorStats } from "../../src/coordination/stats.ts";
 import { decodeStatus, type ShardMetadata } from "../../src/coordination/status-document.ts";
-import type { Logger, MetadataStore } from "../../src/ports.ts";
+import type { Clock, Logger, MetadataStore } from "../../src/ports.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../../src/storage/metadata/memory.ts";
 import { SimNode } from "../sim/node.ts";
 import { randomPort, SimRandom } from "../sim/random.ts";
@@ -30,6 +30,8 @@ export class CoordinatorWorld {
   readonly stats = new CoordinatorStats();
   config: ClusterConfig;
   coordinator!: Coordinator;
+  /** The process's own: what waits on it ends with it. */
+  clock!: Clock;
   /** Settled by `run` of the coordinator that runs. */
   ended: "no" | "stopped" | { readonly error: unknown } = "no";
   readonly #random: SimRandom;
@@ -49,6 +51,7 @@ export class CoordinatorWorld {
     const life = this.node.start();
     const random = randomPort(this.#random.split(`life ${++this.#lives}`));
     const opened = openMemoryMetadata(this.memory);
+    this.clock = life.clock;
     const ports = {
       dataServers: this.dataServers,
       clock: life.clock,

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/admin/v1/admin.proto.
  */
 export const file_varia_admin_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QizwEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYRIRCglsb2dfbGV2ZWwYCCABKAkiGQoXR2V0Q29uZmlndXJhdGlvblJlcXVlc3QiTwoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcifAoRQ29uZmlndXJlZFNldHRpbmcSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZvcmlnaW4YBCABKAkSDgoGc291cmNlGAUgASgJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkiEwoRR2V0SGlzdG9yeVJlcXVlc3QidwoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBnNlcmllcxgBIAMoCzIWLnZhcmlhLmFkbWluLnYxLlNlcmllcxIPCgdsYXN0X21zGAIgASgDEhMKC2ludGVydmFsX21zGAMgASgNEhMKC3NhbXBsZXNfbWF4GAQgASgNIkMKBlNlcmllcxIMCgRuYW1lGAEgASgJEg0KBWNoYXJ0GAIgASgJEgwKBHVuaXQYAyABKAkSDgoGcG9pbnRzGAQgAygBIiMKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCSIlChNTZXRMb2dMZXZlbFJlc3BvbnNlEg4KBmJlZm9yZRgBIAEoCSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCKmAQoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgi8QEKC1NoYXJkU3RhdHVzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgR0ZXJtGAMgASgDEg4KBmxlYWRlchgEIAEoCRIaChJtaW5faGFzaF9pbmNsdXNpdmUYBSABKA0SGgoSbWF4X2hhc2hfaW5jbHVzaXZlGAYgASgNEi8KCHJlcGxpY2FzGAcgAygLMh0udmFyaWEuYWRtaW4udjEuUmVwbGljYVN0YXR1cxIQCghwcm9ibGVtcxgIIAMoCRIXCg9mYXVsdF90b2xlcmFuY2UYCSABKAUSDgoGY2hhbmdlGAogASgJItwBCg1SZXBsaWNhU3RhdHVzEg4KBnNlcnZlchgBIAEoCRISCgpyZXBsaWNhX2lkGAIgASgGEgwKBHBhcnQYAyABKAkSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSEwoLbGFnX2VudHJpZXMYCiABKAMSDwoHc2Nhbm5lZBgLIAEoCCJQChJTd2FwUmVwbGljYVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBGZyb20YAyABKAkSCgoCdG8YBCABKAkiJQoTU3dhcFJlcGxpY2FSZXNwb25zZRIOCgZyZWFzb24YASABKAkiSAoTUGxhblJlY292ZXJ5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI0ChRQbGFuUmVjb3ZlcnlSZXNwb25zZRINCgVsaW5lcxgBIAMoCRINCgVsb3NlcxgCIAEoCCJIChNSZWNvdmVyU2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjUKFFJlY292ZXJTaGFyZFJlc3BvbnNlEgwKBHRlcm0YASABKAMSDwoHcGVuZGluZxgCIAMoCTKiBwoKVmFyaWFBZG1pbhJlChBHZXRDbHVzdGVyU3RhdHVzEicudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVzcG9uc2USXAoNR2V0Tm9kZVN0YXR1cxIkLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXF1ZXN0GiUudmFyaWEuYWRtaW4udjEuR2V0Tm9kZVN0YXR1c1Jlc3BvbnNlEmUKEEdldENvbmZpZ3VyYXRpb24SJy52YXJpYS5hZG1pbi52MS5HZXRDb25maWd1cmF0aW9uUmVxdWVzdBooLnZhcmlhLmFkbWluLnYxLkdldENvbmZpZ3VyYXRpb25SZXNwb25zZRJTCgpHZXRIaXN0b3J5EiEudmFyaWEuYWRtaW4udjEuR2V0SGlzdG9yeVJlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5HZXRIaXN0b3J5UmVzcG9uc2USVgoLU2V0TG9nTGV2ZWwSIi52YXJpYS5hZG1pbi52MS5TZXRMb2dMZXZlbFJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5TZXRMb2dMZXZlbFJlc3BvbnNlElMKCkxpc3RFdmVudHMSIS52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVxdWVzdBoiLnZhcmlhLmFkbWluLnYxLkxpc3RFdmVudHNSZXNwb25zZRJYCgtXYXRjaEV2ZW50cxIiLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UwARJWCgtTd2FwUmVwbGljYRIiLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVzcG9uc2USWQoMUGxhblJlY292ZXJ5EiMudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlc3BvbnNlElkKDFJlY292ZXJTaGFyZBIjLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QizwEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYRIRCglsb2dfbGV2ZWwYCCABKAkiGQoXR2V0Q29uZmlndXJhdGlvblJlcXVlc3QiTwoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcifAoRQ29uZmlndXJlZFNldHRpbmcSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZvcmlnaW4YBCABKAkSDgoGc291cmNlGAUgASgJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkiEwoRR2V0SGlzdG9yeVJlcXVlc3QidwoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBnNlcmllcxgBIAMoCzIWLnZhcmlhLmFkbWluLnYxLlNlcmllcxIPCgdsYXN0X21zGAIgASgDEhMKC2ludGVydmFsX21zGAMgASgNEhMKC3NhbXBsZXNfbWF4GAQgASgNIkMKBlNlcmllcxIMCgRuYW1lGAEgASgJEg0KBWNoYXJ0GAIgASgJEgwKBHVuaXQYAyABKAkSDgoGcG9pbnRzGAQgAygBIiMKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCSIlChNTZXRMb2dMZXZlbFJlc3BvbnNlEg4KBmJlZm9yZRgBIAEoCSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCKmAQoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgi8QEKC1NoYXJkU3RhdHVzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgR0ZXJtGAMgASgDEg4KBmxlYWRlchgEIAEoCRIaChJtaW5faGFzaF9pbmNsdXNpdmUYBSABKA0SGgoSbWF4X2hhc2hfaW5jbHVzaXZlGAYgASgNEi8KCHJlcGxpY2FzGAcgAygLMh0udmFyaWEuYWRtaW4udjEuUmVwbGljYVN0YXR1cxIQCghwcm9ibGVtcxgIIAMoCRIXCg9mYXVsdF90b2xlcmFuY2UYCSABKAUSDgoGY2hhbmdlGAogASgJItwBCg1SZXBsaWNhU3RhdHVzEg4KBnNlcnZlchgBIAEoCRISCgpyZXBsaWNhX2lkGAIgASgGEgwKBHBhcnQYAyABKAkSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSEwoLbGFnX2VudHJpZXMYCiABKAMSDwoHc2Nhbm5lZBgLIAEoCCJgChJTd2FwUmVwbGljYVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBGZyb20YAyABKAkSCgoCdG8YBCABKAkSDgoGZGV0YWNoGAUgASgIIlMKE1N3YXBSZXBsaWNhUmVzcG9uc2USDgoGcmVhc29uGAEgASgJEiwKCW9wZXJhdGlvbhgCIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJDChNTd2l0Y2hMZWFkZXJSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIKCgJ0bxgDIAEoCSJUChRTd2l0Y2hMZWFkZXJSZXNwb25zZRIOCgZyZWFzb24YASABKAkSLAoJb3BlcmF0aW9uGAIgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIkYKEkZyZWV6ZVNoYXJkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDgoGZm9yX21zGAMgASgNIkMKE0ZyZWV6ZVNoYXJkUmVzcG9uc2USLAoJb3BlcmF0aW9uGAEgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIjQKEFRoYXdTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDIkEKEVRoYXdTaGFyZFJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiIkChJEcmFpblNlcnZlclJlcXVlc3QSDgoGc2VydmVyGAEgASgJIkMKE0RyYWluU2VydmVyUmVzcG9uc2USLAoJb3BlcmF0aW9uGAEgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIlYKFUxpc3RPcGVyYXRpb25zUmVxdWVzdBIRCgliZWZvcmVfaWQYASABKAMSDQoFbGltaXQYAiABKA0SDAoEa2luZBgDIAEoCRINCgVzdGF0ZRgEIAEoCSJZChZMaXN0T3BlcmF0aW9uc1Jlc3BvbnNlEi0KCm9wZXJhdGlvbnMYASADKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24SEAoIaGFzX21vcmUYAiABKAgiMgoTR2V0T3BlcmF0aW9uUmVxdWVzdBIKCgJpZBgBIAEoAxIPCgd3YWl0X21zGAIgASgNIkQKFEdldE9wZXJhdGlvblJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiIkChZDYW5jZWxPcGVyYXRpb25SZXF1ZXN0EgoKAmlkGAEgASgDIkcKF0NhbmNlbE9wZXJhdGlvblJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiKDAgoJT3BlcmF0aW9uEgoKAmlkGAEgASgDEgwKBGtpbmQYAiABKAkSDQoFc3RhdGUYAyABKAkSDQoFcGhhc2UYBCABKAkSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIOCgZyZWFzb24YBiABKAkSEQoJbmFtZXNwYWNlGAcgASgJEhIKBXNoYXJkGAggASgDSAGIAQESDAoEZnJvbRgJIAEoCRIKCgJ0bxgKIAEoCRIVCg1zdGFydGVkX2F0X21zGAsgASgDEhMKC2VuZGVkX2F0X21zGAwgASgDEhMKC2NhbmNlbGxhYmxlGA0gASgIQgsKCV9wcm9ncmVzc0IICgZfc2hhcmQiSAoTUGxhblJlY292ZXJ5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI0ChRQbGFuUmVjb3ZlcnlSZXNwb25zZRINCgVsaW5lcxgBIAMoCRINCgVsb3NlcxgCIAEoCCJIChNSZWNvdmVyU2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjUKFFJlY292ZXJTaGFyZFJlc3BvbnNlEgwKBHRlcm0YASABKAMSDwoHcGVuZGluZxgCIAMoCTKfDAoKVmFyaWFBZG1pbhJlChBHZXRDbHVzdGVyU3RhdHVzEicudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVzcG9uc2USXAoNR2V0Tm9kZVN0YXR1cxIkLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXF1ZXN0GiUudmFyaWEuYWRtaW4udjEuR2V0Tm9kZVN0YXR1c1Jlc3BvbnNlEmUKEEdldENvbmZpZ3VyYXRpb24SJy52YXJpYS5hZG1pbi52MS5HZXRDb25maWd1cmF0aW9uUmVxdWVzdBooLnZhcmlhLmFkbWluLnYxLkdldENvbmZpZ3VyYXRpb25SZXNwb25zZRJTCgpHZXRIaXN0b3J5EiEudmFyaWEuYWRtaW4udjEuR2V0SGlzdG9yeVJlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5HZXRIaXN0b3J5UmVzcG9uc2USVgoLU2V0TG9nTGV2ZWwSIi52YXJpYS5hZG1pbi52MS5TZXRMb2dMZXZlbFJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5TZXRMb2dMZXZlbFJlc3BvbnNlElMKCkxpc3RFdmVudHMSIS52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVxdWVzdBoiLnZhcmlhLmFkbWluLnYxLkxpc3RFdmVudHNSZXNwb25zZRJYCgtXYXRjaEV2ZW50cxIiLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UwARJWCgtTd2FwUmVwbGljYRIiLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVzcG9uc2USWQoMU3dpdGNoTGVhZGVyEiMudmFyaWEuYWRtaW4udjEuU3dpdGNoTGVhZGVyUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlN3aXRjaExlYWRlclJlc3BvbnNlElYKC0ZyZWV6ZVNoYXJkEiIudmFyaWEuYWRtaW4udjEuRnJlZXplU2hhcmRSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuRnJlZXplU2hhcmRSZXNwb25zZRJQCglUaGF3U2hhcmQSIC52YXJpYS5hZG1pbi52MS5UaGF3U2hhcmRSZXF1ZXN0GiEudmFyaWEuYWRtaW4udjEuVGhhd1NoYXJkUmVzcG9uc2USVgoLRHJhaW5TZXJ2ZXISIi52YXJpYS5hZG1pbi52MS5EcmFpblNlcnZlclJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5EcmFpblNlcnZlclJlc3BvbnNlEl8KDkxpc3RPcGVyYXRpb25zEiUudmFyaWEuYWRtaW4udjEuTGlzdE9wZXJhdGlvbnNSZXF1ZXN0GiYudmFyaWEuYWRtaW4udjEuTGlzdE9wZXJhdGlvbnNSZXNwb25zZRJZCgxHZXRPcGVyYXRpb24SIy52YXJpYS5hZG1pbi52MS5HZXRPcGVyYXRpb25SZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuR2V0T3BlcmF0aW9uUmVzcG9uc2USYgoPQ2FuY2VsT3BlcmF0aW9uEiYudmFyaWEuYWRtaW4udjEuQ2FuY2VsT3BlcmF0aW9uUmVxdWVzdBonLnZhcmlhLmFkbWluLnYxLkNhbmNlbE9wZXJhdGlvblJlc3BvbnNlElkKDFBsYW5SZWNvdmVyeRIjLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXNwb25zZRJZCgxSZWNvdmVyU2hhcmQSIy52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * Asks how the cluster stands.
@@ -644,7 +644,7 @@ export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__P
  */
 export type Event = Message<"varia.admin.v1.Event"> & {
   /**
-   * Rises with each event, within one life of the coordinator's process.
+   * Rises with each event.
    *
    * @generated from field: int64 id = 1;
    */
@@ -658,7 +658,7 @@ export type Event = Message<"varia.admin.v1.Event"> & {
   timeMs: bigint;
 
   /**
-   * What kind: `election`, `server`, `replica`, `configuration`, `recovery` or `coordinator`.
+   * What kind: `election`, `server`, `replica`, `configuration`, `recovery`, `operation` or `coordinator`.
    *
    * @generated from field: string kind = 3;
    */
@@ -999,6 +999,13 @@ export type SwapReplicaRequest = Message<"varia.admin.v1.SwapReplicaRequest"> & 
    * @generated from field: string to = 4;
    */
   to: string;
+
+  /**
+   * Answers as soon as it has begun; it goes on without the caller.
+   *
+   * @generated from field: bool detach = 5;
+   */
+  detach: boolean;
 };
 
 /**
@@ -1009,17 +1016,24 @@ export const SwapReplicaRequestSchema: GenMessage<SwapReplicaRequest> = /*@__PUR
   messageDesc(file_varia_admin_v1_admin, 21);
 
 /**
- * The swap has ended.
+ * The swap has ended, or begun.
  *
  * @generated from message varia.admin.v1.SwapReplicaResponse
  */
 export type SwapReplicaResponse = Message<"varia.admin.v1.SwapReplicaResponse"> & {
   /**
-   * Empty: done. Otherwise why it was given up.
+   * Empty: done, or begun. Otherwise why it was given up.
    *
    * @generated from field: string reason = 1;
    */
   reason: string;
+
+  /**
+   * The swap.
+   *
+   * @generated from field: varia.admin.v1.Operation operation = 2;
+   */
+  operation?: Operation | undefined;
 };
 
 /**
@@ -1028,6 +1042,483 @@ export type SwapReplicaResponse = Message<"varia.admin.v1.SwapReplicaResponse"> 
  */
 export const SwapReplicaResponseSchema: GenMessage<SwapReplicaResponse> = /*@__PURE__*/
   messageDesc(file_varia_admin_v1_admin, 22);
+
+/**
+ * Asks for another leader.
+ *
+ * @generated from message varia.admin.v1.SwitchLeaderRequest
+ */
+export type SwitchLeaderRequest = Message<"varia.admin.v1.SwitchLeaderRequest"> & {
+  /**
+   * The shard's namespace.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The shard.
+   *
+   * @generated from field: int64 shard = 2;
+   */
+  shard: bigint;
+
+  /**
+   * The server whose replica is to lead.
+   *
+   * @generated from field: string to = 3;
+   */
+  to: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.SwitchLeaderRequest.
+ * Use `create(SwitchLeaderRequestSchema)` to create a new message.
+ */
+export const SwitchLeaderRequestSchema: GenMessage<SwitchLeaderRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 23);
+
+/**
+ * The switch has ended.
+ *
+ * @generated from message varia.admin.v1.SwitchLeaderResponse
+ */
+export type SwitchLeaderResponse = Message<"varia.admin.v1.SwitchLeaderResponse"> & {
+  /**
+   * Empty: it leads. Otherwise why it does not.
+   *
+   * @generated from field: string reason = 1;
+   */
+  reason: string;
+
+  /**
+   * The switch.
+   *
+   * @generated from field: varia.admin.v1.Operation operation = 2;
+   */
+  operation?: Operation | undefined;
+};
+
+/**
+ * Describes the message varia.admin.v1.SwitchLeaderResponse.
+ * Use `create(SwitchLeaderResponseSchema)` to create a new message.
+ */
+export const SwitchLeaderResponseSchema: GenMessage<SwitchLeaderResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 24);
+
+/**
+ * Asks for writes to be held back.
+ *
+ * @generated from message varia.admin.v1.FreezeShardRequest
+ */
+export type FreezeShardRequest = Message<"varia.admin.v1.FreezeShardRequest"> & {
+  /**
+   * The shard's namespace.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The shard.
+   *
+   * @generated from field: int64 shard = 2;
+   */
+  shard: bigint;
+
+  /**
+   * For so long, in milliseconds; at most an hour.
+   *
+   * @generated from field: uint32 for_ms = 3;
+   */
+  forMs: number;
+};
+
+/**
+ * Describes the message varia.admin.v1.FreezeShardRequest.
+ * Use `create(FreezeShardRequestSchema)` to create a new message.
+ */
+export const FreezeShardRequestSchema: GenMessage<FreezeShardRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 25);
+
+/**
+ * No write is taken.
+ *
+ * @generated from message varia.admin.v1.FreezeShardResponse
+ */
+export type FreezeShardResponse = Message<"varia.admin.v1.FreezeShardResponse"> & {
+  /**
+   * The freeze, which runs until its time is over or it is cancelled.
+   *
+   * @generated from field: varia.admin.v1.Operation operation = 1;
+   */
+  operation?: Operation | undefined;
+};
+
+/**
+ * Describes the message varia.admin.v1.FreezeShardResponse.
+ * Use `create(FreezeShardResponseSchema)` to create a new message.
+ */
+export const FreezeShardResponseSchema: GenMessage<FreezeShardResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 26);
+
+/**
+ * Asks for writes to go on.
+ *
+ * @generated from message varia.admin.v1.ThawShardRequest
+ */
+export type ThawShardRequest = Message<"varia.admin.v1.ThawShardRequest"> & {
+  /**
+   * The shard's namespace.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The shard.
+   *
+   * @generated from field: int64 shard = 2;
+   */
+  shard: bigint;
+};
+
+/**
+ * Describes the message varia.admin.v1.ThawShardRequest.
+ * Use `create(ThawShardRequestSchema)` to create a new message.
+ */
+export const ThawShardRequestSchema: GenMessage<ThawShardRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 27);
+
+/**
+ * Writes go on.
+ *
+ * @generated from message varia.admin.v1.ThawShardResponse
+ */
+export type ThawShardResponse = Message<"varia.admin.v1.ThawShardResponse"> & {
+  /**
+   * The freeze that was ended; absent: there was none.
+   *
+   * @generated from field: varia.admin.v1.Operation operation = 1;
+   */
+  operation?: Operation | undefined;
+};
+
+/**
+ * Describes the message varia.admin.v1.ThawShardResponse.
+ * Use `create(ThawShardResponseSchema)` to create a new message.
+ */
+export const ThawShardResponseSchema: GenMessage<ThawShardResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 28);
+
+/**
+ * Asks for a server to leave.
+ *
+ * @generated from message varia.admin.v1.DrainServerRequest
+ */
+export type DrainServerRequest = Message<"varia.admin.v1.DrainServerRequest"> & {
+  /**
+   * The server.
+   *
+   * @generated from field: string server = 1;
+   */
+  server: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.DrainServerRequest.
+ * Use `create(DrainServerRequestSchema)` to create a new message.
+ */
+export const DrainServerRequestSchema: GenMessage<DrainServerRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 29);
+
+/**
+ * It leaves.
+ *
+ * @generated from message varia.admin.v1.DrainServerResponse
+ */
+export type DrainServerResponse = Message<"varia.admin.v1.DrainServerResponse"> & {
+  /**
+   * Its leave, which runs until no copy is left on it.
+   *
+   * @generated from field: varia.admin.v1.Operation operation = 1;
+   */
+  operation?: Operation | undefined;
+};
+
+/**
+ * Describes the message varia.admin.v1.DrainServerResponse.
+ * Use `create(DrainServerResponseSchema)` to create a new message.
+ */
+export const DrainServerResponseSchema: GenMessage<DrainServerResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 30);
+
+/**
+ * Asks for operations. Fields that are not set match all.
+ *
+ * @generated from message varia.admin.v1.ListOperationsRequest
+ */
+export type ListOperationsRequest = Message<"varia.admin.v1.ListOperationsRequest"> & {
+  /**
+   * Only those before this one; 0: from the newest on.
+   *
+   * @generated from field: int64 before_id = 1;
+   */
+  beforeId: bigint;
+
+  /**
+   * So many at most; 0: 100. No more than 1,000.
+   *
+   * @generated from field: uint32 limit = 2;
+   */
+  limit: number;
+
+  /**
+   * Only of this kind.
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * Only in this state.
+   *
+   * @generated from field: string state = 4;
+   */
+  state: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.ListOperationsRequest.
+ * Use `create(ListOperationsRequestSchema)` to create a new message.
+ */
+export const ListOperationsRequestSchema: GenMessage<ListOperationsRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 31);
+
+/**
+ * Operations, the newest first.
+ *
+ * @generated from message varia.admin.v1.ListOperationsResponse
+ */
+export type ListOperationsResponse = Message<"varia.admin.v1.ListOperationsResponse"> & {
+  /**
+   * Those that match.
+   *
+   * @generated from field: repeated varia.admin.v1.Operation operations = 1;
+   */
+  operations: Operation[];
+
+  /**
+   * Whether there are older ones that match.
+   *
+   * @generated from field: bool has_more = 2;
+   */
+  hasMore: boolean;
+};
+
+/**
+ * Describes the message varia.admin.v1.ListOperationsResponse.
+ * Use `create(ListOperationsResponseSchema)` to create a new message.
+ */
+export const ListOperationsResponseSchema: GenMessage<ListOperationsResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 32);
+
+/**
+ * Asks for one.
+ *
+ * @generated from message varia.admin.v1.GetOperationRequest
+ */
+export type GetOperationRequest = Message<"varia.admin.v1.GetOperationRequest"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: int64 id = 1;
+   */
+  id: bigint;
+
+  /**
+   * Answers when it has ended, or after so many milliseconds; 0: at once. No more than 60,000.
+   *
+   * @generated from field: uint32 wait_ms = 2;
+   */
+  waitMs: number;
+};
+
+/**
+ * Describes the message varia.admin.v1.GetOperationRequest.
+ * Use `create(GetOperationRequestSchema)` to create a new message.
+ */
+export const GetOperationRequestSchema: GenMessage<GetOperationRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 33);
+
+/**
+ * One operation.
+ *
+ * @generated from message varia.admin.v1.GetOperationResponse
+ */
+export type GetOperationResponse = Message<"varia.admin.v1.GetOperationResponse"> & {
+  /**
+   * As it stands now.
+   *
+   * @generated from field: varia.admin.v1.Operation operation = 1;
+   */
+  operation?: Operation | undefined;
+};
+
+/**
+ * Describes the message varia.admin.v1.GetOperationResponse.
+ * Use `create(GetOperationResponseSchema)` to create a new message.
+ */
+export const GetOperationResponseSchema: GenMessage<GetOperationResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 34);
+
+/**
+ * Asks for one to end.
+ *
+ * @generated from message varia.admin.v1.CancelOperationRequest
+ */
+export type CancelOperationRequest = Message<"varia.admin.v1.CancelOperationRequest"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: int64 id = 1;
+   */
+  id: bigint;
+};
+
+/**
+ * Describes the message varia.admin.v1.CancelOperationRequest.
+ * Use `create(CancelOperationRequestSchema)` to create a new message.
+ */
+export const CancelOperationRequestSchema: GenMessage<CancelOperationRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 35);
+
+/**
+ * It has ended, or will as soon as it can.
+ *
+ * @generated from message varia.admin.v1.CancelOperationResponse
+ */
+export type CancelOperationResponse = Message<"varia.admin.v1.CancelOperationResponse"> & {
+  /**
+   * As it stands now.
+   *
+   * @generated from field: varia.admin.v1.Operation operation = 1;
+   */
+  operation?: Operation | undefined;
+};
+
+/**
+ * Describes the message varia.admin.v1.CancelOperationResponse.
+ * Use `create(CancelOperationResponseSchema)` to create a new message.
+ */
+export const CancelOperationResponseSchema: GenMessage<CancelOperationResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 36);
+
+/**
+ * What somebody has asked for that takes time. It outlives the coordinator: the next one goes on with it.
+ *
+ * @generated from message varia.admin.v1.Operation
+ */
+export type Operation = Message<"varia.admin.v1.Operation"> & {
+  /**
+   * Rises with each operation.
+   *
+   * @generated from field: int64 id = 1;
+   */
+  id: bigint;
+
+  /**
+   * `create-namespace`, `delete-namespace`, `drain-server`, `freeze-shard`, `recover-shard`, `swap-replica` or
+   * `switch-leader`.
+   *
+   * @generated from field: string kind = 2;
+   */
+  kind: string;
+
+  /**
+   * `running`, `succeeded`, `failed` or `cancelled`.
+   *
+   * @generated from field: string state = 3;
+   */
+  state: string;
+
+  /**
+   * What it is at, in words; empty once it has ended.
+   *
+   * @generated from field: string phase = 4;
+   */
+  phase: string;
+
+  /**
+   * From 0 to 1; absent where it cannot be told.
+   *
+   * @generated from field: optional double progress = 5;
+   */
+  progress?: number | undefined;
+
+  /**
+   * Why it has failed or was cancelled; empty otherwise.
+   *
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+
+  /**
+   * The namespace that it is about; empty: none.
+   *
+   * @generated from field: string namespace = 7;
+   */
+  namespace: string;
+
+  /**
+   * The shard that it is about.
+   *
+   * @generated from field: optional int64 shard = 8;
+   */
+  shard?: bigint | undefined;
+
+  /**
+   * Internal address of the server whose replica goes, or that leaves; empty: none.
+   *
+   * @generated from field: string from = 9;
+   */
+  from: string;
+
+  /**
+   * Internal address of the server that gets the replica, or is to lead; empty: none.
+   *
+   * @generated from field: string to = 10;
+   */
+  to: string;
+
+  /**
+   * When it was begun, in milliseconds since the epoch.
+   *
+   * @generated from field: int64 started_at_ms = 11;
+   */
+  startedAtMs: bigint;
+
+  /**
+   * When it ended; 0: it runs.
+   *
+   * @generated from field: int64 ended_at_ms = 12;
+   */
+  endedAtMs: bigint;
+
+  /**
+   * Whether it can be cancelled.
+   *
+   * @generated from field: bool cancellable = 13;
+   */
+  cancellable: boolean;
+};
+
+/**
+ * Describes the message varia.admin.v1.Operation.
+ * Use `create(OperationSchema)` to create a new message.
+ */
+export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 37);
 
 /**
  * Asks what would be lost.
@@ -1062,7 +1553,7 @@ export type PlanRecoveryRequest = Message<"varia.admin.v1.PlanRecoveryRequest"> 
  * Use `create(PlanRecoveryRequestSchema)` to create a new message.
  */
 export const PlanRecoveryRequestSchema: GenMessage<PlanRecoveryRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 23);
+  messageDesc(file_varia_admin_v1_admin, 38);
 
 /**
  * What would be lost.
@@ -1090,7 +1581,7 @@ export type PlanRecoveryResponse = Message<"varia.admin.v1.PlanRecoveryResponse"
  * Use `create(PlanRecoveryResponseSchema)` to create a new message.
  */
 export const PlanRecoveryResponseSchema: GenMessage<PlanRecoveryResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 24);
+  messageDesc(file_varia_admin_v1_admin, 39);
 
 /**
  * Asks for a shard to go on with the replicas of these servers.
@@ -1125,7 +1616,7 @@ export type RecoverShardRequest = Message<"varia.admin.v1.RecoverShardRequest"> 
  * Use `create(RecoverShardRequestSchema)` to create a new message.
  */
 export const RecoverShardRequestSchema: GenMessage<RecoverShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 25);
+  messageDesc(file_varia_admin_v1_admin, 40);
 
 /**
  * The chosen replicas are the shard.
@@ -1153,7 +1644,7 @@ export type RecoverShardResponse = Message<"varia.admin.v1.RecoverShardResponse"
  * Use `create(RecoverShardResponseSchema)` to create a new message.
  */
 export const RecoverShardResponseSchema: GenMessage<RecoverShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 26);
+  messageDesc(file_varia_admin_v1_admin, 41);
 
 /**
  * The cluster as its coordinator knows it, and what can be done to one shard.
@@ -1235,7 +1726,7 @@ export const VariaAdmin: GenService<{
   },
   /**
    * Replaces one replica of a shard by another, on another server or on the same. Answers when that is done. A caller
-   * that goes away before gives it up, unless it is decided already.
+   * that goes away before gives it up, unless it is decided already, or was to go on by itself.
    *
    * @generated from rpc varia.admin.v1.VariaAdmin.SwapReplica
    */
@@ -1243,6 +1734,76 @@ export const VariaAdmin: GenService<{
     methodKind: "unary";
     input: typeof SwapReplicaRequestSchema;
     output: typeof SwapReplicaResponseSchema;
+  },
+  /**
+   * Has another replica of a shard lead, as soon as it holds all that the leader does. Answers when that is done.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.SwitchLeader
+   */
+  switchLeader: {
+    methodKind: "unary";
+    input: typeof SwitchLeaderRequestSchema;
+    output: typeof SwitchLeaderResponseSchema;
+  },
+  /**
+   * Has a shard take no writes for a while, whoever leads it. Reads go on. Answers when its leader takes none.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.FreezeShard
+   */
+  freezeShard: {
+    methodKind: "unary";
+    input: typeof FreezeShardRequestSchema;
+    output: typeof FreezeShardResponseSchema;
+  },
+  /**
+   * Has a frozen shard take writes again.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.ThawShard
+   */
+  thawShard: {
+    methodKind: "unary";
+    input: typeof ThawShardRequestSchema;
+    output: typeof ThawShardResponseSchema;
+  },
+  /**
+   * Has a data server leave the cluster: its replicas are moved to others, some at a time. Answers when that has begun.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.DrainServer
+   */
+  drainServer: {
+    methodKind: "unary";
+    input: typeof DrainServerRequestSchema;
+    output: typeof DrainServerResponseSchema;
+  },
+  /**
+   * What was asked for that takes time, the newest first: all that runs, and a bounded number of those that have ended.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.ListOperations
+   */
+  listOperations: {
+    methodKind: "unary";
+    input: typeof ListOperationsRequestSchema;
+    output: typeof ListOperationsResponseSchema;
+  },
+  /**
+   * One of them.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.GetOperation
+   */
+  getOperation: {
+    methodKind: "unary";
+    input: typeof GetOperationRequestSchema;
+    output: typeof GetOperationResponseSchema;
+  },
+  /**
+   * Has one end, as far as nothing of it is decided yet: a swap is given up, a freeze thawed, a server that leaves stays.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.CancelOperation
+   */
+  cancelOperation: {
+    methodKind: "unary";
+    input: typeof CancelOperationRequestSchema;
+    output: typeof CancelOperationResponseSchema;
   },
   /**
    * What would be lost if the chosen servers' replicas were taken for the shard. Changes nothing.
