@@ -14,6 +14,8 @@ const KEPT: Readonly<Record<string, number>> = {
   "a second word of an older disk ends the id that was minted meanwhile": 73002903,
   "an id that was never told of is found on an older copy of its disk": 73004355,
   "a subscriber is not told of what was trimmed while it was held up": 74107971,
+  "what a disk that was set back answers to an election that is over is nobody's vote": 77018826,
+  "nor where its own term is the one that stands": 77034796,
   "the checker does not search on where a read cannot fit any more": 74175864,
   "the same, behind deletes and puts of which nobody knows whether they happened": 74011995,
 };

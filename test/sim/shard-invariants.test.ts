@@ -67,7 +67,7 @@ test("a story in which all is well", () => {
     story.shard.newTermAsked(server, 2);
     story.shard.promised(server, 2, server === "b" ? headOf(entry(0), entry(1)) : EMPTY_HEAD);
   }
-  story.shard.fenced("b", IDS.b, { ...headOf(entry(0), entry(1)) });
+  story.shard.fenced("b", 2, IDS.b, { ...headOf(entry(0), entry(1)) });
   story.lead("b", 2);
   story.append("b", entry(2, 2));
   story.shard.installed("c", headOf(entry(0), entry(1), entry(2, 2)));
@@ -143,7 +143,7 @@ const BROKEN: Readonly<Record<string, (story: Story) => void>> = {
   EndedIdCounts: (story) => {
     story.shard.diskFault("b", true);
     story.shard.opened("b", 2, log(IDS.b));
-    story.shard.fenced("b", IDS.b, EMPTY_HEAD);
+    story.shard.fenced("b", 1, IDS.b, EMPTY_HEAD);
   },
   NoFalseDamage: (story) => story.shard.ended("a", "its checksum is wrong"),
   AckIsCommitted: (story) => story.shard.clientAcked(0),
@@ -241,4 +241,17 @@ test("a late leader of an earlier term needs only what was committed before its 
   story.append("a", entry(1, 2));
   story.apply("a", entry(1, 2));
   expect(story.found).toContain("NoLossOfConfirmedWrite");
+});
+
+test("an answer to a request of an election that is over is nobody's vote", () => {
+  const story = new Story();
+  story.shard.diskFault("b", true);
+  story.shard.opened("b", 2, log(IDS.b));
+  story.shard.stored = { ...story.shard.stored, leader: "a" };
+  story.shard.fenced("b", 1, IDS.b, EMPTY_HEAD);
+  story.shard.stored = { ...story.shard.stored, term: 2, leader: undefined };
+  story.shard.fenced("b", 1, IDS.b, EMPTY_HEAD);
+  expect(story.found).toEqual([]);
+  story.shard.fenced("b", 2, IDS.b, EMPTY_HEAD);
+  expect(story.found).toEqual(["EndedIdCounts"]);
 });

@@ -271,11 +271,15 @@ export class ShardInvariants {
     this.#violated("TermIsStoredFirst", `${server} is asked for term ${term}, stored is ${this.stored.term}`);
   }
 
-  /** NewTerm was answered with this head, by an id that counts. */
-  fenced(server: string, id: ReplicaId | undefined, head: PeerHead): void {
+  /**
+   * NewTerm of a term was answered with this head, by an id that counts. A request that comes again, from an election that
+   * is over, finds what it found then: its answer is nobody's vote, whatever disk it is given on.
+   */
+  fenced(server: string, term: Term, id: ReplicaId | undefined, head: PeerHead): void {
     const place = this.#place(server);
     if (place.living === undefined || place.living.id !== id) return;
-    this.#checkCounts(place.living, "votes");
+    const { stored } = this;
+    if (term === stored.term && stored.leader === undefined) this.#checkCounts(place.living, "votes");
     this.#checkHead(place, head, "NewTerm");
   }
 

@@ -12,7 +12,7 @@ export function watchPeer(server: PeerServer, watched: WatchedServer, calls: Rec
       const invariants = of(request.shard);
       invariants.newTermAsked(name, request.term);
       const response = await server.newTerm(request);
-      if (response.ended === "") invariants.fenced(name, response.replicaId, response.head);
+      if (response.ended === "") invariants.fenced(name, request.term, response.replicaId, response.head);
       return response;
     },
     becomeLeader(request) {
