@@ -33,7 +33,7 @@ export function addNamespaceCommands(admin: Command): void {
       "after",
       examples(
         "varia admin namespace create orders --initial-shards 4 --replication-factor 3",
-        "varia admin namespace create logs --key-sorting natural",
+        "varia admin namespace create logs --replication-factor 3 --key-sorting natural",
       ),
     )
     .argument("<NAMESPACE>")

@@ -4,6 +4,7 @@ import { whyNoCommand } from "../../test/harness/command-line.ts";
 import { fakeInspect } from "../../test/harness/fake-inspect.ts";
 import { webApp } from "../../web/app.ts";
 import { buildProgram } from "./program.ts";
+import { splitWords } from "./split-words.ts";
 
 const PAGES = [
   ...["/", "/namespaces", "/namespaces/default", "/shards", "/shards/default/1", "/servers", "/events", "/diagnosis"],
@@ -28,7 +29,7 @@ test("every command on a page is one", async () => {
     const commands = [...html.matchAll(/<code>(.*?)<\/code>/gs)].flatMap(([, text]) => unescaped(text!).split("\n"));
     for (const command of commands.filter((text) => text.startsWith("varia "))) {
       found.push(path);
-      const why = whyNoCommand(program, command.split(/\s+/).slice(1));
+      const why = whyNoCommand(program, splitWords(command).words.slice(1));
       if (why !== undefined) odd.push(`${path}: ${command}: ${why}`);
     }
   }

@@ -3,6 +3,7 @@ import { expect, test } from "bun:test";
 import type { Command } from "commander";
 import { whyNoCommand } from "../../test/harness/command-line.ts";
 import { buildProgram } from "./program.ts";
+import { splitWords } from "./split-words.ts";
 
 const COLUMNS_MAX = 80;
 
@@ -30,19 +31,49 @@ test("every command says what it does, in a sentence", () => {
   expect(odd.map(({ path, command }) => `${path}: ${command.description()}`)).toEqual([]);
 });
 
-test("every command that does something has an example, which is a command that exists", () => {
-  const all = places();
-  const leaves = all.filter(({ command }) => command.commands.length === 0);
-  expect(leaves.filter(({ help }) => !help.includes("Examples:")).map(({ path }) => path)).toEqual([]);
-  const root = all[0]!.command;
-  const odd = all.flatMap(({ path, help }) =>
-    (help.split("Examples:")[1]?.split("\n\n")[0]?.split("\n") ?? []).flatMap((line) => {
-      const words = /(?:^|[ (])(varia .*)$/.exec(line)?.[1]?.split(/\s+/) ?? [];
-      const why = words.length < 2 ? undefined : whyNoCommand(root, words.slice(1));
-      return why === undefined ? [] : [`${path}: ${line.trim()}: ${why}`];
+/** The command lines of ours in the examples of a help. */
+function examplesIn(help: string): string[] {
+  const [, block = ""] = help.split("Examples:\n");
+  const [lines = ""] = block.split("\n\n");
+  return lines.split("\n").flatMap((line) => {
+    const [example = ""] = line.trim().split(/ {2,}/); // what it does stands behind it
+    const words = example.replace(/^source <\((.*)\)$/, "$1").replace(/ [<>] .*$/, "");
+    return words.split(" | ").filter((one) => /^varia( |$)/.test(one));
+  });
+}
+
+test("every command that does something has an example of itself", () => {
+  const leaves = places().filter(({ command }) => command.commands.length === 0);
+  const without = leaves.filter(({ path, help }) => !examplesIn(help).some((one) => `${one} `.startsWith(`${path} `)));
+  expect(without.map(({ path }) => path)).toEqual([]);
+});
+
+test("every example is a command line that would be run", () => {
+  const program = buildProgram();
+  const odd = places().flatMap(({ path, help }) =>
+    examplesIn(help).flatMap((example) => {
+      const why = whyNoCommand(program, splitWords(example).words.slice(1));
+      return why === undefined ? [] : [`${path}: ${example}: ${why}`];
     }),
   );
   expect(odd).toEqual([]);
+});
+
+test("what is no command line is found: its command, its flag, what it lacks, what it has too much", () => {
+  const program = buildProgram();
+  for (const [line, why] of [
+    ["stats", "unknown command 'stats'"],
+    ["admin namespace lst", "unknown command 'lst'"],
+    ["admin namespace", ""],
+    ["client get key --odd", "unknown option '--odd'"],
+    ["client get key -q", "unknown option '-q'"],
+    ["client get", "missing required argument 'KEY'"],
+    ["client get key other", "too many arguments"],
+    ["admin namespace create orders", "required option '--replication-factor <n>'"],
+    ["client get key -t near", "is invalid"],
+  ] as const) {
+    expect([line, whyNoCommand(program, line.split(" "))]).toEqual([line, expect.stringContaining(why)]);
+  }
 });
 
 test("no line of any help is longer than a terminal is wide", () => {
