@@ -93,6 +93,7 @@ test("what could not be started is refused with exit code 2, and says what and w
     "invalid.yaml",
     "servers: []\nnamespaces:\n  - {name: n, initialShardCount: 0, replicationFactor: 1}\n",
   );
+  const tokens = file("tokens", "admin short\n");
   const sconfig = file("bad.yaml", "storage: {wal: {retention: soon}}\n");
   for (const [words, text] of [
     [["coordinator", "--cconfig", broken], "broken.yaml"],
@@ -101,10 +102,14 @@ test("what could not be started is refused with exit code 2, and says what and w
     [["coordinator", "--metadata", "odd"], "--metadata"],
     [["storage", "--sconfig", sconfig], "storage.wal.retention"],
     [["standalone", "--shards", "0"], "--shards"],
+    [["standalone", "--admin-token-file", tokens], "line 1: a token has"],
+    [["storage", "--admin-token-file", tokens], "line 1: a token has"],
+    [["coordinator", "--admin-token-file", tokens], "line 1: a token has"],
   ] as const) {
     const { code, err } = await varia(["config", "check", ...words]);
     expect([words, code]).toEqual([words, 2]);
     expect(err).toContain(text);
+    expect(err.split(directory).length).toBeLessThanOrEqual(2); // a file is named once
   }
 }, 30_000);
 

@@ -1,10 +1,12 @@
 /** `varia config …`: what a server would be started with, and whether it could be; nothing is started. */
 import { type Command, Option } from "commander";
+import { Access } from "../ops/access.ts";
 import { type GivenSetting, SettingError, type SettingsTable } from "../ops/settings.ts";
 import type { Logger } from "../ports.ts";
 import { ClusterFile } from "./cluster-file.ts";
 import { clusterSchema, settingsSchema } from "./config-schema.ts";
 import { COORDINATOR_SETTINGS, coordinatorFiles } from "./coordinator-settings.ts";
+import type { ACCESS_SETTINGS } from "./data-settings.ts";
 import { examples } from "./examples.ts";
 import { OUTPUT_FORMS, type OutputForm, onePage, printObjects, standardOutput } from "./output.ts";
 import { addSettings, type ReadSettings, readSettings } from "./run-server.ts";
@@ -13,13 +15,14 @@ import { STORAGE_SETTINGS } from "./storage-settings.ts";
 import { addUnsupportedFlags, refuseUnsupported, UNSUPPORTED_COORDINATOR, UNSUPPORTED_STORAGE } from "./unsupported.ts";
 
 type Flags = Record<string, unknown>;
+type ServerTable = SettingsTable & typeof ACCESS_SETTINGS;
 
 /** A kind of server, with its settings and what else belongs to them. */
 interface Kind {
-  readonly table: SettingsTable;
+  readonly table: ServerTable;
   readonly addFlags: (command: Command) => void;
   /** Throws SettingError for what cannot be used. */
-  readonly read: (flags: Flags) => ReadSettings<SettingsTable>;
+  readonly read: (flags: Flags) => ReadSettings<ServerTable>;
   /** What is found in further files that the settings name, a line each. */
   readonly files: (flags: Flags) => string[];
 }
@@ -28,14 +31,14 @@ const KINDS: Readonly<Record<string, Kind>> = {
   standalone: {
     table: STANDALONE_SETTINGS,
     addFlags: () => {},
-    read: (flags) => readSettings<SettingsTable>(STANDALONE_SETTINGS, flags),
+    read: (flags) => readSettings<ServerTable>(STANDALONE_SETTINGS, flags),
     files: () => [],
   },
   storage: {
     table: STORAGE_SETTINGS,
     addFlags: (command) => addUnsupportedFlags(command, UNSUPPORTED_STORAGE),
     read: (flags) =>
-      readSettings<SettingsTable>(STORAGE_SETTINGS, flags, (file) =>
+      readSettings<ServerTable>(STORAGE_SETTINGS, flags, (file) =>
         refuseUnsupported(UNSUPPORTED_STORAGE, { flags, environment: process.env, file }),
       ),
     files: () => [],
@@ -43,7 +46,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   coordinator: {
     table: COORDINATOR_SETTINGS,
     addFlags: (command) => addUnsupportedFlags(command, UNSUPPORTED_COORDINATOR),
-    read: (flags) => readCoordinator(flags) as unknown as ReadSettings<SettingsTable>,
+    read: (flags) => readCoordinator(flags) as unknown as ReadSettings<ServerTable>,
     files: (flags) => clusterFile(flags),
   },
 };
@@ -107,7 +110,8 @@ function addCheck(check: Command, name: string, kind: Kind): void {
     .addHelpText("after", examples(`varia config check ${name} --sconfig server.yaml`));
   addServerFlags(command, kind);
   command.action(async (flags: Flags) => {
-    const { given } = kind.read(flags);
+    const { given, settings } = kind.read(flags);
+    Access.open(settings.adminTokenFile);
     const changed = given.filter(({ origin }) => origin !== "default").length;
     const lines = [`${name}: ${given.length} settings, ${changed} of them given`, ...kind.files(flags)];
     await standardOutput()(`${lines.join("\n")}\n`);
@@ -141,6 +145,7 @@ function clusterFile(flags: Flags): string[] {
     const { servers, namespaces } = ClusterFile.open(clusterConfig, logger, { create: false }).config;
     return [`${clusterConfig}: ${servers.length} data servers, ${namespaces.length} namespaces`, ...notes];
   } catch (cause) {
-    throw new SettingError(`--cconfig: ${clusterConfig}: ${(cause as Error).message}`, { cause });
+    const { message } = cause as Error;
+    throw new SettingError(message.includes(clusterConfig) ? message : `${clusterConfig}: ${message}`, { cause });
   }
 }
