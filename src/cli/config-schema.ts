@@ -38,13 +38,15 @@ function objectSchema(): MutableObject {
 /** Values are read from their text, so that a number and its text are the same. */
 function scalarSchema(setting: Setting<unknown>): Schema {
   const description = `${setting.description} (--${flagName(setting)}, ${environmentName(setting)})`;
-  const byDefault = setting.shown ?? setting.default;
   const type = typeof setting.default === "boolean" ? ["boolean", "string"] : ["string", "number"];
-  return { description, type, ...(byDefault === undefined ? {} : { default: byDefault }) };
+  if (setting.default === undefined) return { description, type }; // what is shown in its place says so in words
+  return { description, type, default: setting.shown ?? setting.default };
 }
 
-const ADDRESS = { type: "string", pattern: "^(\\[[0-9A-Fa-f:.%]+\\]|[^\\s/?#@:\\[\\]]+):[0-9]{1,5}$" };
-const DURATION = { type: "string", pattern: "^$|^([0-9.]+(ns|us|µs|ms|s|m|h))+$" };
+const HOST_PORT = "(\\[[0-9A-Fa-f:.%]+\\]|[^\\s/?#@:\\[\\]]+):[0-9]{1,5}$";
+const ADDRESS = { type: "string", pattern: `^${HOST_PORT}` };
+const AUTHORITY = { type: "string", pattern: `^([a-z]+://)?${HOST_PORT}` };
+const DURATION = { type: "string", pattern: "^$|^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$" };
 
 /** Of the file that `--cconfig` names: Oxia's document. */
 export function clusterSchema(): Schema {
@@ -66,7 +68,7 @@ export function clusterSchema(): Schema {
         type: "object",
         required: ["name", "initialShardCount", "replicationFactor"],
         properties: {
-          name: { ...text("Its name."), pattern: "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$" },
+          name: { ...text("Its name."), pattern: "^(?!.*[.][.])[a-zA-Z0-9][a-zA-Z0-9_.-]*$" },
           initialShardCount: whole("Shards that it is made with.", SHARDS_PER_NAMESPACE_MAX),
           replicationFactor: whole("Replicas of each shard.", 1000),
           notificationsEnabled: { type: "boolean", default: true, description: "Whether its changes can be followed." },
@@ -90,7 +92,7 @@ export function clusterSchema(): Schema {
         type: "object",
         properties: { labels: map("Values of labels.", { type: ["string", "number"] }) },
       }),
-      allowExtraAuthorities: list("Further addresses by which clients may call servers.", { type: "string" }),
+      allowExtraAuthorities: list("Further addresses by which clients may call servers.", AUTHORITY),
       coordinators: list("For admin clients.", {
         type: "object",
         required: ["name", "publicAddress"],
