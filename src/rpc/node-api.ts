@@ -49,9 +49,11 @@ export function nodeMethods(about: AboutNode, replicas: Shards | undefined): Ser
     servedUnary(method.setLogLevel, ({ level }) => {
       const known = LOG_LEVELS.find((one) => one === level);
       if (known === undefined) throw new Refusal("INVALID_ARGUMENT", `"${level}" is none of ${LOG_LEVELS.join(", ")}`);
-      const before = about.logger.level;
-      about.logger.level = known;
-      about.logger.info({ component: "log", before, level: known }, "log level changed");
+      const { logger } = about;
+      const before = logger.level;
+      logger.level = "info"; // it is said whatever was logged before, and will be
+      logger.info({ component: "log", before, level: known }, "log level changed");
+      logger.level = known;
       return { before };
     }),
   ];

@@ -99,7 +99,13 @@ test("a program in the same process calls what is served, and nothing else", asy
 });
 
 test("a process tells what it is; a standalone server whose shards are not there does not serve", async () => {
-  const logger: AboutNode["logger"] = { level: "info", info() {} };
+  const said: unknown[] = [];
+  const logger: AboutNode["logger"] = {
+    level: "info",
+    info({ level }) {
+      if (this.level === "info" || this.level === "debug") said.push(level);
+    },
+  };
   const setting = {
     name: "wal-dir",
     description: "the log",
@@ -134,6 +140,8 @@ test("a process tells what it is; a standalone server whose shards are not there
   expect(node.logLevel).toBe("info");
   expect((await client.setLogLevel({ level: "debug" })).before).toBe("info");
   expect([logger.level, (await client.getNodeStatus({})).logLevel]).toEqual(["debug", "debug"]);
+  for (const level of ["error", "warn"]) await client.setLogLevel({ level });
+  expect([logger.level, said]).toEqual(["warn", ["debug", "error", "warn"]]);
   expect(await refused(client.setLogLevel({ level: "loud" }))).toBe("InvalidArgument");
   const cluster = await client.getClusterStatus({});
   expect(cluster).toMatchObject({ healthy: false, faultTolerance: -1, instanceId: "i" });
