@@ -8,7 +8,7 @@ import type { VariaClient } from "../client/client.ts";
 import { connect } from "../client/connect.ts";
 import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
-import { type AdminFlags, callAdmin, callOnce } from "./admin-connection.ts";
+import { type AdminFlags, addDryRun, callAdmin, callOnce, isDryRun } from "./admin-connection.ts";
 import { integerFlag } from "./client-connection.ts";
 import { confirmed } from "./confirm.ts";
 import { examples } from "./examples.ts";
@@ -47,12 +47,11 @@ export function addSessionCommands(admin: Command): void {
         await printObjects(flags.output, pages, standardOutput());
       });
     });
-  addNamespaceFlag(session.command("close"))
+  addDryRun(addNamespaceFlag(session.command("close")))
     .description("End a session, and the records with it; its client is told at its next heartbeat.")
     .addOption(new Option("--shard <id>", "its shard").argParser(integerFlag(0)).makeOptionMandatory())
     .addOption(new Option("--session <id>", "as it is listed").argParser(sessionFlag).makeOptionMandatory())
     .option("-y, --yes", "do not ask")
-    .option("--dry-run", "show what would end, and change nothing")
     .addHelpText("after", examples("varia admin session close --shard 3 --session 00000000000000a7"))
     .action(async (_, command: Command) => close(command.optsWithGlobals<CloseFlags>()));
 }
@@ -67,7 +66,7 @@ async function close(flags: CloseFlags): Promise<void> {
     }
     const { keys, more } = await readEphemerals(client, route, session);
     console.error(`${keys.length}${more ? " and more" : ""} records end with it.`);
-    if (flags.dryRun === true) return;
+    if (isDryRun(flags)) return;
     await confirmed(flags, `Close session ${hexOf(session)}?`, { withoutTerminal: "refuse" });
     const leader = leaderOf(BigInt(shard));
     if (leader === undefined) throw new ExitError(EXIT.unavailable, `shard ${namespace}/${shard} has no leader now`);

@@ -205,7 +205,7 @@ test("sessions are listed by client, and closed once that is said", async () => 
       admin("session", "close", "--shard", String(found.shard), "--session", found.session, "-o", "json", ...words);
     expect((await close()).code).toBe(2); // nobody is there to be asked
     const dry = await close("--dry-run");
-    expect([dry.code, dry.err]).toEqual([0, "1 records end with it.\n"]);
+    expect([dry.code, dry.err]).toEqual([0, "1 records end with it.\nNothing was changed.\n"]);
     expect(await client.get("/workers/9")).toBeDefined();
     expect(JSON.parse((await close("--yes")).out)).toMatchObject({ session: found.session, records: 1 });
     expect(await client.get("/workers/9")).toBeUndefined();
@@ -224,6 +224,8 @@ test("how much a process logs is shown and changed, of the coordinator and of a 
       return JSON.parse(out);
     };
     expect(await level()).toEqual({ log_level: "info" });
+    const dry = await varia("admin", "--admin-address", address, "log-level", "debug", "--dry-run");
+    expect(dry).toEqual({ code: 0, out: "", err: "Log level: info, would be debug.\nNothing was changed.\n" });
     expect(await level("debug")).toEqual({ log_level: "debug", before: "info" });
     expect(await level()).toEqual({ log_level: "debug" });
     expect(await level("info")).toEqual({ log_level: "info", before: "debug" });
