@@ -4,6 +4,7 @@ import { LOG_LEVELS } from "../../src/ops/logger.ts";
 import { GetConfiguration } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
+import { curlCommands } from "../parts/format.ts";
 import { Badge, CopyAs, Table } from "../parts/pieces.tsx";
 import { nodeStatus } from "../view.ts";
 
@@ -12,7 +13,7 @@ export async function configurationPage(asked: Asked): Promise<Page> {
     asked.inspect.calls.call(GetConfiguration, {}),
     nodeStatus(asked),
   ]);
-  const { mode } = asked.inspect;
+  const { adminAddress, clientAddress } = asked.inspect;
   const body = (
     <>
       <h1>Configuration</h1>
@@ -33,7 +34,7 @@ export async function configurationPage(asked: Asked): Promise<Page> {
           </tr>
         ))}
       </Table>
-      <CopyAs commands={[`varia config show ${mode} --origin`]} />
+      <CopyAs commands={curlCommands(adminAddress() ?? clientAddress(), GetConfiguration)} />
     </>
   );
   const still = mayDo(asked, "log-level") ? (

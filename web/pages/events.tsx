@@ -4,7 +4,7 @@ import { EVENT_KINDS } from "../../src/ops/events.ts";
 import { ListEvents } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { EventTable } from "../parts/event-table.tsx";
-import { query } from "../parts/format.ts";
+import { curlCommands, query } from "../parts/format.ts";
 import { CopyAs, Empty } from "../parts/pieces.tsx";
 import { clusterStatus, type Event, serverNames } from "../view.ts";
 
@@ -62,8 +62,7 @@ export async function eventsPage(asked: Asked): Promise<Page> {
 
 function commands(admin: string | undefined): string[] {
   if (admin === undefined) return [];
-  const path = `${ListEvents.parent.typeName}/${ListEvents.name}`;
-  return [`curl -s http://${admin}/${path} -H 'content-type: application/json' -d '{}'`];
+  return [`varia admin event list --admin-address ${admin}`, ...curlCommands(admin, ListEvents)];
 }
 
 /** As JSON, for programs: the newest first. */

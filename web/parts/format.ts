@@ -60,3 +60,12 @@ export function query(fields: Readonly<Record<string, string | number | bigint |
   if (given.length === 0) return "";
   return `?${given.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&")}`;
 }
+
+/** Asks a method without fields by its JSON; none where there is no address. */
+export function curlCommands(
+  address: string | undefined,
+  { parent, name }: { readonly parent: { readonly typeName: string }; readonly name: string },
+): string[] {
+  if (address === undefined) return [];
+  return [`curl -s http://${address}/${parent.typeName}/${name} -H 'content-type: application/json' -d '{}'`];
+}
