@@ -48,39 +48,51 @@ function exposedBy(text: string): Exposed {
   return { labels };
 }
 
-/** What an expression asks for that nobody exposes. */
-function unknownIn(expression: string, { labels }: Exposed): string[] {
-  const words = expression.replace(/"[^"]*"/g, '""').replace(/\$__?\w+/g, "");
-  const found: string[] = [];
-  for (const [, name, inside = ""] of words.matchAll(/\b((?:oxia|varia|grpc|process)_\w+)(?:\{([^}]*)\})?/g)) {
-    const known = labels.get(name!);
-    if (known === undefined) {
-      if (!isLabel(name!, labels)) found.push(name!);
-      continue;
-    }
-    for (const [, label] of inside.matchAll(/(\w+)\s*(?:=~|!~|!=|=)/g))
-      if (!known.has(label!)) found.push(`${name}{${label}}`);
-  }
-  for (const [, list] of words.matchAll(/\bby \(([^)]*)\)/g)) {
-    for (const label of list!.split(",").map((one) => one.trim()))
-      if (!isLabel(label, labels)) found.push(`by ${label}`);
-  }
-  return found;
-}
+/** What stands in an expression and is no metric; functions stand before a parenthesis. */
+const KEYWORDS = ["and", "or", "unless", "bool", "offset"];
+const GROUPING = /\b(by|without|on|ignoring) *\(([^)]*)\)/g;
+const SELECTOR = /\b([a-z_]\w*)\b(?! *\()(?:\{([^}]*)\})?/g;
 
-function isLabel(name: string, labels: Exposed["labels"]): boolean {
-  return [...labels.values()].some((known) => known.has(name));
+/** What an expression, or its legend, asks for that nobody exposes. */
+function unknownIn(expression: string, { labels }: Exposed, legend = ""): string[] {
+  const words = expression.replace(/"[^"]*"/g, '""').replace(/\[[^\]]*\]/g, "");
+  const found: string[] = [];
+  const there = new Set<string>();
+  for (const [, name, inside = ""] of words.replace(GROUPING, "").matchAll(SELECTOR)) {
+    if (KEYWORDS.includes(name!)) continue;
+    const known = labels.get(name!);
+    if (known === undefined) found.push(name!);
+    for (const label of known ?? []) there.add(label);
+    for (const [, label] of inside.matchAll(/(\w+)\s*(?:=~|!~|!=|=)/g))
+      if (known?.has(label!) === false) found.push(`${name}{${label}}`);
+  }
+  let kept = there;
+  for (const [, word, list] of words.matchAll(GROUPING)) {
+    const named = list!.split(",").map((label) => label.trim());
+    for (const label of named) if (!there.has(label)) found.push(`${word} ${label}`);
+    if (word === "by") kept = new Set(named);
+  }
+  for (const [, label] of legend.matchAll(/\{\{(\w+)\}\}/g)) if (!kept.has(label!)) found.push(`{{${label}}}`);
+  return found;
 }
 
 interface Panel {
   readonly type: string;
   readonly title: string;
   readonly gridPos: { readonly h: number; readonly w: number; readonly x: number; readonly y: number };
-  readonly targets?: readonly { readonly expr: string }[];
+  readonly targets?: readonly { readonly expr: string; readonly legendFormat?: string }[];
 }
 
+interface Variable {
+  readonly type: string;
+  readonly query: string;
+}
+
+/** Of Grafana. */
+const COLUMNS_MAX = 24;
+
 const dashboard = async () =>
-  (await Bun.file(FILE).json()) as { readonly panels: Panel[]; readonly templating: { list: { query: string }[] } };
+  (await Bun.file(FILE).json()) as { readonly panels: Panel[]; readonly templating: { list: Variable[] } };
 
 test("every panel asks for what is there", async () => {
   const { panels, templating } = await dashboard();
@@ -88,22 +100,30 @@ test("every panel asks for what is there", async () => {
   expect(asked.length).toBeGreaterThan(20);
   for (const { title, targets = [] } of asked) {
     expect([title, targets.length > 0]).toEqual([title, true]);
-    for (const { expr } of targets) expect([title, expr, unknownIn(expr, exposed)]).toEqual([title, expr, []]);
+    for (const { expr, legendFormat } of targets) {
+      expect([title, expr, unknownIn(expr, exposed, legendFormat)]).toEqual([title, expr, []]);
+    }
   }
-  for (const { query } of templating.list) {
+  const queries = templating.list.filter(({ type }) => type === "query").map(({ query }) => query);
+  expect(queries).not.toEqual([]);
+  for (const query of queries) {
     const [, metric, label] = /^label_values\((\w+), (\w+)\)$/.exec(query) ?? [];
-    if (metric !== undefined) expect(exposed.labels.get(metric)?.has(label!)).toBe(true);
+    expect([query, exposed.labels.get(metric!)?.has(label!)]).toEqual([query, true]);
   }
 });
 
-test("what nobody exposes is found: a metric, a label, a grouping", () => {
-  for (const [expression, found] of [
+test("what nobody exposes is found: a metric, a label, a grouping, a legend", () => {
+  for (const [expression, found, legend] of [
+    ["rate(nodejs_eventloop_lag_seconds[1m])", "nodejs_eventloop_lag_seconds"],
     ["rate(oxia_server_db_pets_count_total[1m])", "oxia_server_db_pets_count_total"],
     ["oxia_server_leader_write_latency_milliseconds", "oxia_server_leader_write_latency_milliseconds"],
     ['varia_connections{shard="1"}', "varia_connections{shard}"],
     ["sum by (region) (varia_connections)", "by region"],
+    ["sum by (oxia_namespace) (varia_connections)", "by oxia_namespace"],
+    ["varia_connections", "{{shard}}", "{{instance}} {{shard}}"],
+    ["sum by (job) (varia_connections)", "{{instance}}", "{{instance}}"],
   ] as const) {
-    expect(unknownIn(expression, exposed)).toEqual([found]);
+    expect(unknownIn(expression, exposed, legend)).toEqual([found]);
   }
 });
 
@@ -117,7 +137,7 @@ test("panels do not overlap, and have titles of their own", async () => {
         taken.set(`${x} ${y}`, title);
       }
     }
-    expect(gridPos.x + gridPos.w).toBeLessThanOrEqual(24);
+    expect(gridPos.x + gridPos.w).toBeLessThanOrEqual(COLUMNS_MAX);
   }
   expect(new Set(panels.map(({ title }) => title)).size).toBe(panels.length);
 });
