@@ -49,6 +49,9 @@ function readDockerfile(): Dockerfile {
 const directory = scratch("image");
 const image = join(directory.path, "image");
 const dockerfile = readDockerfile();
+const mounted: string[] = [];
+/** Those that a test which fails leaves behind hold what is mounted. */
+const started: Bun.Subprocess<"ignore", "pipe", "pipe">[] = [];
 
 beforeAll(() => {
   // the step before it is `bun run build`
@@ -59,22 +62,28 @@ beforeAll(() => {
   for (const name of GIVEN) {
     mkdirSync(join(image, name));
     run("mount", "--bind", `/${name}`, join(image, name));
+    mounted.push(join(image, name));
   }
 });
 
-afterAll(() => {
-  for (const name of GIVEN) run("umount", join(image, name));
+afterAll(async () => {
+  for (const child of started) child.kill("SIGKILL");
+  await Promise.all(started.map(({ exited }) => exited));
+  // what is still mounted is not to be removed with the directory
+  for (const path of mounted) run("umount", path);
   directory.remove();
 });
 
 /** A process of the image. */
 function start(words: readonly string[]) {
-  return Bun.spawn([Bun.which("chroot")!, `--userspec=${dockerfile.user}`, image, ...words], {
+  const child = Bun.spawn([Bun.which("chroot")!, `--userspec=${dockerfile.user}`, image, ...words], {
     env: { ...dockerfile.environment },
     stdin: "ignore",
     stdout: "pipe",
     stderr: "pipe",
   });
+  started.push(child);
+  return child;
 }
 
 async function freePort(): Promise<number> {
