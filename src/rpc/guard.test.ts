@@ -109,6 +109,13 @@ test("every method of the service has a role, and what changes something takes a
     ListEvents: "viewer",
     WatchEvents: "viewer",
     SwapReplica: "admin",
+    SwitchLeader: "admin",
+    FreezeShard: "admin",
+    ThawShard: "admin",
+    DrainServer: "admin",
+    ListOperations: "viewer",
+    GetOperation: "viewer",
+    CancelOperation: "admin",
     PlanRecovery: "viewer",
     RecoverShard: "admin",
   });

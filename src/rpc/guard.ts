@@ -16,6 +16,8 @@ const LOOKS: ReadonlySet<string> = new Set([
   "ListEvents",
   "WatchEvents",
   "PlanRecovery",
+  "ListOperations",
+  "GetOperation",
   // of OxiaAdmin, which needs no role on a port of its own
   "ListNamespaces",
   "GetNamespace",
