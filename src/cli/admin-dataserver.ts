@@ -4,6 +4,8 @@ import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { type DataServer, DataServerState, type DataServerStatus } from "../gen/io/oxia/proto/v1/metadata_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
+import { operationRow, requireSuccess, watchOperation } from "./admin-operation.ts";
+import { confirmed } from "./confirm.ts";
 import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { onePage, printObject, printObjects, standardOutput } from "./output.ts";
@@ -12,6 +14,11 @@ interface DataServerFlags extends AdminFlags {
   readonly public?: string;
   readonly internal?: string;
   readonly label?: Readonly<Record<string, string>>;
+}
+
+interface DrainFlags extends AdminFlags {
+  readonly detach?: boolean;
+  readonly yes?: boolean;
 }
 
 const LABEL = new Option("--label <name=value>", "for anti-affinity rules; may be repeated").argParser(labelFlag);
@@ -69,16 +76,38 @@ export function addDataServerCommands(admin: Command): void {
     .argument("<NAME>")
     .action(async (name: string, _, command: Command) => {
       const flags = command.optsWithGlobals<DataServerFlags>();
-      if (flags.dryRun === true) {
-        const { servers } = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
-        const found = servers.find((one) => one.name === name);
-        if (found === undefined) throw new ExitError(EXIT.notFound, `data server "${name}" not found`);
-        isDryRun(flags, `Data server ${name} would leave: its ${found.replicas} replicas would be filled on others.`);
-        return;
-      }
+      if (flags.dryRun === true && isDryRun(flags, await whatLeaves(flags, name))) return;
       const { dataServer } = await callAdmin(flags, method.deleteDataServer, { dataServer: name });
       await printObject(flags.output, row(flags, dataServer!), standardOutput());
     });
+  addDrain(server);
+}
+
+function addDrain(server: Command): void {
+  addDryRun(server.command("drain"))
+    .description("Move all that a data server holds to the others and remove it; ends when nothing is left on it.")
+    .option("--detach", "end as soon as it has begun; `varia admin operation watch` follows it")
+    .option("-y, --yes", "do not ask")
+    .addHelpText("after", examples("varia admin dataserver drain s1", "varia admin dataserver drain s1 --detach --yes"))
+    .argument("<NAME>")
+    .action(async (name: string, _, command: Command) => {
+      const flags = command.optsWithGlobals<DrainFlags>();
+      if (flags.dryRun === true && isDryRun(flags, await whatLeaves(flags, name))) return;
+      await confirmed(flags, `${await whatLeaves(flags, name)} Do it?`, { withoutTerminal: "refuse" });
+      const { operation } = await callAdmin(flags, VariaAdmin.method.drainServer, { server: name });
+      if (flags.detach === true) return printObject(flags.output, operationRow(operation!), standardOutput());
+      const ended = await watchOperation(flags, operation!.id);
+      await printObject(flags.output, operationRow(ended), standardOutput());
+      requireSuccess(ended);
+    });
+}
+
+/** What it means that a server leaves. Throws an ExitError when there is none. */
+async function whatLeaves(flags: AdminFlags, name: string): Promise<string> {
+  const { servers } = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
+  const found = servers.find((one) => one.name === name);
+  if (found === undefined) throw new ExitError(EXIT.notFound, `data server "${name}" not found`);
+  return `Data server ${name} would leave: its ${found.replicas} replicas would be filled on others.`;
 }
 
 /** What would be other than it is. */

@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError as InvalidFlag, Option } from "comma
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
+import { operationRow } from "./admin-operation.ts";
 import { durationFlag, integerFlag } from "./client-connection.ts";
 import { confirmed } from "./confirm.ts";
 import { examples } from "./examples.ts";
@@ -24,6 +25,15 @@ interface SwapFlags extends ShardFlags {
   readonly from: string;
   readonly to: string;
   readonly timeout: number;
+  readonly detach?: boolean;
+}
+
+interface LeaderFlags extends ShardFlags {
+  readonly to: string;
+}
+
+interface FreezeFlags extends ShardFlags {
+  readonly for: number;
 }
 
 interface SplitFlags extends ShardFlags {
@@ -33,6 +43,9 @@ interface SplitFlags extends ShardFlags {
 export function addShardCommands(admin: Command): void {
   const shard = admin.command("shard").description("Single shards.");
   addSwap(shard);
+  addSwitchLeader(shard);
+  addFreeze(shard);
+  addThaw(shard);
   addRecover(shard);
   addSplit(shard);
 }
@@ -46,6 +59,7 @@ function addShardFlags(command: Command): Command {
 function addSwap(shard: Command): void {
   addDryRun(addShardFlags(shard.command("swap")))
     .description("Move one replica to another server, or refill it on the same one. Ends when that is done.")
+    .option("--detach", "end as soon as it has begun; `varia admin operation watch` follows it")
     .requiredOption("--from <server>", "server whose replica goes, by name or internal address")
     .requiredOption("--to <server>", "server that gets one")
     .addOption(
@@ -59,30 +73,98 @@ Examples:
   varia admin shard swap --shard 3 --from s1 --to s1     refill it`,
     )
     .action(async (_, command: Command) => {
-      const { timeout, ...flags } = command.optsWithGlobals<SwapFlags>();
+      const { timeout, detach = false, ...flags } = command.optsWithGlobals<SwapFlags>();
       const { namespace, from, to } = flags;
       const request = { namespace, shard: BigInt(flags.shard), from, to };
       if (flags.dryRun === true) {
         isDryRun(flags, await whatSwapDoes(flags));
         return;
       }
-      const { reason } = await callAdmin(flags, VariaAdmin.method.swapReplica, request, timeout);
+      const swap = callAdmin(flags, VariaAdmin.method.swapReplica, { ...request, detach }, timeout);
+      const { reason, operation } = await swap;
       if (reason !== "") throw new ExitError(EXIT.failure, `given up: ${reason}`);
-      await printObject(flags.output, { namespace, shard: flags.shard, from, to }, standardOutput());
+      const done = detach ? operationRow(operation!) : { namespace, shard: flags.shard, from, to };
+      await printObject(flags.output, done, standardOutput());
     });
+}
+
+function addSwitchLeader(shard: Command): void {
+  addDryRun(addShardFlags(shard.command("switch-leader")))
+    .description("Have another replica lead, as soon as it holds all that the leader does.")
+    .requiredOption("--to <server>", "server whose replica is to lead, by name or internal address")
+    .addHelpText("after", examples("varia admin shard switch-leader --shard 3 --to s2"))
+    .action(async (_, command: Command) => {
+      const { to, ...flags } = command.optsWithGlobals<LeaderFlags>();
+      const { namespace } = flags;
+      if (flags.dryRun === true) {
+        const { leader, nameOf } = await shardNow(flags);
+        isDryRun(flags, `Shard ${namespace}/${flags.shard}, led by ${nameOf(leader)}, would be led by ${to}.`);
+        return;
+      }
+      const request = { namespace, shard: BigInt(flags.shard), to };
+      const { reason } = await callAdmin(flags, VariaAdmin.method.switchLeader, request);
+      if (reason !== "") throw new ExitError(EXIT.failure, `${to} does not lead: ${reason}`);
+      await printObject(flags.output, { namespace, shard: flags.shard, leader: to }, standardOutput());
+    });
+}
+
+function addFreeze(shard: Command): void {
+  addDryRun(addShardFlags(shard.command("freeze")))
+    .description("Have a shard take no writes for a while, whoever leads it; reads go on.")
+    .addOption(new Option("--for <duration>", "how long, at most 1h").argParser(durationFlag).makeOptionMandatory())
+    .option("-y, --yes", "do not ask")
+    .addHelpText("after", examples("varia admin shard freeze --shard 3 --for 5m"))
+    .action(async (_, command: Command) => {
+      const { for: forMs, ...flags } = command.optsWithGlobals<FreezeFlags & { readonly yes?: boolean }>();
+      const { namespace } = flags;
+      const name = `${namespace}/${flags.shard}`;
+      if (flags.dryRun === true) {
+        await shardNow(flags);
+        isDryRun(flags, `Shard ${name} would take no writes for ${forMs / 1_000} s.`);
+        return;
+      }
+      await confirmed(flags, `Hold back all writes to shard ${name}?`, { withoutTerminal: "refuse" });
+      const request = { namespace, shard: BigInt(flags.shard), forMs };
+      const { operation } = await callAdmin(flags, VariaAdmin.method.freezeShard, request);
+      await printObject(flags.output, operationRow(operation!), standardOutput());
+    });
+}
+
+function addThaw(shard: Command): void {
+  addShardFlags(shard.command("thaw"))
+    .description("Have a frozen shard take writes again.")
+    .addHelpText("after", examples("varia admin shard thaw --shard 3"))
+    .action(async (_, command: Command) => {
+      const flags = command.optsWithGlobals<ShardFlags>();
+      const { namespace } = flags;
+      const request = { namespace, shard: BigInt(flags.shard) };
+      const { operation } = await callAdmin(flags, VariaAdmin.method.thawShard, request);
+      if (operation === undefined) {
+        throw new ExitError(EXIT.failure, `shard ${namespace}/${flags.shard} is not frozen by anybody's request`);
+      }
+      await printObject(flags.output, operationRow(operation), standardOutput());
+    });
+}
+
+/** A shard as it is. Throws an ExitError when there is none. */
+async function shardNow({ namespace, shard, ...flags }: ShardFlags) {
+  const { shards, servers } = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
+  const found = shards.find((one) => one.namespace === namespace && one.shard === BigInt(shard));
+  if (found === undefined) throw new ExitError(EXIT.notFound, `there is no shard ${namespace}/${shard}`);
+  const nameOf = (address: string) =>
+    servers.find((one) => one.internalAddress === address)?.name ?? (address === "" ? "nobody" : address);
+  return { ...found, servers, nameOf };
 }
 
 /** As the shard stands now; what the coordinator itself would refuse is refused by it alone. */
 async function whatSwapDoes({ namespace, shard, from, to, ...flags }: Omit<SwapFlags, "timeout">): Promise<string> {
-  const { shards, servers } = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
-  const found = shards.find((one) => one.namespace === namespace && one.shard === BigInt(shard));
-  if (found === undefined) throw new ExitError(EXIT.notFound, `there is no shard ${namespace}/${shard}`);
+  const { servers, replicas } = await shardNow({ namespace, shard, ...flags });
   const addressOf = (name: string) =>
     servers.find((one) => one.name === name || one.internalAddress === name)?.internalAddress;
   for (const name of [from, to]) {
     if (addressOf(name) === undefined) throw new ExitError(EXIT.notFound, `data server "${name}" not found`);
   }
-  const holds = found.replicas.some(({ server, part }) => part === "member" && server === addressOf(from));
+  const holds = replicas.some(({ server, part }) => part === "member" && server === addressOf(from));
   if (!holds) throw new ExitError(EXIT.failure, `${from} holds no replica of shard ${namespace}/${shard}`);
   const what = from === to ? `be filled anew on ${to}` : `be filled on ${to}, and the one on ${from} deleted`;
   return `A replica of shard ${namespace}/${shard} would ${what}.`;

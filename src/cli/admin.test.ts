@@ -169,6 +169,9 @@ test("names alone are printed a line each; a dry run says what would be, and not
     [["dataserver", "patch", "s1", "--public", "h:1"], `public: ${cluster.servers[0]!.public}, would be h:1.`],
     [["dataserver", "delete", "s1"], "its 2 replicas would be filled on others"],
     [["shard", "swap", "--shard", "1", "--from", "s1", "--to", "s2"], "be filled on s2, and the one on s1 deleted"],
+    [["shard", "switch-leader", "--shard", "1", "--to", "s2"], "would be led by s2"],
+    [["shard", "freeze", "--shard", "1", "--for", "5m"], "Shard default/1 would take no writes for 300 s."],
+    [["dataserver", "drain", "s1"], "its 2 replicas would be filled on others"],
   ] as const) {
     const { code, out, err } = await admin(...words, "--dry-run");
     expect([words, code, out]).toEqual([words, 0, ""]);
@@ -181,6 +184,9 @@ test("names alone are printed a line each; a dry run says what would be, and not
     [["dataserver", "create", "s1", "--public", "h:1", "--internal", "h:2"], 1],
     [["dataserver", "delete", "s9"], 3],
     [["shard", "swap", "--shard", "7", "--from", "s1", "--to", "s2"], 3],
+    [["shard", "switch-leader", "--shard", "7", "--to", "s2"], 3],
+    [["shard", "freeze", "--shard", "7", "--for", "5m"], 3],
+    [["dataserver", "drain", "s9"], 3],
   ] as const) {
     expect([words, (await admin(...words, "--dry-run")).code]).toEqual([words, code]);
   }
@@ -278,6 +284,57 @@ test("namespaces come and go; the file keeps its comments", async () => {
   await untilHealthy(({ shards }) => shards.length === 2);
 }, 120_000);
 
+test("another leader, a frozen shard, and the operations that they are", async () => {
+  const before = await untilHealthy();
+  const [shard] = before.shards;
+  const heir = cluster.servers.slice(0, 3).find(({ internal }) => internal !== shard.leader)!;
+  const of = ["--shard", String(shard.shard)];
+  const client = await connect({ serviceAddress: cluster.servers[1]!.public });
+  try {
+    expect((await admin("shard", "switch-leader", ...of, "--to", heir.name)).code).toBe(0);
+    expect((await status()).shards[0].leader).toBe(heir.internal);
+    expect((await admin("shard", "freeze", ...of, "--for", "60s")).code).toBe(2);
+    expect((await admin("shard", "freeze", ...of, "--for", "2h", "--yes")).code).toBe(2);
+    const frozen = JSON.parse((await admin("shard", "freeze", ...of, "--for", "60s", "--yes", "-o", "json")).out);
+    expect(frozen).toMatchObject({ kind: "freeze-shard", state: "running", about: `default/${shard.shard}` });
+    expect((await status()).shards[0].change).toContain("frozen for ");
+    // writes wait for the end of it, reads do not
+    let isWritten = false;
+    const key = keyOf(shard);
+    const write = client.put(key, "later").then(() => {
+      isWritten = true;
+    });
+    expect(await client.get(key)).toBeUndefined();
+    const listed = JSON.parse((await admin("operation", "list", "--state", "running", "-o", "json")).out);
+    expect(listed.map(({ id }: { id: number }) => id)).toEqual([frozen.id]);
+    expect(isWritten).toBe(false);
+    expect((await admin("operation", "cancel", String(frozen.id))).code).toBe(0);
+    await write;
+    expect(JSON.parse((await admin("operation", "get", String(frozen.id), "-o", "json")).out)).toMatchObject({
+      state: "cancelled",
+      what: "it was thawed",
+    });
+    const watched = await admin("operation", "watch", String(frozen.id));
+    expect([watched.code, watched.err]).toEqual([1, expect.stringContaining("has been cancelled: it was thawed")]);
+    expect((await admin("shard", "thaw", ...of)).code).toBe(1);
+    expect((await admin("operation", "get", "999")).code).toBe(3);
+    expect((await admin("operation", "cancel", String(frozen.id))).code).toBe(1);
+    const kinds = JSON.parse((await admin("operation", "list", "--kind", "switch-leader", "-o", "json")).out);
+    expect(kinds).toMatchObject([{ state: "succeeded", to: heir.internal }]);
+  } finally {
+    await client.close();
+  }
+}, 60_000);
+
+/** A key that lies in this shard. */
+function keyOf(shard: { readonly min_hash_inclusive: number; readonly max_hash_inclusive: number }): string {
+  const [min, max] = [shard.min_hash_inclusive, shard.max_hash_inclusive];
+  for (let nth = 0; ; nth++) {
+    const hash = Number(BigInt.asUintN(32, Bun.hash.xxHash3(`key-${nth}`)));
+    if (hash >= min && hash <= max) return `key-${nth}`;
+  }
+}
+
 test("a data server is added, takes the place of another one, which is emptied; replicas are swapped", async () => {
   const client = await connect({ serviceAddress: cluster.servers[1]!.public });
   for (let index = 0; index < 50; index++) await client.put(`key-${index}`, "x".repeat(1_000));
@@ -321,6 +378,13 @@ test("a data server is added, takes the place of another one, which is emptied; 
   const text = await (await fetch(`http://127.0.0.1:${s1!.server!.httpPort}/metrics`)).text();
   const [, is] = /^varia_replica_status\{oxia_namespace="default",shard="0",status="(.*)"} 1$/m.exec(text)!;
   expect(is).toBeOneOf(["following", "leader"]);
+  // emptied again, this time until nothing is left on it
+  const unasked = await admin("dataserver", "drain", "s1");
+  expect([unasked.code, unasked.out]).toEqual([2, ""]);
+  const drained = await admin("dataserver", "drain", "s1", "--yes", "-o", "json");
+  expect([drained.code, JSON.parse(drained.out)]).toMatchObject([0, { kind: "drain-server", state: "succeeded" }]);
+  expect(drained.err).toContain("1 of 1 copies are still there");
+  await untilHealthy(({ servers }) => servers.length === 3);
 }, 180_000);
 
 test("two of three gone for ever: status says so, the loss is shown first, and the shard goes on", async () => {

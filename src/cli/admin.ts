@@ -5,6 +5,7 @@ import { addDataServerCommands } from "./admin-dataserver.ts";
 import { addEventCommands } from "./admin-event.ts";
 import { addLogLevelCommand } from "./admin-log-level.ts";
 import { addNamespaceCommands } from "./admin-namespace.ts";
+import { addOperationCommands } from "./admin-operation.ts";
 import { addSessionCommands } from "./admin-session.ts";
 import { addShardCommands } from "./admin-shard.ts";
 import { examples } from "./examples.ts";
@@ -25,6 +26,7 @@ export function addAdminCommands(program: Command): void {
   addDataServerCommands(admin);
   addShardCommands(admin);
   addSessionCommands(admin);
+  addOperationCommands(admin);
   addEventCommands(admin);
   addLogLevelCommand(admin);
 }
