@@ -11,6 +11,13 @@ export const {
   listEvents: ListEvents,
   watchEvents: WatchEvents,
   swapReplica: SwapReplica,
+  switchLeader: SwitchLeader,
+  freezeShard: FreezeShard,
+  thawShard: ThawShard,
+  drainServer: DrainServer,
+  listOperations: ListOperations,
+  getOperation: GetOperation,
+  cancelOperation: CancelOperation,
 } = VariaAdmin.method;
 
 export const {
@@ -19,5 +26,4 @@ export const {
   patchNamespace: PatchNamespace,
   deleteNamespace: DeleteNamespace,
   listDataServers: ListDataServers,
-  deleteDataServer: DeleteDataServer,
 } = OxiaAdmin.method;

@@ -1,7 +1,14 @@
 /** The pages, as a browser without a script gets them: what they say, what they refuse, and what they let nobody do. */
 import { afterEach, expect, test } from "bun:test";
 import { Refusal } from "../src/model/refusal.ts";
-import { clusterOf, eventOf, type FakeInspect, fakeInspect, internalOf } from "../test/harness/fake-inspect.ts";
+import {
+  clusterOf,
+  eventOf,
+  type FakeInspect,
+  fakeInspect,
+  internalOf,
+  operationOf,
+} from "../test/harness/fake-inspect.ts";
 import { type WebApp, webApp } from "./app.ts";
 import { SCRIPTS, STYLE } from "./assets.ts";
 
@@ -41,6 +48,8 @@ test("each page has its heading, and says where one is", async () => {
     ["/shards/default/3", "Shard default/3"],
     ["/servers", "Servers"],
     ["/servers/s2", "Server s2"],
+    ["/operations", "Operations"],
+    ["/operations/7", "Operation 7"],
     ["/events", "Events"],
     ["/diagnosis", "Diagnosis"],
     ["/configuration", "Configuration"],
@@ -67,6 +76,8 @@ test("what does not exist is 404, what is not understood is 400, and neither is 
     ["/shards?page=1e9", 400, "not the number of a page"],
     ["/shards?state=odd", 400, "There is no state"],
     ["/events?before=x", 400, "is not a number"],
+    ["/operations?before=x", 400, "is not a number"],
+    ["/operations/8", 404, "there is no operation 8"],
     ["/keys?place=a", 400, "A place ends with a slash."],
     ["/keys?namespace=none", 404, "There is no namespace"],
     ["/keys/record", 400, "A key is needed."],
@@ -111,6 +122,7 @@ test("names, reasons and addresses are text, whatever is in them", async () => {
   const hostile = `<script>alert(1)</script>" onclick="x`;
   const inspect = fakeInspect();
   inspect.events = [eventOf(1, { message: hostile, why: hostile, server: hostile, namespace: hostile })];
+  inspect.operations = [operationOf(1, { phase: hostile, namespace: hostile, from: hostile, kind: hostile })];
   const cluster = clusterOf(1, { healthy: false, problems: [hostile] });
   inspect.cluster = {
     ...cluster,
@@ -125,6 +137,8 @@ test("names, reasons and addresses are text, whatever is in them", async () => {
     "/servers",
     `/servers/${of(`s1${hostile}`)}`,
     "/events",
+    "/operations",
+    "/operations/1",
   ]) {
     const { status, text } = await get(inspect, path);
     expect([path, status]).toEqual([path, 200]);

@@ -8,7 +8,7 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { compress } from "hono/compress";
 import { NONCE, secureHeaders } from "hono/secure-headers";
-import { GetClusterStatus, ListEvents } from "./admin.ts";
+import { GetClusterStatus, ListEvents, ListOperations } from "./admin.ts";
 import { ASSETS } from "./assets.ts";
 import { DEEDS, fieldsOf, isServed } from "./deeds.ts";
 import { type Asking, Gate, type Visitor } from "./gate.ts";
@@ -27,6 +27,7 @@ import { loginPage } from "./pages/login.tsx";
 import { namespacePage, namespacesPage } from "./pages/namespaces.tsx";
 import { nodePage } from "./pages/node.tsx";
 import { notificationsPage } from "./pages/notifications.tsx";
+import { operationPage, operationsPage } from "./pages/operations.tsx";
 import { overviewPage } from "./pages/overview.tsx";
 import { performancePage } from "./pages/performance.tsx";
 import { serverPage, serversPage } from "./pages/servers.tsx";
@@ -246,6 +247,12 @@ function pagesOf(inspect: Inspect, tails: Tails): Pages {
     ["/servers", serversPage],
     ["/servers/*", serverPage],
     ["/diagnosis", diagnosisPage],
+    ...(calls.serves(ListOperations)
+      ? ([
+          ["/operations", operationsPage],
+          ["/operations/*", operationPage],
+        ] as const)
+      : []),
     ...(calls.serves(ListEvents) ? ([["/events", eventsPage]] as const) : []),
     ...(mode === "storage"
       ? []

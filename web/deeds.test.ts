@@ -1,7 +1,7 @@
 /** Changes by way of pages: what is shown before, what is asked of the API, and what is refused. */
 import { afterEach, expect, test } from "bun:test";
 import { UnexpectedVersionIdError } from "../src/client/errors.ts";
-import { clusterOf, type FakeInspect, fakeInspect } from "../test/harness/fake-inspect.ts";
+import { clusterOf, type FakeInspect, fakeInspect, operationOf } from "../test/harness/fake-inspect.ts";
 import { FORM_BYTES_MAX, type WebApp, webApp } from "./app.ts";
 import { DEEDS } from "./deeds.ts";
 
@@ -45,8 +45,31 @@ test("what will be is shown, and then asked of the API as it was shown", async (
         "will be filled anew",
         "varia admin shard swap --admin-address h:6651 -n default --shard 1 --from s1 --to s1",
       ],
-      to: "/shards/default/1",
-      request: { name: "SwapReplica", request: { namespace: "default", shard: 1n, from: "s1", to: "s1" } },
+      to: "/operations/7",
+      request: {
+        name: "SwapReplica",
+        request: { namespace: "default", shard: 1n, from: "s1", to: "s1", detach: true },
+      },
+    },
+    {
+      name: "switch-leader",
+      fields: { namespace: "default", shard: "1", to: "s3" },
+      words: [
+        "which s2 leads, will be led by s3",
+        "varia admin shard switch-leader --admin-address h:6651 -n default --shard 1 --to s3",
+      ],
+      to: "/operations/7",
+      request: { name: "SwitchLeader", request: { namespace: "default", shard: 1n, to: "s3" } },
+    },
+    {
+      name: "freeze-shard",
+      fields: { namespace: "default", shard: "1", seconds: "90" },
+      words: [
+        "will take no writes for 90 seconds",
+        "shard freeze --admin-address h:6651 -n default --shard 1 --for 90s",
+      ],
+      to: "/operations/7",
+      request: { name: "FreezeShard", request: { namespace: "default", shard: 1n, forMs: 90_000 } },
     },
     {
       name: "log-level",
@@ -59,7 +82,7 @@ test("what will be is shown, and then asked of the API as it was shown", async (
       name: "create-namespace",
       fields: { name: "jobs", shards: "8", replicas: "3", sorting: "natural", notifications: "off" },
       words: ["jobs will have 8 shards with 3 replicas each", "order natural", "cannot be followed"],
-      to: "/namespaces/jobs",
+      to: "/operations/7",
       request: {
         name: "CreateNamespace",
         request: {
@@ -104,20 +127,20 @@ test("what cannot be taken back is typed first", async () => {
     expect((await confirm("delete-namespace", { name: "default" }, typed)).status).toBe(400);
   }
   expect(inspect.asked).toEqual([]);
-  expect((await confirm("delete-namespace", { name: "default" }, "default")).to).toBe("/namespaces");
+  expect((await confirm("delete-namespace", { name: "default" }, "default")).to).toBe("/operations/7");
   expect(inspect.asked).toEqual([{ name: "DeleteNamespace", request: { namespace: "default" } }]);
 });
 
 test("a server leaves once its name is typed", async () => {
   const { inspect, preview, confirm, ask } = visit();
-  expect((await ask("/servers/s2")).text).toContain('action="/do/delete-server"');
-  expect((await preview("delete-server", { name: "s2" })).text).toContain(
+  expect((await ask("/servers/s2")).text).toContain('action="/do/drain-server"');
+  expect((await preview("drain-server", { name: "s2" })).text).toContain(
     "its 4 replicas will be filled on other servers",
   );
-  expect((await preview("delete-server", { name: "s9" })).status).toBe(404);
-  expect((await confirm("delete-server", { name: "s2" })).status).toBe(400);
-  expect((await confirm("delete-server", { name: "s2" }, "s2")).to).toBe("/servers");
-  expect(inspect.asked).toEqual([{ name: "DeleteDataServer", request: { dataServer: "s2" } }]);
+  expect((await preview("drain-server", { name: "s9" })).status).toBe(404);
+  expect((await confirm("drain-server", { name: "s2" })).status).toBe(400);
+  expect((await confirm("drain-server", { name: "s2" }, "s2")).to).toBe("/operations/7");
+  expect(inspect.asked).toEqual([{ name: "DrainServer", request: { server: "s2" } }]);
 });
 
 test("forged, foreign and empty-handed forms do nothing", async () => {
@@ -163,6 +186,12 @@ test("what cannot be meant, is stale or too large is refused, and nothing happen
     ["patch-namespace", { name: "default", replicas: "2", notifications: "on", seen: "2 on" }, 409],
     ["patch-namespace", { name: "none", replicas: "2", notifications: "on", seen: "3 on" }, 404],
     ["delete-namespace", { name: "none" }, 404],
+    ["switch-leader", { namespace: "default", shard: "99", to: "s1" }, 404],
+    ["freeze-shard", { namespace: "default", shard: "1", seconds: "0" }, 400],
+    ["freeze-shard", { namespace: "default", shard: "1", seconds: "3601" }, 400],
+    ["freeze-shard", { namespace: "default", shard: "1", seconds: "1.5" }, 400],
+    ["cancel-operation", { id: "8" }, 404],
+    ["cancel-operation", { id: "x" }, 400],
     ["format-disk", {}, 404],
     ["constructor", {}, 404],
   ] as const) {
@@ -185,15 +214,28 @@ test("what cannot be meant, is stale or too large is refused, and nothing happen
   expect(inspect.asked).toEqual([]);
 });
 
-test("a swap that takes long goes on by itself; one that was given up says why", async () => {
-  const fields = { namespace: "default", shard: "1", from: "s1", to: "s2" };
-  const long = visit();
-  long.inspect.swap = new Promise(() => {});
-  expect((await long.confirm("swap-replica", fields)).to).toBe("/shards/default/1");
-  const failing = visit();
-  failing.inspect.swap = Promise.resolve({ reason: "s2 is not available" });
-  const { status, text } = await failing.confirm("swap-replica", fields);
-  expect([status, text.includes("It was given up: s2 is not available.")]).toEqual([409, true]);
+test("a change that takes time leads to its operation, which can be cancelled as long as it runs", async () => {
+  const { inspect, ask, preview, confirm } = visit();
+  expect((await confirm("create-namespace", { name: "n", shards: "1", replicas: "1" })).to).toBe("/operations/7");
+  expect((await confirm("delete-namespace", { name: "default" }, "default")).to).toBe("/operations/7");
+  const { text, status } = await ask("/operations/7");
+  expect([status, text.includes('action="/do/cancel-operation"')]).toEqual([200, true]);
+  for (const word of ["Operation 7", "running", "the new replica is being filled", "default/1, s1 to s2"]) {
+    expect(text).toContain(word);
+  }
+  expect((await preview("cancel-operation", { id: "7" })).text).toContain("will be given up and deleted");
+  expect((await confirm("cancel-operation", { id: "7" })).to).toBe("/operations/7");
+  expect(inspect.asked.at(-1)).toEqual({ name: "CancelOperation", request: { id: 7n } });
+  const over = { state: "failed", reason: "s2 is not available", cancellable: false, endedAtMs: 1_790_000_060_000n };
+  inspect.operations = [operationOf(7, over)];
+  const ended = await ask("/operations/7");
+  for (const word of ["failed", "s2 is not available", "1 min"]) expect(ended.text).toContain(word);
+  expect(ended.text).not.toContain("/do/cancel-operation");
+  expect((await preview("cancel-operation", { id: "7" })).status).toBe(409);
+  for (const id of ["8", "x", "-1"]) expect((await ask(`/operations/${id}`)).status).toBe(404);
+  // nobody has recorded it
+  inspect.operations = [];
+  expect((await confirm("create-namespace", { name: "n", shards: "1", replicas: "1" })).to).toBe("/namespaces/n");
 });
 
 test("a record that has changed since it was seen is not written over, nor deleted", async () => {

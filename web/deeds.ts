@@ -5,15 +5,21 @@
  *     GET /do/NAME?fields ─> what will change ─> POST /do/NAME ─> done ─> the page that shows it
  */
 import { UnexpectedVersionIdError } from "../src/client/errors.ts";
+import { SHARD_FREEZE_MS_MAX } from "../src/model/limits.ts";
 import {
+  CancelOperation,
   CreateNamespace,
-  DeleteDataServer,
   DeleteNamespace,
+  DrainServer,
+  FreezeShard,
   GetClusterStatus,
+  GetOperation,
   ListNamespaces,
+  ListOperations,
   PatchNamespace,
   SetLogLevel,
   SwapReplica,
+  SwitchLeader,
 } from "./admin.ts";
 import type { Inspect, MethodOf } from "./inspect.ts";
 import { PageError } from "./page.ts";
@@ -46,8 +52,8 @@ export interface Deed {
   readonly run: (inspect: Inspect, fields: Fields) => Promise<string>;
 }
 
-/** A deed that takes longer than this goes on by itself: the page that shows it says how far it is. */
-const PATIENCE_MS = 1_000;
+/** By one request. */
+const FREEZE_SECONDS_MAX = SHARD_FREEZE_MS_MAX / 1_000;
 
 /** A deed whose fields are known by their names. */
 function deed<const Name extends string>(
@@ -73,15 +79,63 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
           ? `The replica of shard ${namespace}/${shard} on ${from} will be filled anew, if its id has ended.`
           : `A replica of shard ${namespace}/${shard} will be filled on ${to}; then it takes the place of the one on ${from}, which is deleted.`;
       const lines = [what, "The shard serves meanwhile. How long it takes depends on how much it holds."];
-      const admin = inspect.adminAddress();
       const flags = `--shard ${shard} --from ${shellWord(from)} --to ${shellWord(to)}`;
-      return { lines, command: `varia admin shard swap --admin-address ${admin} -n ${shellWord(namespace)} ${flags}` };
+      return { lines, command: shardCommand(inspect, "swap", namespace, flags) };
     },
     async run({ calls }, { namespace, shard, from, to }) {
-      const swap = calls.call(SwapReplica, { namespace: namespace, shard: wholeNumber(shard), from: from, to: to });
-      const answer = await soon(swap);
-      if (answer !== undefined && answer.reason !== "") throw new PageError(409, `It was given up: ${answer.reason}.`);
-      return shardAddress(namespace, shard);
+      const swap = { namespace, shard: wholeNumber(shard), from, to, detach: true };
+      return operationAddress((await calls.call(SwapReplica, swap)).operation);
+    },
+  }),
+  "switch-leader": deed({
+    title: "Switch leader",
+    verb: "Switch",
+    fields: ["namespace", "shard", "to"],
+    needs: needs(SwitchLeader),
+    async preview(inspect, { namespace, shard, to }) {
+      const { leader } = await shardOf(inspect, { namespace, shard });
+      const lines = [
+        `Shard ${namespace}/${shard}, which ${leader} leads, will be led by ${to}.`,
+        "Writes wait until that one holds all that the leader does: some milliseconds.",
+      ];
+      const flags = `--shard ${shard} --to ${shellWord(to)}`;
+      return { lines, command: shardCommand(inspect, "switch-leader", namespace, flags) };
+    },
+    async run({ calls }, { namespace, shard, to }) {
+      return operationAddress((await calls.call(SwitchLeader, { namespace, shard: wholeNumber(shard), to })).operation);
+    },
+  }),
+  "freeze-shard": deed({
+    title: "Freeze shard",
+    verb: "Freeze",
+    fields: ["namespace", "shard", "seconds"],
+    needs: needs(FreezeShard),
+    async preview(inspect, { namespace, shard, seconds }) {
+      await shardOf(inspect, { namespace, shard });
+      const lines = [
+        `Shard ${namespace}/${shard} will take no writes for ${count(frozenSeconds(seconds), "second")}; clients wait, or give up.`,
+        "Reads go on. It can be thawed before, on the page of the operation.",
+      ];
+      return { lines, command: shardCommand(inspect, "freeze", namespace, `--shard ${shard} --for ${seconds}s`) };
+    },
+    async run({ calls }, { namespace, shard, seconds }) {
+      const freeze = { namespace, shard: wholeNumber(shard), forMs: frozenSeconds(seconds) * 1_000 };
+      return operationAddress((await calls.call(FreezeShard, freeze)).operation);
+    },
+  }),
+  "cancel-operation": deed({
+    title: "Cancel operation",
+    verb: "Cancel it",
+    fields: ["id"],
+    needs: needs(CancelOperation),
+    async preview({ calls, adminAddress }, { id }) {
+      const { operation } = await calls.call(GetOperation, { id: wholeNumber(id) });
+      if (operation?.cancellable !== true) throw new PageError(409, `Operation ${id} cannot be cancelled any more.`);
+      const command = `varia admin operation cancel --admin-address ${adminAddress()} ${id}`;
+      return { lines: [WHAT_CANCELLING_DOES[operation.kind] ?? "It will end as soon as it can."], command };
+    },
+    async run({ calls }, { id }) {
+      return operationAddress((await calls.call(CancelOperation, { id: wholeNumber(id) })).operation);
     },
   }),
   "create-namespace": deed({
@@ -108,12 +162,12 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     },
     async run({ calls }, { name, shards, replicas, sorting, notifications }) {
       const namespace = {
-        ...{ name: name, keySorting: sorting, notificationsEnabled: notifications === "on" },
+        ...{ name, keySorting: sorting, notificationsEnabled: notifications === "on" },
         initialShardCount: Number(wholeNumber(shards)),
         replicationFactor: Number(wholeNumber(replicas)),
       };
       await calls.call(CreateNamespace, { namespace });
-      return namespaceAddress(name);
+      return newestOperation(calls, "create-namespace", namespaceAddress(name));
     },
   }),
   "patch-namespace": deed({
@@ -133,7 +187,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     async run(inspect, { name, replicas, notifications, seen }) {
       await requireSeen(inspect, name, seen);
       const namespace = {
-        ...{ name: name, notificationsEnabled: notifications === "on" },
+        ...{ name, notificationsEnabled: notifications === "on" },
         replicationFactor: Number(wholeNumber(replicas)),
       };
       await inspect.calls.call(PatchNamespace, { namespace });
@@ -156,25 +210,24 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     },
     async run({ calls }, { name }) {
       await calls.call(DeleteNamespace, { namespace: name });
-      return "/namespaces";
+      return newestOperation(calls, "delete-namespace", "/namespaces");
     },
   }),
-  "delete-server": deed({
-    ...{ title: "Remove server", verb: "Remove", fields: ["name"], needs: needs(DeleteDataServer) },
+  "drain-server": deed({
+    ...{ title: "Drain server", verb: "Drain", fields: ["name"], needs: needs(DrainServer) },
     async preview({ calls, adminAddress }, { name }) {
       const { servers } = await calls.call(GetClusterStatus, {});
       const server = servers.find((one) => one.name === name);
       if (server === undefined) throw new PageError(404, `There is no server "${name}".`);
       const lines = [
-        `${name} will leave the cluster: others lead what it leads, and its ${count(server.replicas, "replica")} will be filled on other servers.`,
-        "It is needed until that is done; its page says how far it is. It is refused where too few servers would be left.",
+        `${name} will be emptied and leave the cluster: others lead what it leads, and its ${count(server.replicas, "replica")} will be filled on other servers.`,
+        "It is needed until that is done. It is refused where too few servers would be left.",
       ];
-      const command = `varia admin dataserver delete --admin-address ${adminAddress()} ${shellWord(name)}`;
+      const command = `varia admin dataserver drain --admin-address ${adminAddress()} ${shellWord(name)}`;
       return { lines, command, typed: name };
     },
     async run({ calls }, { name }) {
-      await calls.call(DeleteDataServer, { dataServer: name });
-      return "/servers";
+      return operationAddress((await calls.call(DrainServer, { server: name })).operation);
     },
   }),
   "log-level": deed({
@@ -205,11 +258,9 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
       return { lines, command: undefined };
     },
     async run(inspect, { namespace, shard, session }) {
-      const { leader } = await shardOf(inspect, { namespace, shard });
-      const { servers } = await inspect.calls.call(GetClusterStatus, {});
-      const server = servers.find(({ internalAddress }) => internalAddress === leader);
-      if (server === undefined) throw new PageError(409, `Shard ${namespace}/${shard} has no leader now.`);
-      await inspect.closeSession(server.publicAddress, { shard: wholeNumber(shard), session: wholeNumber(session) });
+      const { publicAddress } = await shardOf(inspect, { namespace, shard });
+      if (publicAddress === undefined) throw new PageError(409, `Shard ${namespace}/${shard} has no leader now.`);
+      await inspect.closeSession(publicAddress, { shard: wholeNumber(shard), session: wholeNumber(session) });
       return `/sessions${query({ namespace })}`;
     },
   }),
@@ -297,8 +348,37 @@ async function shardOf(
   const { shards, servers } = await calls.call(GetClusterStatus, {});
   const found = shards.find((one) => one.namespace === namespace && String(one.shard) === shard);
   if (found === undefined) throw new PageError(404, `There is no shard ${namespace}/${shard}.`);
-  const name = (address: string) => servers.find(({ internalAddress }) => internalAddress === address)?.name ?? address;
-  return { ...found, name };
+  const leader = servers.find(({ internalAddress }) => internalAddress === found.leader);
+  return { leader: leader?.name ?? "nobody", publicAddress: leader?.publicAddress };
+}
+
+const WHAT_CANCELLING_DOES: Readonly<Record<string, string>> = {
+  "drain-server": "The server will stay in the cluster; what has moved already is not moved back at once.",
+  "freeze-shard": "The shard will take writes again.",
+  "swap-replica": "The new replica will be given up and deleted, unless it is a member already.",
+};
+
+function frozenSeconds(text: string): number {
+  const seconds = Number(wholeNumber(text));
+  if (seconds < 1 || seconds > FREEZE_SECONDS_MAX) {
+    throw new PageError(400, `A shard is frozen for 1 to ${FREEZE_SECONDS_MAX} seconds.`);
+  }
+  return seconds;
+}
+
+function shardCommand({ adminAddress }: Inspect, what: string, namespace: string, flags: string): string {
+  return `varia admin shard ${what} --admin-address ${adminAddress()} -n ${shellWord(namespace)} ${flags}`;
+}
+
+function operationAddress(operation: { readonly id: bigint } | undefined): string {
+  return operation === undefined ? "/operations" : `/operations/${operation.id}`;
+}
+
+/** Oxia's methods do not say which operation they are; where none was recorded: `otherwise`. */
+async function newestOperation(calls: Inspect["calls"], kind: string, otherwise: string): Promise<string> {
+  if (!calls.serves(ListOperations)) return otherwise;
+  const [operation] = (await calls.call(ListOperations, { kind, limit: 1 })).operations;
+  return operation === undefined ? otherwise : operationAddress(operation);
 }
 
 function wholeNumber(text: string): bigint {
@@ -306,24 +386,8 @@ function wholeNumber(text: string): bigint {
   return BigInt(text);
 }
 
-function shardAddress(namespace: string, shard: string): string {
-  return `/shards/${encodeURIComponent(namespace)}/${shard}`;
-}
-
 function namespaceAddress(name: string): string {
   return `/namespaces/${encodeURIComponent(name)}`;
-}
-
-/** What it comes to, if that is soon; undefined: it goes on. */
-async function soon<T>(work: Promise<T>): Promise<T | undefined> {
-  const { promise, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => resolve(undefined), PATIENCE_MS);
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    clearTimeout(timer);
-    work.catch(() => {}); // what becomes of it later is told by the page of the shard
-  }
 }
 
 async function unlessChanged(write: () => Promise<unknown>): Promise<void> {

@@ -1,6 +1,6 @@
 /** @jsxImportSource hono/jsx */
 /** The frame around every page: where one is, where one can go, and what loads. */
-import { GetClusterStatus, ListEvents } from "./admin.ts";
+import { GetClusterStatus, ListEvents, ListOperations } from "./admin.ts";
 import { SCRIPTS, STYLE } from "./assets.ts";
 import type { Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
@@ -106,6 +106,7 @@ export function navigation({ calls, mode }: Inspect): readonly (readonly [href: 
           ["/servers", "Servers"],
         ] as const)
       : []),
+    ...(calls.serves(ListOperations) ? ([["/operations", "Operations"]] as const) : []),
     ...(calls.serves(ListEvents) ? ([["/events", "Events"]] as const) : []),
     ...(mode === "storage"
       ? []

@@ -4,15 +4,16 @@ import type {
   Event,
   GetClusterStatusResponseSchema,
   GetNodeStatusResponseSchema,
+  Operation,
   ReplicaStatus,
   ServerStatus,
   ShardStatus,
 } from "../src/gen/varia/admin/v1/admin_pb.ts";
-import { GetClusterStatus, GetNodeStatus, ListEvents } from "./admin.ts";
+import { GetClusterStatus, GetNodeStatus, ListEvents, ListOperations } from "./admin.ts";
 import type { Asked } from "./page.ts";
 import type { Mood } from "./parts/pieces.tsx";
 
-export type { Event, ReplicaStatus, ServerStatus, ShardStatus };
+export type { Event, Operation, ReplicaStatus, ServerStatus, ShardStatus };
 export type ClusterStatus = MessageShape<typeof GetClusterStatusResponseSchema>;
 export type NodeStatus = MessageShape<typeof GetNodeStatusResponseSchema>;
 
@@ -31,6 +32,12 @@ export async function lastEvents(
 ) {
   if (!inspect.calls.serves(ListEvents)) return [];
   return (await inspect.calls.call(ListEvents, filter)).events;
+}
+
+/** What runs, the newest first, where operations are served. */
+export async function runningOperations({ inspect }: Asked, limit: number): Promise<readonly Operation[]> {
+  if (!inspect.calls.serves(ListOperations)) return [];
+  return (await inspect.calls.call(ListOperations, { state: "running", limit })).operations;
 }
 
 /** How the cluster is, in one word. */

@@ -8,12 +8,15 @@ import { splitWords } from "./split-words.ts";
 
 const PAGES = [
   ...["/", "/namespaces", "/namespaces/default", "/shards", "/shards/default/1", "/servers", "/events", "/diagnosis"],
-  ...["/node", "/configuration"],
+  ...["/node", "/configuration", "/operations", "/operations/7"],
   "/do/swap-replica?namespace=default&shard=1&from=s1&to=s1",
   "/do/create-namespace?name=a+b&shards=1&replicas=1&sorting=natural&notifications=on",
   "/do/patch-namespace?name=default&replicas=2&notifications=off&seen=3+on",
   "/do/delete-namespace?name=default",
-  "/do/delete-server?name=s1",
+  "/do/drain-server?name=s1",
+  "/do/switch-leader?namespace=default&shard=1&to=s1",
+  "/do/freeze-shard?namespace=default&shard=1&seconds=60",
+  "/do/cancel-operation?id=7",
   "/do/delete-record?namespace=default&key=a&version=1",
   "/do/log-level?level=debug",
 ];

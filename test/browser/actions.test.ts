@@ -70,7 +70,7 @@ async function until<T>(look: () => Promise<T>, isThere: (found: T) => boolean):
 async function confirm(verb: string, heading?: string): Promise<void> {
   await tab.getByRole("button", { name: verb, exact: true }).click();
   if (heading === undefined) return;
-  await tab.waitForURL((url) => !url.search.includes("from="));
+  await tab.waitForURL((url) => url.search === "" && !url.pathname.startsWith("/do/"));
   const shown = (await tab.locator("main").textContent()) ?? "";
   if (!shown.includes(heading)) throw new Error(`not ${heading}, but:\n${shown}`);
 }
@@ -89,7 +89,7 @@ test("a replica is moved to a server that has none", async () => {
   await tab.getByRole("button", { name: "Move replica" }).click();
   await tab.getByText(`A replica of shard default/0 will be filled on ${to.name}`).waitFor();
   expect((await shardZero()).replicas.map(({ server }) => server)).toContain(from);
-  await confirm("Move", "Shard default/0");
+  await confirm("Move", "Operation ");
   const isMoved = ({ replicas, change }: Shard) =>
     !change &&
     replicas.length === 3 &&
@@ -100,7 +100,38 @@ test("a replica is moved to a server that has none", async () => {
   // where it goes a second time it is already, and the page says so
   await tab.goto(`${stage.url}/do/swap-replica?namespace=default&shard=0&from=${to.name}&to=${to.name}`);
   await tab.getByText("will be filled anew, if its id has ended").waitFor();
-  await confirm("Move", "It was given up");
+  await confirm("Move", "Operation ");
+  await tab.getByText(`${to.internalAddress} holds that very replica`).waitFor();
+}, 60_000);
+
+test("another replica leads, and a shard takes no writes until that is cancelled", async () => {
+  const { leader, replicas } = await shardZero();
+  const heir = stage.cluster.servers.find(
+    ({ internalAddress }) =>
+      internalAddress !== leader && replicas.some(({ server, status }) => server === internalAddress && status !== ""),
+  )!;
+  await tab.goto(`${stage.url}/shards/default/0`);
+  await tab.getByLabel("New leader").selectOption(heir.name);
+  await tab.getByRole("button", { name: "Switch leader" }).click();
+  await tab.getByText(`will be led by ${heir.name}`).waitFor();
+  await confirm("Switch", "Operation ");
+  await tab.getByText("succeeded", { exact: true }).waitFor();
+  expect((await shardZero()).leader).toBe(heir.internalAddress);
+  await tab.goto(`${stage.url}/shards/default/0`);
+  await tab.getByLabel("Seconds without writes").fill("600");
+  await tab.getByRole("button", { name: "Freeze" }).click();
+  await tab.getByText("will take no writes for 600 seconds").waitFor();
+  await confirm("Freeze", "Operation ");
+  await tab.getByText("no write is taken behind offset").waitFor();
+  expect((await shardZero()).change).toContain("frozen for ");
+  await tab.goto(`${stage.url}/`);
+  await tab.getByRole("heading", { name: "Operations that run" }).waitFor();
+  await tab.getByRole("region", { name: "Operations" }).getByRole("link").first().click();
+  await tab.getByRole("button", { name: "Cancel" }).click();
+  await tab.getByText("The shard will take writes again.").waitFor();
+  await confirm("Cancel it", "Operation ");
+  await tab.getByText("cancelled", { exact: true }).waitFor();
+  expect((await shardZero()).change ?? "").toBe("");
 }, 60_000);
 
 test("a namespace is made, changed by who has seen it as it is, and deleted by who types its name", async () => {
@@ -110,11 +141,12 @@ test("a namespace is made, changed by who has seen it as it is, and deleted by w
   await tab.getByLabel("Key sorting").selectOption("natural");
   await tab.getByRole("button", { name: "Create namespace" }).click();
   await tab.getByText("jobs will have 2 shards with 3 replicas each").waitFor();
-  await confirm("Create");
-  await tab.getByRole("heading", { name: "Namespace jobs" }).waitFor();
+  await confirm("Create", "Operation ");
+  await tab.getByText("succeeded", { exact: true }).waitFor();
   const made = (await namespaces()).find(({ name }) => name === "jobs");
   expect(made).toMatchObject({ initialShardCount: 2, replicationFactor: 3, keySorting: "natural" });
 
+  await tab.goto(`${stage.url}/namespaces/jobs`);
   const stale = await context.newPage();
   await stale.goto(`${stage.url}/namespaces/jobs`);
   await tab.getByLabel("Replicas").fill("2");
@@ -132,8 +164,8 @@ test("a namespace is made, changed by who has seen it as it is, and deleted by w
   await tab.getByLabel("Type jobs to go on").fill("job");
   await confirm("Delete"); // the browser itself holds it back
   await tab.getByLabel("Type jobs to go on").fill("jobs");
-  await confirm("Delete");
-  await tab.getByRole("heading", { name: "Namespaces" }).waitFor();
+  await confirm("Delete", "Operation ");
+  await tab.getByText("succeeded", { exact: true }).waitFor();
   expect((await namespaces()).some(({ name }) => name === "jobs")).toBe(false);
 }, 60_000);
 
@@ -209,10 +241,9 @@ test("a session is found by its client, shows what ends with it, and is closed",
 test("a server leaves the cluster: what it holds goes to the others", async () => {
   const [leaving] = stage.cluster.servers.slice(-1);
   await tab.goto(`${stage.url}/servers/${leaving!.name}`);
-  await tab.getByRole("button", { name: "Remove from the cluster" }).click();
+  await tab.getByRole("button", { name: "Drain and remove" }).click();
   await tab.getByLabel(`Type ${leaving!.name} to go on`).fill(leaving!.name);
-  await confirm("Remove");
-  await tab.getByRole("heading", { name: "Servers" }).waitFor();
+  await confirm("Drain", "Operation ");
   const holders = async () => {
     const { shards } = await ask("varia.admin.v1.VariaAdmin", "GetClusterStatus");
     return (shards as Shard[]).flatMap(({ replicas, change }) => [
@@ -224,6 +255,8 @@ test("a server leaves the cluster: what it holds goes to the others", async () =
     holders,
     (found) => !found.includes(leaving!.internalAddress) && found.every((text) => !text.startsWith("moving")),
   );
+  await tab.getByText("succeeded", { exact: true }).waitFor();
+  await tab.goto(`${stage.url}/servers`);
   // it is shown as long as it is needed
   await tab.getByRole("link", { name: leaving!.name, exact: true }).waitFor({ state: "detached" });
   expect((await client.get("greeting"))!.value).toEqual(new TextEncoder().encode("hello"));

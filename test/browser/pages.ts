@@ -17,6 +17,8 @@ export const COORDINATOR_PAGES: readonly PageAddress[] = [
   { name: "shard", path: "/shards/default/0", heading: "Shard default/0" },
   { name: "servers", path: "/servers", heading: "Servers" },
   { name: "server", path: "/servers/s1", heading: "Server s1" },
+  { name: "operations", path: "/operations", heading: "Operations" },
+  { name: "operation", path: "/operations/1", heading: "Operation 1" },
   { name: "events", path: "/events", heading: "Events" },
   { name: "keys", path: "/keys", heading: "Keys" },
   { name: "keys-place", path: "/keys?namespace=default&place=/config/", heading: "Keys" },

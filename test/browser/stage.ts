@@ -55,6 +55,7 @@ export async function openStage(name: string, { servers = 3 } = {}): Promise<Sta
   try {
     await untilWell(cluster);
     await fill(cluster.addresses[0]!);
+    await operate(cluster);
   } catch (error) {
     await remove();
     throw error;
@@ -71,6 +72,21 @@ export async function untilWell(cluster: Cluster): Promise<void> {
     if (performance.now() > deadline) throw new Error(`the cluster is not well: ${problems.join("; ")}`);
     await Bun.sleep(50);
   }
+}
+
+/** Two operations: one that has ended, and one that was cancelled. */
+async function operate({ coordinator }: Cluster): Promise<void> {
+  const ask = async (method: string, body: object) => {
+    const response = await fetch(`http://${coordinator.host}:6651/varia.admin.v1.VariaAdmin/${method}`, {
+      method: "POST",
+      headers: { "content-type": "application/json", authorization: `Bearer ${ADMIN_TOKEN}` },
+      body: JSON.stringify({ namespace: "default", shard: 0, ...body }),
+    });
+    if (!response.ok) throw new Error(`${method}: ${await response.text()}`);
+  };
+  await ask("FreezeShard", { forMs: 60_000 });
+  await ask("ThawShard", {});
+  await ask("SwitchLeader", { to: "s2" });
 }
 
 export async function fill(serviceAddress: string): Promise<void> {

@@ -9,7 +9,11 @@ import {
   GetConfigurationResponseSchema,
   GetHistoryResponseSchema,
   GetNodeStatusResponseSchema,
+  GetOperationResponseSchema,
   ListEventsResponseSchema,
+  ListOperationsResponseSchema,
+  type Operation,
+  OperationSchema,
   type ServerStatus,
   ServerStatusSchema,
   type ShardStatus,
@@ -71,6 +75,15 @@ export function eventOf(id: number, differs: MessageInitShape<typeof EventSchema
   });
 }
 
+export function operationOf(id: number, differs: MessageInitShape<typeof OperationSchema> = {}): Operation {
+  return create(OperationSchema, {
+    ...{ id: BigInt(id), kind: "swap-replica", state: "running", phase: "the new replica is being filled" },
+    ...{ namespace: "default", shard: 1n, from: internalOf("s1"), to: internalOf("s2"), cancellable: true },
+    startedAtMs: 1_790_000_000_000n,
+    ...differs,
+  });
+}
+
 export interface FakeInspect extends Inspect {
   cluster: GetClusterStatusResponse | Error;
   events: Event[];
@@ -78,13 +91,15 @@ export interface FakeInspect extends Inspect {
   readonly called: string[];
   /** What was asked of those that change something. */
   readonly asked: { readonly name: string; readonly request: unknown }[];
-  /** What a swap of replicas comes to. */
-  swap: Promise<{ readonly reason: string }>;
+  operations: Operation[];
 }
 
 const CHANGES = [
   "SwapReplica",
-  "DeleteDataServer",
+  "SwitchLeader",
+  "FreezeShard",
+  "DrainServer",
+  "CancelOperation",
   "SetLogLevel",
   "CreateNamespace",
   "PatchNamespace",
@@ -94,12 +109,18 @@ const CHANGES = [
 /** A coordinator; `methods`: in place of all that one serves. */
 export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: readonly string[] } = {}): FakeInspect {
   const { methods, ...rest } = differs;
-  const answers: Record<string, (fake: FakeInspect) => unknown> = {
+  const answers: Record<string, (fake: FakeInspect, request: never) => unknown> = {
     GetClusterStatus: ({ cluster }) => {
       if (cluster instanceof Error) throw cluster;
       return cluster;
     },
     ListEvents: ({ events }) => create(ListEventsResponseSchema, { events, hasMore: false }),
+    ListOperations: ({ operations }) => create(ListOperationsResponseSchema, { operations, hasMore: false }),
+    GetOperation: ({ operations }, { id }: { readonly id: bigint }) => {
+      const operation = operations.find((one) => one.id === id);
+      if (operation === undefined) throw new Refusal("NOT_FOUND", `there is no operation ${id}`);
+      return create(GetOperationResponseSchema, { operation });
+    },
     GetNodeStatus: () =>
       create(GetNodeStatusResponseSchema, {
         ...{ mode: fake.mode, version: "1.2.3", publicAddress: "h:6651", startedAtMs: 1_790_000_000_000n },
@@ -126,7 +147,8 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
         namespaces: [{ namespace: { name: "default", replicationFactor: 3, keySorting: "hierarchical" } }],
       }),
   };
-  for (const name of CHANGES) answers[name] = (fake) => (name === "SwapReplica" ? fake.swap : {});
+  // each is the newest operation there is
+  for (const name of CHANGES) answers[name] = (fake) => ({ operation: fake.operations[0] });
   const served = methods ?? Object.keys(answers);
   const fake: FakeInspect = {
     access: { needsToken: false, roleOf: () => undefined },
@@ -139,7 +161,7 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
         fake.called.push(name);
         if (CHANGES.includes(name)) fake.asked.push({ name, request });
         if (!served.includes(name)) throw new Refusal("UNIMPLEMENTED", `${name} is not served here`);
-        return answers[name]!(fake) as never;
+        return answers[name]!(fake, request as never) as never;
       },
     },
     client: () => Promise.reject(new Error("no data server is available")),
@@ -153,7 +175,7 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
     events: [eventOf(1)],
     called: [],
     asked: [],
-    swap: Promise.resolve({ reason: "" }),
+    operations: [operationOf(7)],
     ...rest,
   };
   return fake;

@@ -94,7 +94,16 @@
 
   // --- keys ---
   let pending = "";
-  const places = { o: "/", n: "/namespaces", s: "/shards", d: "/servers", e: "/events", k: "/keys", i: "/diagnosis" };
+  const places = {
+    o: "/",
+    n: "/namespaces",
+    s: "/shards",
+    d: "/servers",
+    p: "/operations",
+    e: "/events",
+    k: "/keys",
+    i: "/diagnosis",
+  };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.closest?.("input, textarea, select") !== null) return;

@@ -10,6 +10,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["g n", "namespaces"],
   ["g s", "shards"],
   ["g d", "data servers"],
+  ["g p", "operations"],
   ["g e", "events"],
   ["g k", "keys"],
   ["g i", "diagnosis"],

@@ -3,6 +3,7 @@
 import type { Asked, Page } from "../page.ts";
 import { EventTable } from "../parts/event-table.tsx";
 import { count, query, toleranceWords } from "../parts/format.ts";
+import { OperationTable } from "../parts/operation-table.tsx";
 import { Badge, CopyAs, Empty, Table, Tile } from "../parts/pieces.tsx";
 import { ServerRow } from "../parts/server-row.tsx";
 import {
@@ -10,6 +11,7 @@ import {
   clusterStatus,
   lastEvents,
   MOOD_OF_SHARD,
+  runningOperations,
   SHARD_STATES,
   serverNames,
   shardState,
@@ -20,9 +22,14 @@ import {
 /** More problems stand in `varia status`. */
 const PROBLEMS_SHOWN_MAX = 10;
 const EVENTS_SHOWN = 10;
+const OPERATIONS_SHOWN = 10;
 
 export async function overviewPage(asked: Asked): Promise<Page> {
-  const [status, events] = await Promise.all([clusterStatus(asked), lastEvents(asked, { limit: EVENTS_SHOWN })]);
+  const [status, events, operations] = await Promise.all([
+    clusterStatus(asked),
+    lastEvents(asked, { limit: EVENTS_SHOWN }),
+    runningOperations(asked, OPERATIONS_SHOWN),
+  ]);
   const { adminAddress, mode } = asked.inspect;
   const admin = adminAddress();
   const body = (
@@ -35,11 +42,17 @@ export async function overviewPage(asked: Asked): Promise<Page> {
       <h2>Servers</h2>
       <Leaders status={status} />
       <CopyAs commands={admin === undefined ? [] : [`varia status --admin-address ${admin}`]} />
+      {operations.length === 0 ? null : (
+        <>
+          <h2>Operations that run</h2>
+          <OperationTable operations={operations} names={serverNames(status)} />
+        </>
+      )}
       {mode === "coordinator" ? (
         <>
           <h2>Last events</h2>
           {events.length === 0 ? (
-            <Empty>Nothing has happened since this coordinator started.</Empty>
+            <Empty>Nothing has happened yet.</Empty>
           ) : (
             <EventTable events={events} names={serverNames(status)} />
           )}

@@ -93,9 +93,9 @@ export async function serverPage(asked: Asked): Promise<Page> {
     </>
   );
   const still =
-    mayDo(asked, "delete-server") && !server.draining ? (
+    mayDo(asked, "drain-server") && !server.draining ? (
       <Actions>
-        <DeedForm name="delete-server" label="Remove from the cluster" fixed={{ name: server.name }} />
+        <DeedForm name="drain-server" label="Drain and remove" fixed={{ name: server.name }} />
       </Actions>
     ) : null;
   return { title: `Server ${server.name}`, body, live: true, still };

@@ -52,7 +52,7 @@ export async function shardPage(asked: Asked): Promise<Page> {
         <>
           <h2>What has happened to it</h2>
           {events.length === 0 ? (
-            <Empty>Nothing since this coordinator started.</Empty>
+            <Empty>Nothing that is still known.</Empty>
           ) : (
             <EventTable events={events} names={serverNames(status)} />
           )}
@@ -63,22 +63,36 @@ export async function shardPage(asked: Asked): Promise<Page> {
   return { title, body, live: true, still: shardActions(asked, shard, status) };
 }
 
-function shardActions(asked: Asked, { namespace, shard, replicas }: ShardStatus, status: ClusterStatus) {
+function shardActions(asked: Asked, { namespace, shard, replicas, leader }: ShardStatus, status: ClusterStatus) {
   if (!mayDo(asked, "swap-replica")) return null;
+  const fixed = { namespace, shard: String(shard) };
   const names = serverNames(status);
   const holders = new Set(replicas.map(({ server }) => server));
-  const members = replicas.filter(({ part }) => part === "member").map(({ server }) => names.get(server) ?? server);
+  const nameOf = (server: string) => names.get(server) ?? server;
+  const members = replicas.filter(({ part }) => part === "member").map(({ server }) => server);
+  const heirs = members.filter((server) => server !== leader);
   const others = status.servers.filter(({ internalAddress, draining }) => !holders.has(internalAddress) && !draining);
   return (
     <Actions>
       {others.length === 0 ? (
         <p class="muted">Every server holds a replica: there is none to move one to.</p>
       ) : (
-        <DeedForm name="swap-replica" label="Move replica" fixed={{ namespace, shard: String(shard) }}>
-          <Choice name="from" label="From" options={members} />
+        <DeedForm name="swap-replica" label="Move replica" fixed={fixed}>
+          <Choice name="from" label="From" options={members.map(nameOf)} />
           <Choice name="to" label="To" options={others.map(({ name }) => name)} />
         </DeedForm>
       )}
+      {heirs.length === 0 ? null : (
+        <DeedForm name="switch-leader" label="Switch leader" fixed={fixed}>
+          <Choice name="to" label="New leader" options={heirs.map(nameOf)} />
+        </DeedForm>
+      )}
+      <DeedForm name="freeze-shard" label="Freeze" fixed={fixed}>
+        <label>
+          Seconds without writes
+          <input name="seconds" inputmode="numeric" pattern="\d{1,4}" required value="60" />
+        </label>
+      </DeedForm>
     </Actions>
   );
 }
@@ -164,6 +178,7 @@ function commandsFor(
   const to = servers.find(({ internalAddress }) => !replicas.some(({ server }) => server === internalAddress));
   if (from === undefined) return [`varia status --admin-address ${admin}`];
   return [
+    `varia admin shard switch-leader ${at} --to ${nameOf(from)}`,
     `varia admin shard swap ${at} --from ${nameOf(from)} --to ${to?.name ?? nameOf(from)}`,
     `varia admin shard recover ${at} --servers ${nameOf(leader === "" ? from : leader)}`,
   ];
