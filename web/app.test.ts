@@ -1,5 +1,7 @@
 /** The pages, as a browser without a script gets them: what they say, what they refuse, and what they let nobody do. */
 import { afterEach, expect, test } from "bun:test";
+import { create } from "@bufbuild/protobuf";
+import { ServerLoadSchema, ShardLoadSchema } from "../src/gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../src/model/refusal.ts";
 import {
   clusterOf,
@@ -365,3 +367,42 @@ function messagesOf(response: Response) {
     cancel: () => reader.cancel(),
   };
 }
+
+test("what servers and shards bear is shown as far as they have said so", async () => {
+  const inspect = fakeInspect();
+  const cluster = clusterOf(1);
+  const [s1, ...others] = cluster.servers;
+  const load = create(ServerLoadSchema, {
+    ...{ cpuCores: 0.25, residentBytes: 104_857_600n, loopDelayP99Ms: 12.5, writesPerS: 150, readsPerS: 7.25 },
+    ...{ diskFreeBytes: 1_073_741_824n, diskTotalBytes: 2_147_483_648n, observedAtMs: 1_790_000_000_000n },
+  });
+  const said = { ...s1!, version: "1.2.3", features: ["DB_CHECKSUM"], labels: { zone: "z1" }, load };
+  const [shard] = cluster.shards;
+  const [one, two, three] = shard!.replicas;
+  inspect.cluster = {
+    ...cluster,
+    servers: [said, ...others],
+    shards: [
+      {
+        ...shard!,
+        load: create(ShardLoadSchema, { writesPerS: 150, readsPerS: 7.25, records: 1_234n }),
+        replicas: [one!, { ...two!, lagEntries: 17n, lagSeconds: 3.25 }, { ...three!, lagEntries: 9n }],
+      },
+    ],
+  };
+  const shows = async (path: string, ...words: string[]) => {
+    const { text } = await get(inspect, path);
+    for (const word of words) expect([path, text.includes(word) ? word : ""]).toEqual([path, word]);
+  };
+  await shows("/servers", "0.25 cores", "100.0 MiB", "150 /s", "7.25 /s", "1.2.3");
+  await shows("/servers/s1", "DB_CHECKSUM", "zone=z1", "12.5 ms late", "1.0 GiB free of 2.0 GiB", "150 writes/s");
+  await shows("/servers/s2", "it has not said");
+  await shows("/shards/default/0", "1234", "150 writes/s, 7.25 reads/s", ">17, 3.3 s<", ">9<");
+  await shows("/namespaces", ">1234<", "150 /s");
+  inspect.cluster = cluster;
+  await shows("/namespaces", ">–<");
+  // the last hour of the cluster, which this fake has under the names of one process
+  expect((await get(inspect, "/")).text).not.toContain("Operations of the cluster");
+  await shows("/performance", "Operations");
+  expect((await get(fakeInspect({ mode: "standalone" }), "/")).text).toContain('aria-label="Operations, over time"');
+});

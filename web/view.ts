@@ -84,6 +84,17 @@ export function serverNames({ servers }: ClusterStatus): ReadonlyMap<string, str
   return new Map(servers.map(({ internalAddress, name }) => [internalAddress, name]));
 }
 
+/** What the leaders of some shards bear; undefined where none has said so. */
+export function loadOf(shards: readonly ShardStatus[]) {
+  const loads = shards.flatMap(({ load }) => (load === undefined ? [] : [load]));
+  if (loads.length === 0) return undefined;
+  return {
+    records: loads.reduce((sum, { records }) => sum + records, 0n),
+    writesPerS: loads.reduce((sum, { writesPerS }) => sum + writesPerS, 0),
+    readsPerS: loads.reduce((sum, { readsPerS }) => sum + readsPerS, 0),
+  };
+}
+
 /** The most that any replica is behind; undefined where none is known. */
 export function worstLag(shards: readonly ShardStatus[]): bigint | undefined {
   let worst: bigint | undefined;

@@ -147,6 +147,18 @@ test("the HTTP port answers the admin API too, to callers who reach this machine
   expect(JSON.parse(namespaces.text).namespaces[0].namespace.name).toBe("default");
   const node = await ask(cluster.servers[0]!.server!.httpPort, "varia.admin.v1.VariaAdmin/GetNodeStatus");
   expect(JSON.parse(node.text)).toMatchObject({ mode: "storage" });
+  // each data server tells the coordinator what it bears
+  const loads = async () => {
+    const { text } = await ask(httpPort, "varia.admin.v1.VariaAdmin/GetClusterStatus");
+    return JSON.parse(text).servers as { version?: string; load?: Record<string, string> }[];
+  };
+  while ((await loads()).some(({ load }) => load === undefined)) await Bun.sleep(50);
+  for (const { version, load } of await loads()) {
+    expect(version).toMatch(/^\d+\.\d+\.\d+/);
+    for (const field of ["residentBytes", "diskFreeBytes", "logBytes", "startedAtMs"] as const) {
+      expect([field, Number(load![field]) > 0]).toEqual([field, true]);
+    }
+  }
   // what a page of another site could send by itself, and one whose name leads here
   const method = "varia.admin.v1.VariaAdmin/GetClusterStatus";
   expect((await ask(httpPort, method, { "content-type": "text/plain" })).status).toBe(415);

@@ -37,6 +37,7 @@ import { eventMethods } from "../rpc/events-api.ts";
 import { guarded } from "../rpc/guard.ts";
 import { HEALTH_PROCESS, Health } from "../rpc/health-api.ts";
 import { type Listener, startListener } from "../rpc/listener.ts";
+import { askLoad, LoadWatch } from "../rpc/load-watch.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
 import { operationMethods } from "../rpc/operations-api.ts";
@@ -78,6 +79,7 @@ interface Parts {
   readonly journal: Journal;
   readonly events: Events;
   readonly operations: Operations;
+  readonly loads: LoadWatch;
   readonly stats: CoordinatorStats;
   readonly history: History;
 }
@@ -127,11 +129,18 @@ export class CoordinatorServer {
       const recorded = recordingLogger(logger, events);
       const list = new OperationList(nowMs, journal.room("operation"));
       const operations = new Operations({ list, file, clock, logger: recorded });
-      const ports = { file, coordinator: () => server?.coordinator, operations, nowMs };
+      const transport = new Http2Transport({ times: PEER_CONNECTION_TIMES });
+      const peers = { transport, clock, instanceId: () => server?.coordinator?.instanceId };
+      const loads = new LoadWatch({
+        ask: (address) => askLoad(peers, address),
+        servers: () => availableServers(server?.coordinator),
+        clock,
+      });
+      const ports = { file, coordinator: () => server?.coordinator, operations, loads, nowMs };
       const publicAddress = () => `${settings.publicAddr.host}:${server?.adminPort ?? settings.publicAddr.port}`;
       const { version, given = [] } = options;
       const stats = new CoordinatorStats();
-      const history = new History(coordinatorSeries(stats), clock.now());
+      const history = new History(coordinatorSeries(stats, loads), clock.now());
       const node = { mode: "coordinator", version, publicAddress, startedAtMs } as const;
       const about = { ...node, given, logger, history };
       const oxia = adminMethods(ports);
@@ -141,9 +150,8 @@ export class CoordinatorServer {
       ];
       const admin = await listen(settings.publicAddr, [...oxia, ...guarded(varia, access)], [OxiaAdmin, VariaAdmin]);
       closing.push(() => admin.close({ graceMs: 0 }));
-      const transport = new Http2Transport({ times: PEER_CONNECTION_TIMES });
       const methods = [...oxia, ...varia];
-      const kept = { journal, events, operations };
+      const kept = { journal, events, operations, loads };
       const listeners = { health, internal, admin, transport, methods, access, recorded, stats, history, ...kept };
       server = new CoordinatorServer(options, { file, openStore, store, ...listeners });
       return server;
@@ -159,6 +167,7 @@ export class CoordinatorServer {
     this.#web = this.#serveWeb();
     parts.history.start(options.clock);
     this.#saveEvents();
+    parts.loads.start();
     this.#working = this.#work(parts.store);
     this.#stopWatching = parts.file.watch(options.clock, (config) => {
       parts.recorded.info({ component: "config", file: parts.file.path }, "configuration changed");
@@ -188,6 +197,7 @@ export class CoordinatorServer {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#parts.history.stop();
+    this.#parts.loads.stop();
     this.#stopWatching();
     const { health, internal, admin, transport } = this.#parts;
     health.shutDown();
@@ -291,9 +301,8 @@ export class CoordinatorServer {
 
   /** A server that is there. */
   #serverForClients(): string | undefined {
-    const servers = this.coordinator?.status().servers ?? [];
-    const available = new Set(servers.filter(({ state }) => state === "available").map(({ server }) => server));
-    return this.#parts.file.config.servers.find(({ internal }) => available.has(internal))?.public;
+    const available = availableServers(this.coordinator);
+    return this.#parts.file.config.servers.find(({ internal }) => available.includes(internal))?.public;
   }
 
   #readiness(): ReadinessCheck[] {
@@ -301,6 +310,12 @@ export class CoordinatorServer {
     const why = this.#stopping ? "shutting down" : "the metadata store is not open";
     return [{ name: "working", ok: works, detail: works ? "" : why }];
   }
+}
+
+/** By internal address. */
+function availableServers(coordinator: Coordinator | undefined): readonly string[] {
+  const servers = coordinator?.status().servers ?? [];
+  return servers.filter(({ state }) => state === "available").map(({ server }) => server);
 }
 
 /** Where no file is named, one beside the SQLite store. */

@@ -1,7 +1,8 @@
 /** What the charts of a process show: of every process, of one that stores data, of a coordinator. */
 import type { CoordinatorStats } from "../coordination/stats.ts";
-import type { SeriesSource } from "../ops/history.ts";
+import { CLUSTER_CHARTS, OWN_CHARTS, type SeriesSource } from "../ops/history.ts";
 import type { Leader } from "../replication/leader.ts";
+import type { LoadWatch } from "../rpc/load-watch.ts";
 import type { MetricsSources } from "./data-metrics.ts";
 
 /** CPU and memory. */
@@ -24,14 +25,14 @@ type DataSources = Pick<MetricsSources, "shards" | "log" | "keyValues">;
 export function dataSeries({ shards, log, keyValues }: DataSources): SeriesSource[] {
   const sum = (read: (leader: Leader) => number) => shards.leaders().reduce((total, leader) => total + read(leader), 0);
   const operations = (name: string, read: (leader: Leader) => number): SeriesSource => {
-    return { name, chart: "Operations", unit: "1/s", kind: "rate", read: () => [sum(read)] };
+    return { name, chart: OWN_CHARTS.operations, unit: "1/s", kind: "rate", read: () => [sum(read)] };
   };
   const { stats } = keyValues;
   return [
     operations("writes", ({ counters: { puts, deletes, deleteRanges } }) => puts + deletes + deleteRanges),
     operations("reads", ({ counters: { gets, lists, rangeScans } }) => gets + lists + rangeScans),
     {
-      ...{ name: "write, mean", chart: "Latency", unit: "ms", kind: "ratio" },
+      ...{ name: "write, mean", chart: OWN_CHARTS.latency, unit: "ms", kind: "ratio" },
       read: () => [sum(({ writeLatency }) => writeLatency.sum), sum(({ writeLatency }) => writeLatency.count)],
     },
     {
@@ -52,14 +53,19 @@ export function dataSeries({ shards, log, keyValues }: DataSources): SeriesSourc
 }
 
 /** Of elections and the metadata store. */
-export function coordinatorSeries({
-  elections,
-  storeWrites,
-  storeReads,
-  healthChecksFailed,
-}: CoordinatorStats): SeriesSource[] {
+export function coordinatorSeries(
+  { elections, storeWrites, storeReads, healthChecksFailed }: CoordinatorStats,
+  loads: Pick<LoadWatch, "totals">,
+): SeriesSource[] {
   const all = (counts: ReadonlyMap<unknown, number>) => [...counts.values()].reduce((total, count) => total + count, 0);
+  const cluster = { chart: CLUSTER_CHARTS.operations, unit: "1/s", kind: "gauge" } as const;
   return [
+    { ...cluster, name: "writes", read: () => [loads.totals().writesPerS] },
+    { ...cluster, name: "reads", read: () => [loads.totals().readsPerS] },
+    {
+      ...{ name: "write, p99", chart: CLUSTER_CHARTS.latency, unit: "ms", kind: "gauge" },
+      read: () => [loads.totals().writeP99Ms],
+    },
     { name: "begun", chart: "Elections", unit: "1/s", kind: "rate", read: () => [all(elections)] },
     { name: "failed", chart: "Health checks", unit: "1/s", kind: "rate", read: () => [all(healthChecksFailed)] },
     { name: "writes", chart: "Metadata store", unit: "1/s", kind: "rate", read: () => [storeWrites.count] },

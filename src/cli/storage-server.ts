@@ -13,6 +13,7 @@ import type { ReadinessCheck } from "../../web/inspect.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaCoordination, OxiaLogReplication } from "../gen/replication/replication_pb.ts";
+import { NodeService } from "../gen/varia/internal/v1/node_pb.ts";
 import {
   FLUSH_INTERVAL_MS,
   INTERNAL_MESSAGE_EXTRA_BYTES,
@@ -34,6 +35,7 @@ import { guarded } from "../rpc/guard.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
 import { internalMethods } from "../rpc/internal-methods.ts";
 import { type Listener, startListener } from "../rpc/listener.ts";
+import { loadMethods } from "../rpc/load-api.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
@@ -133,8 +135,12 @@ export class StorageServer {
       port,
       methods: [
         ...internalMethods(server, { ...settings, onCoordinator: (change) => coordinators.count(change) }),
+        ...loadMethods(server, {
+          ...{ version, startedAtMs: node.startedAtMs, shards: replicas, log, directory: settings.dataDir },
+          stateBytes: () => storage.node.stats.fileBytes,
+        }),
         ...internalHealth.methods(),
-        ...reflectionMethods([OxiaCoordination, OxiaLogReplication, HealthService]),
+        ...reflectionMethods([OxiaCoordination, OxiaLogReplication, NodeService, HealthService]),
       ],
       limits: { messageBytesMax: settings.maxMessageSize + INTERNAL_MESSAGE_EXTRA_BYTES },
       clock,

@@ -6,6 +6,10 @@
 export const HISTORY_INTERVAL_MS = 10_000;
 export const HISTORY_SAMPLES_MAX = 360;
 
+/** Charts that an overview shows: of a coordinator's cluster, else of the process itself. */
+export const CLUSTER_CHARTS = { operations: "Operations of the cluster", latency: "Latency in the cluster" } as const;
+export const OWN_CHARTS = { operations: "Operations", latency: "Latency" } as const;
+
 /** One line of a chart. */
 export interface SeriesSource {
   readonly name: string;

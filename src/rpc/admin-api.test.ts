@@ -1,6 +1,6 @@
 /** OxiaAdmin over the wire: what it answers, what it refuses and how, and what becomes of the configuration. */
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { configOf, namespaceOf, SERVERS } from "../../test/harness/coordinator-world.ts";
@@ -20,12 +20,14 @@ import {
   ShardStatus,
 } from "../gen/io/oxia/proto/v1/metadata_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { GetLoadResponseSchema } from "../gen/varia/internal/v1/node_pb.ts";
 import { Refusal } from "../model/refusal.ts";
 import { systemClock } from "../ops/clock.ts";
 import { systemRandom } from "../ops/random.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";
 import { adminMethods } from "./admin-api.ts";
 import { clusterMethods } from "./cluster-api.ts";
+import { LoadWatch } from "./load-watch.ts";
 import { operationMethods } from "./operations-api.ts";
 
 /** The document as nothing but a configuration. */
@@ -101,7 +103,9 @@ beforeEach(async () => {
   const nowMs = () => systemClock.now();
   const operations = new Operations({ list: new OperationList(nowMs), file, clock: systemClock, logger });
   operations.adopt(coordinator);
-  const ports = { file, coordinator: () => coordinator, operations, nowMs };
+  const loads = new LoadWatch({ ask: async () => counters, servers: () => ["a:1", "b:1"], clock: systemClock });
+  await loads.look();
+  const ports = { file, coordinator: () => coordinator, operations, loads, nowMs };
   listener = await listenForTest([...adminMethods(ports), ...clusterMethods(ports), ...operationMethods(ports)]);
   const transport = createGrpcTransport({ baseUrl: `http://${listener.address}` });
   admin = createClient(OxiaAdmin, transport);
@@ -133,6 +137,12 @@ async function healthy(): Promise<void> {
 
 type NamespaceInit = MessageInitShape<typeof NamespaceSchema>;
 type DataServerInit = MessageInitShape<typeof DataServerSchema>;
+/** What every server says that it bears. */
+const counters = create(GetLoadResponseSchema, {
+  ...{ version: "1.2.3", startedAtMs: 5n, residentBytes: 1_000n, diskFreeBytes: 70n, diskTotalBytes: 100n },
+  shards: [{ shard: 0n, term: 0n, writes: 5n, reads: 6n, records: 7n, commitOffset: 3n }],
+});
+
 const d: DataServerInit = { identity: { name: "d", public: "d:100", internal: "d:1" } };
 
 test("a namespace is created with its shards, shown, patched and deleted", async () => {
@@ -463,3 +473,19 @@ test("what is asked of operations is checked", async () => {
     expect((await refused(call))[0]).toBe(code);
   }
 }, 30_000);
+
+test("servers and shards come with what they bear, as far as they have said so", async () => {
+  const labels = new Map([["zone", "z1"]]);
+  file.config = { ...file.config, servers: file.config.servers.map((one) => ({ ...one, labels })) };
+  await healthy();
+  const { servers, shards } = await varia.getClusterStatus({});
+  expect(servers[0]).toMatchObject({ name: "a", version: "1.2.3", labels: { zone: "z1" } });
+  expect(servers[0]!.features).toContain("DB_CHECKSUM");
+  const load = { startedAtMs: 5n, residentBytes: 1_000n, diskFreeBytes: 70n, diskTotalBytes: 100n, writesPerS: 0 };
+  expect(servers[0]!.load).toMatchObject(load);
+  expect([servers[2]!.name, servers[2]!.version, servers[2]!.load]).toEqual(["c", "", undefined]);
+  expect(shards[0]!.load).toMatchObject({ records: 7n, writesPerS: 0 });
+  expect(shards[1]!.load).toBeUndefined();
+  // all hold what is committed
+  expect(shards[0]!.replicas.map(({ lagSeconds }) => lagSeconds)).toEqual([0, 0, 0]);
+});

@@ -36,6 +36,7 @@ import {
   protoNamespace,
   protoNamespaceStatus,
 } from "./admin-codec.ts";
+import type { LoadWatch } from "./load-watch.ts";
 import type { ServedMethod } from "./method.ts";
 import { type MethodOf, servedUnary } from "./served.ts";
 
@@ -45,6 +46,8 @@ export interface AdminPorts {
   readonly coordinator: () => Coordinator | undefined;
   /** What takes time is one of these. */
   readonly operations: Operations;
+  /** What servers bear. */
+  readonly loads: LoadWatch;
   /** Milliseconds since the epoch. */
   readonly nowMs: () => number;
 }

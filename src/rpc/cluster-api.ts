@@ -9,9 +9,11 @@ import type { Coordinator } from "../coordination/coordinator.ts";
 import type { FoundReplica, LossPlan } from "../coordination/recover.ts";
 import type { ShardRef } from "../coordination/status-store.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import type { Offset, ShardId } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
 import { NO_REPLICA } from "../protocol/replica-state.ts";
 import { type AdminPorts, requireCoordinator } from "./admin-api.ts";
+import type { ServerLoad } from "./load-watch.ts";
 import type { ServedMethod } from "./method.ts";
 import { toNumber } from "./peer-fields.ts";
 import { type MethodOf, servedUnary } from "./served.ts";
@@ -27,7 +29,7 @@ export function clusterMethods(ports: AdminPorts): ServedMethod[] {
   const named = (name: string, coordinator: Coordinator) => internalAddress(ports, name, coordinator);
   return [
     unary(method.getClusterStatus, async ({ maxAgeMs }, coordinator) => {
-      return protoReport(await inspections.of(coordinator, maxAgeMs));
+      return protoReport(await inspections.of(coordinator, maxAgeMs), beyond(ports, coordinator));
     }),
     unary(method.planRecovery, async (request, coordinator) => {
       const servers = request.servers.map((server) => named(server, coordinator));
@@ -77,10 +79,43 @@ export interface Inspection {
   readonly observedAtMs: number;
 }
 
+/** What is known of servers and shards beside how they stand, in the fields of their messages. */
+interface Beyond {
+  readonly server: (internal: string) => object;
+  readonly shard: (shard: ShardId) => object;
+  readonly lagSeconds: (shard: ShardId, holds: Offset) => number | undefined;
+}
+
+function beyond({ file, loads }: AdminPorts, coordinator: Coordinator): Beyond {
+  return {
+    server: (internal) => {
+      const load = loads.server(internal);
+      const labels = file.config.servers.find((one) => one.internal === internal)?.labels ?? new Map<string, string>();
+      const about = { features: coordinator.features(internal), labels: Object.fromEntries(labels) };
+      return { ...about, ...(load === undefined ? {} : { version: load.version, load: protoLoad(load) }) };
+    },
+    shard: (shard) => {
+      const load = loads.shard(shard);
+      return load === undefined ? {} : { load: { ...load, records: BigInt(load.records) } };
+    },
+    lagSeconds: (shard, holds) => loads.lagSeconds(shard, holds),
+  };
+}
+
+function protoLoad({ version: _, cpuCores, loopDelayP99Ms, writesPerS, readsPerS, ...whole }: ServerLoad) {
+  const integers = Object.entries(whole).map(([name, value]) => [name, BigInt(Math.round(value))]);
+  return { cpuCores, loopDelayP99Ms, writesPerS, readsPerS, ...Object.fromEntries(integers) };
+}
+
+const NOTHING_BEYOND: Beyond = { server: () => ({}), shard: () => ({}), lagSeconds: () => undefined };
+
 /** The fields of GetClusterStatusResponse. */
-export function protoReport({ report, observedAtMs }: Inspection) {
+export function protoReport({ report, observedAtMs }: Inspection, known = NOTHING_BEYOND) {
   const { servers, shards, ...rest } = report;
-  const lines = { servers: servers.map(protoServer), shards: shards.map(protoShard) };
+  const lines = {
+    servers: servers.map((server) => ({ ...protoServer(server), ...known.server(server.internal) })),
+    shards: shards.map((shard) => ({ ...protoShard(shard, known), ...known.shard(shard.shard) })),
+  };
   return { ...rest, ...lines, observedAtMs: BigInt(Math.round(observedAtMs)) };
 }
 
@@ -105,21 +140,27 @@ function protoServer(server: ServerLine) {
   return { name, ...addresses, available, reason: why, replicas, leaders, draining };
 }
 
-function protoShard(shard: ShardLine) {
+function protoShard(shard: ShardLine, { lagSeconds }: Beyond) {
   const { namespace, leader = "", range, replicas, problems, faultTolerance, change } = shard;
   return {
     ...{ namespace, shard: BigInt(shard.shard), term: BigInt(shard.term), leader },
     ...{ minHashInclusive: range.minInclusive, maxHashInclusive: range.maxInclusive },
-    ...{ replicas: replicas.map(protoReplica), problems, faultTolerance, change },
+    replicas: replicas.map((replica) => protoReplica(replica, (holds) => lagSeconds(shard.shard, holds))),
+    ...{ problems, faultTolerance, change },
   };
 }
 
-function protoReplica({ server, replicaId, part, status, why, scanned, ...numbers }: ReplicaLine) {
+function protoReplica(
+  { server, replicaId, part, status, why, scanned, ...numbers }: ReplicaLine,
+  lagSeconds: (holds: Offset) => number | undefined,
+) {
   const { promise, head, committed, applied, lag = -1 } = numbers;
+  const seconds = lag < 0 ? undefined : lag === 0 ? 0 : lagSeconds(head);
   return {
     ...{ server, replicaId, part, status, reason: why, promise: BigInt(promise), scanned },
     ...{ headOffset: BigInt(head), commitOffset: BigInt(committed), appliedOffset: BigInt(applied) },
     lagEntries: BigInt(lag),
+    ...(seconds === undefined ? {} : { lagSeconds: seconds }),
   };
 }
 

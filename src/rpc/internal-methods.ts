@@ -151,7 +151,7 @@ function served(method: DescMethod, handler: Method): ServedMethod {
 }
 
 /** Throws when the call is of another cluster, or says none. */
-function requireInstance({ instance }: InternalServer, call: Call): void {
+export function requireInstance({ instance }: Pick<InternalServer, "instance">, call: Call): void {
   if (instance === undefined) throw new Refusal("NOT_INITIALIZED", "this server belongs to no cluster yet");
   const given = call.header("instance-id");
   if (given.length === 0) throw new StatusError(Code.UNAUTHENTICATED, "oxia: instance id not identified");

@@ -4,10 +4,11 @@ import { ListNamespaces } from "../admin.ts";
 import { seenOf } from "../deeds.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
+import { amount } from "../parts/chart.tsx";
 import { query } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
 import { Ring } from "../parts/ring.tsx";
-import { type ClusterStatus, clusterStatus, type ShardStatus, serverNames, shardState } from "../view.ts";
+import { type ClusterStatus, clusterStatus, loadOf, type ShardStatus, serverNames, shardState } from "../view.ts";
 import { ShardTable } from "./shards.tsx";
 
 /** More stand on the page of shards. */
@@ -86,7 +87,10 @@ function changeForms(asked: Asked, { name, replicationFactor = 1, notificationsE
 function NamespaceTable({ lines }: { lines: readonly NamespaceLine[] }) {
   const settings = lines[0]!.settings.map(([name]) => name);
   return (
-    <Table caption="Namespaces" head={["Namespace", { number: "Shards" }, { number: "With a leader" }, ...settings]}>
+    <Table
+      caption="Namespaces"
+      head={["Namespace", ...["Shards", "With a leader", ...LOAD_HEADS].map((number) => ({ number })), ...settings]}
+    >
       {lines.map(({ name, shards, settings: values }) => {
         const led = shards.filter(({ leader }) => leader !== "").length;
         return (
@@ -98,6 +102,9 @@ function NamespaceTable({ lines }: { lines: readonly NamespaceLine[] }) {
             <td class="n">
               <Badge mood={led === shards.length ? "good" : "bad"}>{led}</Badge>
             </td>
+            {loadCells(shards).map((cell) => (
+              <td class="n">{cell}</td>
+            ))}
             {values.map(([, value]) => (
               <td>{value}</td>
             ))}
@@ -106,6 +113,15 @@ function NamespaceTable({ lines }: { lines: readonly NamespaceLine[] }) {
       })}
     </Table>
   );
+}
+
+const LOAD_HEADS = ["Records", "Writes", "Reads"];
+
+/** In the order of LOAD_HEADS. */
+function loadCells(shards: readonly ShardStatus[]): string[] {
+  const load = loadOf(shards);
+  if (load === undefined) return LOAD_HEADS.map(() => "–");
+  return [String(load.records), amount(load.writesPerS, "/s"), amount(load.readsPerS, "/s")];
 }
 
 export async function namespacePage(asked: Asked): Promise<Page> {
@@ -125,6 +141,12 @@ export async function namespacePage(asked: Asked): Promise<Page> {
       <dl class="facts card">
         <dt>Shards</dt>
         <dd>{line.shards.length}</dd>
+        {loadCells(line.shards).map((cell, nth) => (
+          <>
+            <dt>{LOAD_HEADS[nth]}</dt>
+            <dd>{cell}</dd>
+          </>
+        ))}
         {line.settings.map(([setting, value]) => (
           <>
             <dt>{setting}</dt>

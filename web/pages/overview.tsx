@@ -1,6 +1,9 @@
 /** @jsxImportSource hono/jsx */
 /** `/`: whether the cluster is well, what is not, and who bears what. */
+import { CLUSTER_CHARTS, OWN_CHARTS } from "../../src/ops/history.ts";
+import { GetHistory } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
+import { Chart, chartCapacity } from "../parts/chart.tsx";
 import { EventTable } from "../parts/event-table.tsx";
 import { count, query, toleranceWords } from "../parts/format.ts";
 import { OperationTable } from "../parts/operation-table.tsx";
@@ -25,10 +28,11 @@ const EVENTS_SHOWN = 10;
 const OPERATIONS_SHOWN = 10;
 
 export async function overviewPage(asked: Asked): Promise<Page> {
-  const [status, events, operations] = await Promise.all([
+  const [status, events, operations, charts] = await Promise.all([
     clusterStatus(asked),
     lastEvents(asked, { limit: EVENTS_SHOWN }),
     runningOperations(asked, OPERATIONS_SHOWN),
+    lastHour(asked),
   ]);
   const { adminAddress, mode } = asked.inspect;
   const admin = adminAddress();
@@ -37,6 +41,7 @@ export async function overviewPage(asked: Asked): Promise<Page> {
       <h1>Overview</h1>
       <Verdict status={status} alone={mode === "standalone"} />
       <Numbers status={status} />
+      {charts}
       <h2>Shards by state</h2>
       <States status={status} />
       <h2>Servers</h2>
@@ -78,6 +83,22 @@ function Verdict({ status, alone }: { status: ClusterStatus; alone: boolean }) {
           {problems.length > PROBLEMS_SHOWN_MAX ? <li>and {problems.length - PROBLEMS_SHOWN_MAX} more</li> : null}
         </ul>
       )}
+    </div>
+  );
+}
+
+/** How much is asked of the cluster, and how soon it answers. */
+async function lastHour({ inspect }: Asked) {
+  if (!inspect.calls.serves(GetHistory)) return null;
+  const { series, samplesMax } = await inspect.calls.call(GetHistory, {});
+  const { operations, latency } = inspect.mode === "coordinator" ? CLUSTER_CHARTS : OWN_CHARTS;
+  const lines = [operations, latency].map((title) => ({ title, own: series.filter(({ chart }) => chart === title) }));
+  if (lines.every(({ own }) => (own[0]?.points.length ?? 0) === 0)) return null;
+  return (
+    <div class="columns">
+      {lines.map(({ title, own }) => (
+        <Chart title={title} series={own} capacity={chartCapacity(own, samplesMax)} />
+      ))}
     </div>
   );
 }

@@ -2,18 +2,13 @@
 /** `/performance`: what this process did in the last hour. */
 import { GetHistory } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
-import { Chart } from "../parts/chart.tsx";
+import { Chart, chartCapacity } from "../parts/chart.tsx";
 import { Empty, Time } from "../parts/pieces.tsx";
-
-/** Points that a chart has room for, at least. */
-const CAPACITY_MIN = 30;
 
 export async function performancePage({ inspect }: Asked): Promise<Page> {
   const { series, lastMs, intervalMs, samplesMax } = await inspect.calls.call(GetHistory, {});
   const charts = Map.groupBy(series, ({ chart }) => chart);
   const samples = series[0]?.points.length ?? 0;
-  // while there is less than an hour, what there is takes the room
-  const capacity = Math.min(samplesMax, Math.max(samples, CAPACITY_MIN));
   const body = (
     <>
       <h1>Performance</h1>
@@ -27,7 +22,7 @@ export async function performancePage({ inspect }: Asked): Promise<Page> {
       ) : (
         <div class="columns">
           {[...charts].map(([title, lines]) => (
-            <Chart title={title} series={lines} capacity={capacity} />
+            <Chart title={title} series={lines} capacity={chartCapacity(lines, samplesMax)} />
           ))}
         </div>
       )}

@@ -2,8 +2,10 @@
 /** `/servers` and `/servers/NAME`: the data servers, and what one of them holds. */
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
+import { amount } from "../parts/chart.tsx";
 import { EventTable } from "../parts/event-table.tsx";
-import { CopyAs, Empty, Table } from "../parts/pieces.tsx";
+import { bytes } from "../parts/format.ts";
+import { CopyAs, Empty, Table, Time } from "../parts/pieces.tsx";
 import { ServerRow } from "../parts/server-row.tsx";
 import { clusterStatus, lastEvents, type ServerStatus, serverNames, serverState } from "../view.ts";
 import { ShardTable } from "./shards.tsx";
@@ -26,7 +28,8 @@ export async function serversPage(asked: Asked): Promise<Page> {
 }
 
 function ServerTable({ servers }: { servers: readonly ServerStatus[] }) {
-  const head = ["Server", "State", "Public", "Internal", { number: "Replicas" }, { number: "Leaders" }, "Why"];
+  const numbers = ["Replicas", "Leaders", "CPU", "Memory", "Writes", "Reads"].map((number) => ({ number }));
+  const head = ["Server", "State", "Public", "Internal", ...numbers, "Version", "Why"];
   return (
     <Table caption="Servers" head={head}>
       {servers.map((server) => (
@@ -39,10 +42,59 @@ function ServerTable({ servers }: { servers: readonly ServerStatus[] }) {
             </>
           }
         >
+          {loadCells(server).map((cell) => (
+            <td class="n">{cell}</td>
+          ))}
+          <td>{server.version || "–"}</td>
           <td class="key">{server.reason}</td>
         </ServerRow>
       ))}
     </Table>
+  );
+}
+
+/** CPU, memory, writes, reads. */
+function loadCells({ load }: ServerStatus): string[] {
+  if (load === undefined) return ["–", "–", "–", "–"];
+  const { cpuCores, residentBytes, writesPerS, readsPerS } = load;
+  return [
+    ...[amount(cpuCores, "cores"), bytes(Number(residentBytes))],
+    ...[amount(writesPerS, "/s"), amount(readsPerS, "/s")],
+  ];
+}
+
+/** What it says of itself. */
+function Load({ server: { version, features, labels, load } }: { server: ServerStatus }) {
+  const words = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
+  return (
+    <dl class="facts card">
+      <dt>Version</dt>
+      <dd>{version || "it has not said"}</dd>
+      <dt>Features</dt>
+      <dd>{features.length === 0 ? "none" : features.join(", ")}</dd>
+      <dt>Labels</dt>
+      <dd>{words.length === 0 ? "none" : words.join(", ")}</dd>
+      {load === undefined ? null : (
+        <>
+          <dt>CPU</dt>
+          <dd>{`${amount(load.cpuCores, "cores")}; its event loop was up to ${amount(load.loopDelayP99Ms, "ms")} late (p99)`}</dd>
+          <dt>Memory</dt>
+          <dd>{bytes(Number(load.residentBytes))}</dd>
+          <dt>Disk</dt>
+          <dd>{`${bytes(Number(load.diskFreeBytes))} free of ${bytes(Number(load.diskTotalBytes))}; log ${bytes(Number(load.logBytes))}, states ${bytes(Number(load.stateBytes))}`}</dd>
+          <dt>Load</dt>
+          <dd>{`${amount(load.writesPerS, "writes/s")}, ${amount(load.readsPerS, "reads/s")}`}</dd>
+          <dt>Started</dt>
+          <dd>
+            <Time ms={load.startedAtMs} />
+          </dd>
+          <dt>Last heard of</dt>
+          <dd>
+            <Time ms={load.observedAtMs} />
+          </dd>
+        </>
+      )}
+    </dl>
   );
 }
 
@@ -73,6 +125,8 @@ export async function serverPage(asked: Asked): Promise<Page> {
         <dt>Replicas</dt>
         <dd>{`${server.replicas}, of which ${server.leaders} lead`}</dd>
       </dl>
+      <h2>What it bears</h2>
+      <Load server={server} />
       <h2>Shards that it holds</h2>
       {held.length === 0 ? (
         <Empty>It holds none.</Empty>

@@ -3,6 +3,7 @@
 import { SwapReplica } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
+import { amount } from "../parts/chart.tsx";
 import { EventTable } from "../parts/event-table.tsx";
 import { hash, offset, toleranceWords } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, type Mood, Table } from "../parts/pieces.tsx";
@@ -110,7 +111,7 @@ function Wrong({ shard: { problems, change } }: { shard: ShardStatus }) {
 }
 
 function Facts({ shard, status }: { shard: ShardStatus; status: ClusterStatus }) {
-  const { leader, term, minHashInclusive, maxHashInclusive, namespace } = shard;
+  const { leader, term, minHashInclusive, maxHashInclusive, namespace, load } = shard;
   const name = serverNames(status).get(leader) ?? leader;
   return (
     <dl class="facts card">
@@ -124,6 +125,14 @@ function Facts({ shard, status }: { shard: ShardStatus; status: ClusterStatus })
       <dd>{offset(term)}</dd>
       <dt>Hashes</dt>
       <dd class="mono">{`${hash(minHashInclusive)}–${hash(maxHashInclusive)}, both inclusive`}</dd>
+      {load === undefined ? null : (
+        <>
+          <dt>Records</dt>
+          <dd>{String(load.records)}</dd>
+          <dt>Load</dt>
+          <dd>{`${amount(load.writesPerS, "writes/s")}, ${amount(load.readsPerS, "reads/s")}`}</dd>
+        </>
+      )}
     </dl>
   );
 }
@@ -151,13 +160,19 @@ function Replicas({ shard, names }: { shard: ShardStatus; names: ReadonlyMap<str
           <td class="n">{offset(replica.headOffset)}</td>
           <td class="n">{offset(replica.commitOffset)}</td>
           <td class="n">{offset(replica.appliedOffset)}</td>
-          <td class="n">{offset(replica.lagEntries)}</td>
+          <td class="n">{behind(replica)}</td>
           <td class="mono">{replica.replicaId === 0n ? "none yet" : String(replica.replicaId)}</td>
           <td class="key">{noteOf(replica)}</td>
         </tr>
       ))}
     </Table>
   );
+}
+
+/** Entries, and for how long the leader has had the first of them. */
+function behind({ lagEntries, lagSeconds }: ReplicaStatus): string {
+  if (lagEntries <= 0n || lagSeconds === undefined) return offset(lagEntries);
+  return `${lagEntries}, ${lagSeconds < 10 ? lagSeconds.toFixed(1) : lagSeconds.toFixed(0)} s`;
 }
 
 function noteOf({ reason, status, scanned }: ReplicaStatus): string {

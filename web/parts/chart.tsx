@@ -35,6 +35,14 @@ export function Chart({ title, series, capacity }: { title: string; series: read
   );
 }
 
+/** Points that a chart has room for, at least. */
+const CAPACITY_MIN = 30;
+
+/** While there is less than an hour, what there is takes the room. */
+export function chartCapacity([first]: readonly Series[], samplesMax: number): number {
+  return Math.min(samplesMax, Math.max(first?.points.length ?? 0, CAPACITY_MIN));
+}
+
 /** The newest at the right. */
 function pointsOf(points: readonly number[], { top, capacity }: { top: number; capacity: number }): string {
   const step = WIDTH / Math.max(1, capacity - 1);

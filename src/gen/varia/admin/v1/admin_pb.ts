@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/admin/v1/admin.proto.
  */
 export const file_varia_admin_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QizwEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYRIRCglsb2dfbGV2ZWwYCCABKAkiGQoXR2V0Q29uZmlndXJhdGlvblJlcXVlc3QiTwoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcifAoRQ29uZmlndXJlZFNldHRpbmcSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZvcmlnaW4YBCABKAkSDgoGc291cmNlGAUgASgJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkiEwoRR2V0SGlzdG9yeVJlcXVlc3QidwoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBnNlcmllcxgBIAMoCzIWLnZhcmlhLmFkbWluLnYxLlNlcmllcxIPCgdsYXN0X21zGAIgASgDEhMKC2ludGVydmFsX21zGAMgASgNEhMKC3NhbXBsZXNfbWF4GAQgASgNIkMKBlNlcmllcxIMCgRuYW1lGAEgASgJEg0KBWNoYXJ0GAIgASgJEgwKBHVuaXQYAyABKAkSDgoGcG9pbnRzGAQgAygBIiMKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCSIlChNTZXRMb2dMZXZlbFJlc3BvbnNlEg4KBmJlZm9yZRgBIAEoCSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCKmAQoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgi8QEKC1NoYXJkU3RhdHVzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgR0ZXJtGAMgASgDEg4KBmxlYWRlchgEIAEoCRIaChJtaW5faGFzaF9pbmNsdXNpdmUYBSABKA0SGgoSbWF4X2hhc2hfaW5jbHVzaXZlGAYgASgNEi8KCHJlcGxpY2FzGAcgAygLMh0udmFyaWEuYWRtaW4udjEuUmVwbGljYVN0YXR1cxIQCghwcm9ibGVtcxgIIAMoCRIXCg9mYXVsdF90b2xlcmFuY2UYCSABKAUSDgoGY2hhbmdlGAogASgJItwBCg1SZXBsaWNhU3RhdHVzEg4KBnNlcnZlchgBIAEoCRISCgpyZXBsaWNhX2lkGAIgASgGEgwKBHBhcnQYAyABKAkSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSEwoLbGFnX2VudHJpZXMYCiABKAMSDwoHc2Nhbm5lZBgLIAEoCCJgChJTd2FwUmVwbGljYVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBGZyb20YAyABKAkSCgoCdG8YBCABKAkSDgoGZGV0YWNoGAUgASgIIlMKE1N3YXBSZXBsaWNhUmVzcG9uc2USDgoGcmVhc29uGAEgASgJEiwKCW9wZXJhdGlvbhgCIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJDChNTd2l0Y2hMZWFkZXJSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIKCgJ0bxgDIAEoCSJUChRTd2l0Y2hMZWFkZXJSZXNwb25zZRIOCgZyZWFzb24YASABKAkSLAoJb3BlcmF0aW9uGAIgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIkYKEkZyZWV6ZVNoYXJkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDgoGZm9yX21zGAMgASgNIkMKE0ZyZWV6ZVNoYXJkUmVzcG9uc2USLAoJb3BlcmF0aW9uGAEgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIjQKEFRoYXdTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDIkEKEVRoYXdTaGFyZFJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiIkChJEcmFpblNlcnZlclJlcXVlc3QSDgoGc2VydmVyGAEgASgJIkMKE0RyYWluU2VydmVyUmVzcG9uc2USLAoJb3BlcmF0aW9uGAEgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIlYKFUxpc3RPcGVyYXRpb25zUmVxdWVzdBIRCgliZWZvcmVfaWQYASABKAMSDQoFbGltaXQYAiABKA0SDAoEa2luZBgDIAEoCRINCgVzdGF0ZRgEIAEoCSJZChZMaXN0T3BlcmF0aW9uc1Jlc3BvbnNlEi0KCm9wZXJhdGlvbnMYASADKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24SEAoIaGFzX21vcmUYAiABKAgiMgoTR2V0T3BlcmF0aW9uUmVxdWVzdBIKCgJpZBgBIAEoAxIPCgd3YWl0X21zGAIgASgNIkQKFEdldE9wZXJhdGlvblJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiIkChZDYW5jZWxPcGVyYXRpb25SZXF1ZXN0EgoKAmlkGAEgASgDIkcKF0NhbmNlbE9wZXJhdGlvblJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiKDAgoJT3BlcmF0aW9uEgoKAmlkGAEgASgDEgwKBGtpbmQYAiABKAkSDQoFc3RhdGUYAyABKAkSDQoFcGhhc2UYBCABKAkSFQoIcHJvZ3Jlc3MYBSABKAFIAIgBARIOCgZyZWFzb24YBiABKAkSEQoJbmFtZXNwYWNlGAcgASgJEhIKBXNoYXJkGAggASgDSAGIAQESDAoEZnJvbRgJIAEoCRIKCgJ0bxgKIAEoCRIVCg1zdGFydGVkX2F0X21zGAsgASgDEhMKC2VuZGVkX2F0X21zGAwgASgDEhMKC2NhbmNlbGxhYmxlGA0gASgIQgsKCV9wcm9ncmVzc0IICgZfc2hhcmQiSAoTUGxhblJlY292ZXJ5UmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI0ChRQbGFuUmVjb3ZlcnlSZXNwb25zZRINCgVsaW5lcxgBIAMoCRINCgVsb3NlcxgCIAEoCCJIChNSZWNvdmVyU2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjUKFFJlY292ZXJTaGFyZFJlc3BvbnNlEgwKBHRlcm0YASABKAMSDwoHcGVuZGluZxgCIAMoCTKfDAoKVmFyaWFBZG1pbhJlChBHZXRDbHVzdGVyU3RhdHVzEicudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVzcG9uc2USXAoNR2V0Tm9kZVN0YXR1cxIkLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXF1ZXN0GiUudmFyaWEuYWRtaW4udjEuR2V0Tm9kZVN0YXR1c1Jlc3BvbnNlEmUKEEdldENvbmZpZ3VyYXRpb24SJy52YXJpYS5hZG1pbi52MS5HZXRDb25maWd1cmF0aW9uUmVxdWVzdBooLnZhcmlhLmFkbWluLnYxLkdldENvbmZpZ3VyYXRpb25SZXNwb25zZRJTCgpHZXRIaXN0b3J5EiEudmFyaWEuYWRtaW4udjEuR2V0SGlzdG9yeVJlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5HZXRIaXN0b3J5UmVzcG9uc2USVgoLU2V0TG9nTGV2ZWwSIi52YXJpYS5hZG1pbi52MS5TZXRMb2dMZXZlbFJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5TZXRMb2dMZXZlbFJlc3BvbnNlElMKCkxpc3RFdmVudHMSIS52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVxdWVzdBoiLnZhcmlhLmFkbWluLnYxLkxpc3RFdmVudHNSZXNwb25zZRJYCgtXYXRjaEV2ZW50cxIiLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLldhdGNoRXZlbnRzUmVzcG9uc2UwARJWCgtTd2FwUmVwbGljYRIiLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLlN3YXBSZXBsaWNhUmVzcG9uc2USWQoMU3dpdGNoTGVhZGVyEiMudmFyaWEuYWRtaW4udjEuU3dpdGNoTGVhZGVyUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlN3aXRjaExlYWRlclJlc3BvbnNlElYKC0ZyZWV6ZVNoYXJkEiIudmFyaWEuYWRtaW4udjEuRnJlZXplU2hhcmRSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuRnJlZXplU2hhcmRSZXNwb25zZRJQCglUaGF3U2hhcmQSIC52YXJpYS5hZG1pbi52MS5UaGF3U2hhcmRSZXF1ZXN0GiEudmFyaWEuYWRtaW4udjEuVGhhd1NoYXJkUmVzcG9uc2USVgoLRHJhaW5TZXJ2ZXISIi52YXJpYS5hZG1pbi52MS5EcmFpblNlcnZlclJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5EcmFpblNlcnZlclJlc3BvbnNlEl8KDkxpc3RPcGVyYXRpb25zEiUudmFyaWEuYWRtaW4udjEuTGlzdE9wZXJhdGlvbnNSZXF1ZXN0GiYudmFyaWEuYWRtaW4udjEuTGlzdE9wZXJhdGlvbnNSZXNwb25zZRJZCgxHZXRPcGVyYXRpb24SIy52YXJpYS5hZG1pbi52MS5HZXRPcGVyYXRpb25SZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuR2V0T3BlcmF0aW9uUmVzcG9uc2USYgoPQ2FuY2VsT3BlcmF0aW9uEiYudmFyaWEuYWRtaW4udjEuQ2FuY2VsT3BlcmF0aW9uUmVxdWVzdBonLnZhcmlhLmFkbWluLnYxLkNhbmNlbE9wZXJhdGlvblJlc3BvbnNlElkKDFBsYW5SZWNvdmVyeRIjLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXNwb25zZRJZCgxSZWNvdmVyU2hhcmQSIy52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QizwEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYRIRCglsb2dfbGV2ZWwYCCABKAkiGQoXR2V0Q29uZmlndXJhdGlvblJlcXVlc3QiTwoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcifAoRQ29uZmlndXJlZFNldHRpbmcSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZvcmlnaW4YBCABKAkSDgoGc291cmNlGAUgASgJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkiEwoRR2V0SGlzdG9yeVJlcXVlc3QidwoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBnNlcmllcxgBIAMoCzIWLnZhcmlhLmFkbWluLnYxLlNlcmllcxIPCgdsYXN0X21zGAIgASgDEhMKC2ludGVydmFsX21zGAMgASgNEhMKC3NhbXBsZXNfbWF4GAQgASgNIkMKBlNlcmllcxIMCgRuYW1lGAEgASgJEg0KBWNoYXJ0GAIgASgJEgwKBHVuaXQYAyABKAkSDgoGcG9pbnRzGAQgAygBIiMKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCSIlChNTZXRMb2dMZXZlbFJlc3BvbnNlEg4KBmJlZm9yZRgBIAEoCSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCLcAgoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgSDwoHdmVyc2lvbhgJIAEoCRIQCghmZWF0dXJlcxgKIAMoCRI4CgZsYWJlbHMYCyADKAsyKC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMuTGFiZWxzRW50cnkSKAoEbG9hZBgMIAEoCzIaLnZhcmlhLmFkbWluLnYxLlNlcnZlckxvYWQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKHAgoKU2VydmVyTG9hZBIWCg5vYnNlcnZlZF9hdF9tcxgBIAEoAxIVCg1zdGFydGVkX2F0X21zGAIgASgDEhEKCWNwdV9jb3JlcxgDIAEoARIWCg5yZXNpZGVudF9ieXRlcxgEIAEoAxIZChFsb29wX2RlbGF5X3A5OV9tcxgFIAEoARIXCg9kaXNrX2ZyZWVfYnl0ZXMYBiABKAMSGAoQZGlza190b3RhbF9ieXRlcxgHIAEoAxIRCglsb2dfYnl0ZXMYCCABKAMSEwoLc3RhdGVfYnl0ZXMYCSABKAMSFAoMd3JpdGVzX3Blcl9zGAogASgBEhMKC3JlYWRzX3Blcl9zGAsgASgBIkcKCVNoYXJkTG9hZBIUCgx3cml0ZXNfcGVyX3MYASABKAESEwoLcmVhZHNfcGVyX3MYAiABKAESDwoHcmVjb3JkcxgDIAEoAyKaAgoLU2hhcmRTdGF0dXMSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBHRlcm0YAyABKAMSDgoGbGVhZGVyGAQgASgJEhoKEm1pbl9oYXNoX2luY2x1c2l2ZRgFIAEoDRIaChJtYXhfaGFzaF9pbmNsdXNpdmUYBiABKA0SLwoIcmVwbGljYXMYByADKAsyHS52YXJpYS5hZG1pbi52MS5SZXBsaWNhU3RhdHVzEhAKCHByb2JsZW1zGAggAygJEhcKD2ZhdWx0X3RvbGVyYW5jZRgJIAEoBRIOCgZjaGFuZ2UYCiABKAkSJwoEbG9hZBgLIAEoCzIZLnZhcmlhLmFkbWluLnYxLlNoYXJkTG9hZCKGAgoNUmVwbGljYVN0YXR1cxIOCgZzZXJ2ZXIYASABKAkSEgoKcmVwbGljYV9pZBgCIAEoBhIMCgRwYXJ0GAMgASgJEg4KBnN0YXR1cxgEIAEoCRIOCgZyZWFzb24YBSABKAkSDwoHcHJvbWlzZRgGIAEoAxITCgtoZWFkX29mZnNldBgHIAEoAxIVCg1jb21taXRfb2Zmc2V0GAggASgDEhYKDmFwcGxpZWRfb2Zmc2V0GAkgASgDEhMKC2xhZ19lbnRyaWVzGAogASgDEg8KB3NjYW5uZWQYCyABKAgSGAoLbGFnX3NlY29uZHMYDCABKAFIAIgBAUIOCgxfbGFnX3NlY29uZHMiYAoSU3dhcFJlcGxpY2FSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJEg4KBmRldGFjaBgFIAEoCCJTChNTd2FwUmVwbGljYVJlc3BvbnNlEg4KBnJlYXNvbhgBIAEoCRIsCglvcGVyYXRpb24YAiABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iQwoTU3dpdGNoTGVhZGVyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSCgoCdG8YAyABKAkiVAoUU3dpdGNoTGVhZGVyUmVzcG9uc2USDgoGcmVhc29uGAEgASgJEiwKCW9wZXJhdGlvbhgCIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJGChJGcmVlemVTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg4KBmZvcl9tcxgDIAEoDSJDChNGcmVlemVTaGFyZFJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiI0ChBUaGF3U2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAyJBChFUaGF3U2hhcmRSZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iJAoSRHJhaW5TZXJ2ZXJSZXF1ZXN0Eg4KBnNlcnZlchgBIAEoCSJDChNEcmFpblNlcnZlclJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJWChVMaXN0T3BlcmF0aW9uc1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSDQoFc3RhdGUYBCABKAkiWQoWTGlzdE9wZXJhdGlvbnNSZXNwb25zZRItCgpvcGVyYXRpb25zGAEgAygLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uEhAKCGhhc19tb3JlGAIgASgIIjIKE0dldE9wZXJhdGlvblJlcXVlc3QSCgoCaWQYASABKAMSDwoHd2FpdF9tcxgCIAEoDSJEChRHZXRPcGVyYXRpb25SZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iJAoWQ2FuY2VsT3BlcmF0aW9uUmVxdWVzdBIKCgJpZBgBIAEoAyJHChdDYW5jZWxPcGVyYXRpb25SZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24igwIKCU9wZXJhdGlvbhIKCgJpZBgBIAEoAxIMCgRraW5kGAIgASgJEg0KBXN0YXRlGAMgASgJEg0KBXBoYXNlGAQgASgJEhUKCHByb2dyZXNzGAUgASgBSACIAQESDgoGcmVhc29uGAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gBiAEBEgwKBGZyb20YCSABKAkSCgoCdG8YCiABKAkSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxITCgtlbmRlZF9hdF9tcxgMIAEoAxITCgtjYW5jZWxsYWJsZRgNIAEoCEILCglfcHJvZ3Jlc3NCCAoGX3NoYXJkIkgKE1BsYW5SZWNvdmVyeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNAoUUGxhblJlY292ZXJ5UmVzcG9uc2USDQoFbGluZXMYASADKAkSDQoFbG9zZXMYAiABKAgiSAoTUmVjb3ZlclNoYXJkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI1ChRSZWNvdmVyU2hhcmRSZXNwb25zZRIMCgR0ZXJtGAEgASgDEg8KB3BlbmRpbmcYAiADKAkynwwKClZhcmlhQWRtaW4SZQoQR2V0Q2x1c3RlclN0YXR1cxInLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXF1ZXN0GigudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlElwKDUdldE5vZGVTdGF0dXMSJC52YXJpYS5hZG1pbi52MS5HZXROb2RlU3RhdHVzUmVxdWVzdBolLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXNwb25zZRJlChBHZXRDb25maWd1cmF0aW9uEicudmFyaWEuYWRtaW4udjEuR2V0Q29uZmlndXJhdGlvblJlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDb25maWd1cmF0aW9uUmVzcG9uc2USUwoKR2V0SGlzdG9yeRIhLnZhcmlhLmFkbWluLnYxLkdldEhpc3RvcnlSZXF1ZXN0GiIudmFyaWEuYWRtaW4udjEuR2V0SGlzdG9yeVJlc3BvbnNlElYKC1NldExvZ0xldmVsEiIudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXNwb25zZRJTCgpMaXN0RXZlbnRzEiEudmFyaWEuYWRtaW4udjEuTGlzdEV2ZW50c1JlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVzcG9uc2USWAoLV2F0Y2hFdmVudHMSIi52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1JlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAESVgoLU3dhcFJlcGxpY2ESIi52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlc3BvbnNlElkKDFN3aXRjaExlYWRlchIjLnZhcmlhLmFkbWluLnYxLlN3aXRjaExlYWRlclJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5Td2l0Y2hMZWFkZXJSZXNwb25zZRJWCgtGcmVlemVTaGFyZBIiLnZhcmlhLmFkbWluLnYxLkZyZWV6ZVNoYXJkUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLkZyZWV6ZVNoYXJkUmVzcG9uc2USUAoJVGhhd1NoYXJkEiAudmFyaWEuYWRtaW4udjEuVGhhd1NoYXJkUmVxdWVzdBohLnZhcmlhLmFkbWluLnYxLlRoYXdTaGFyZFJlc3BvbnNlElYKC0RyYWluU2VydmVyEiIudmFyaWEuYWRtaW4udjEuRHJhaW5TZXJ2ZXJSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuRHJhaW5TZXJ2ZXJSZXNwb25zZRJfCg5MaXN0T3BlcmF0aW9ucxIlLnZhcmlhLmFkbWluLnYxLkxpc3RPcGVyYXRpb25zUmVxdWVzdBomLnZhcmlhLmFkbWluLnYxLkxpc3RPcGVyYXRpb25zUmVzcG9uc2USWQoMR2V0T3BlcmF0aW9uEiMudmFyaWEuYWRtaW4udjEuR2V0T3BlcmF0aW9uUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLkdldE9wZXJhdGlvblJlc3BvbnNlEmIKD0NhbmNlbE9wZXJhdGlvbhImLnZhcmlhLmFkbWluLnYxLkNhbmNlbE9wZXJhdGlvblJlcXVlc3QaJy52YXJpYS5hZG1pbi52MS5DYW5jZWxPcGVyYXRpb25SZXNwb25zZRJZCgxQbGFuUmVjb3ZlcnkSIy52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVzcG9uc2USWQoMUmVjb3ZlclNoYXJkEiMudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * Asks how the cluster stands.
@@ -782,6 +782,34 @@ export type ServerStatus = Message<"varia.admin.v1.ServerStatus"> & {
    * @generated from field: bool draining = 8;
    */
   draining: boolean;
+
+  /**
+   * The version that runs; empty: not known.
+   *
+   * @generated from field: string version = 9;
+   */
+  version: string;
+
+  /**
+   * What its version can do, by the names of Oxia's features.
+   *
+   * @generated from field: repeated string features = 10;
+   */
+  features: string[];
+
+  /**
+   * Labels in the configuration.
+   *
+   * @generated from field: map<string, string> labels = 11;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * What it bears; absent where it has not said so lately.
+   *
+   * @generated from field: varia.admin.v1.ServerLoad load = 12;
+   */
+  load?: ServerLoad | undefined;
 };
 
 /**
@@ -790,6 +818,132 @@ export type ServerStatus = Message<"varia.admin.v1.ServerStatus"> & {
  */
 export const ServerStatusSchema: GenMessage<ServerStatus> = /*@__PURE__*/
   messageDesc(file_varia_admin_v1_admin, 18);
+
+/**
+ * What a data server bears, over the last seconds.
+ *
+ * @generated from message varia.admin.v1.ServerLoad
+ */
+export type ServerLoad = Message<"varia.admin.v1.ServerLoad"> & {
+  /**
+   * When it said so, in milliseconds since the epoch.
+   *
+   * @generated from field: int64 observed_at_ms = 1;
+   */
+  observedAtMs: bigint;
+
+  /**
+   * When its process started, in milliseconds since the epoch.
+   *
+   * @generated from field: int64 started_at_ms = 2;
+   */
+  startedAtMs: bigint;
+
+  /**
+   * CPU time a second, in cores.
+   *
+   * @generated from field: double cpu_cores = 3;
+   */
+  cpuCores: number;
+
+  /**
+   * Resident memory, in bytes.
+   *
+   * @generated from field: int64 resident_bytes = 4;
+   */
+  residentBytes: bigint;
+
+  /**
+   * How late its event loop was in 99 of 100 turns, in milliseconds.
+   *
+   * @generated from field: double loop_delay_p99_ms = 5;
+   */
+  loopDelayP99Ms: number;
+
+  /**
+   * Bytes that are free where its data is.
+   *
+   * @generated from field: int64 disk_free_bytes = 6;
+   */
+  diskFreeBytes: bigint;
+
+  /**
+   * Bytes of that file system.
+   *
+   * @generated from field: int64 disk_total_bytes = 7;
+   */
+  diskTotalBytes: bigint;
+
+  /**
+   * Bytes of its log.
+   *
+   * @generated from field: int64 log_bytes = 8;
+   */
+  logBytes: bigint;
+
+  /**
+   * Bytes of all states that it stores.
+   *
+   * @generated from field: int64 state_bytes = 9;
+   */
+  stateBytes: bigint;
+
+  /**
+   * Writes a second that it takes as a leader.
+   *
+   * @generated from field: double writes_per_s = 10;
+   */
+  writesPerS: number;
+
+  /**
+   * Reads a second that it answers as a leader.
+   *
+   * @generated from field: double reads_per_s = 11;
+   */
+  readsPerS: number;
+};
+
+/**
+ * Describes the message varia.admin.v1.ServerLoad.
+ * Use `create(ServerLoadSchema)` to create a new message.
+ */
+export const ServerLoadSchema: GenMessage<ServerLoad> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 19);
+
+/**
+ * What a shard's leader bears, over the last seconds.
+ *
+ * @generated from message varia.admin.v1.ShardLoad
+ */
+export type ShardLoad = Message<"varia.admin.v1.ShardLoad"> & {
+  /**
+   * Writes a second.
+   *
+   * @generated from field: double writes_per_s = 1;
+   */
+  writesPerS: number;
+
+  /**
+   * Reads a second.
+   *
+   * @generated from field: double reads_per_s = 2;
+   */
+  readsPerS: number;
+
+  /**
+   * Records held.
+   *
+   * @generated from field: int64 records = 3;
+   */
+  records: bigint;
+};
+
+/**
+ * Describes the message varia.admin.v1.ShardLoad.
+ * Use `create(ShardLoadSchema)` to create a new message.
+ */
+export const ShardLoadSchema: GenMessage<ShardLoad> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 20);
 
 /**
  * A shard, with what its replicas say of themselves.
@@ -866,6 +1020,13 @@ export type ShardStatus = Message<"varia.admin.v1.ShardStatus"> & {
    * @generated from field: string change = 10;
    */
   change: string;
+
+  /**
+   * What its leader bears; absent where it has not said so lately.
+   *
+   * @generated from field: varia.admin.v1.ShardLoad load = 11;
+   */
+  load?: ShardLoad | undefined;
 };
 
 /**
@@ -873,7 +1034,7 @@ export type ShardStatus = Message<"varia.admin.v1.ShardStatus"> & {
  * Use `create(ShardStatusSchema)` to create a new message.
  */
 export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 19);
+  messageDesc(file_varia_admin_v1_admin, 21);
 
 /**
  * A replica as it answered.
@@ -957,6 +1118,13 @@ export type ReplicaStatus = Message<"varia.admin.v1.ReplicaStatus"> & {
    * @generated from field: bool scanned = 11;
    */
   scanned: boolean;
+
+  /**
+   * For how long the leader has committed entries that it has not, in seconds; 0: it has all; absent: not known.
+   *
+   * @generated from field: optional double lag_seconds = 12;
+   */
+  lagSeconds?: number | undefined;
 };
 
 /**
@@ -964,7 +1132,7 @@ export type ReplicaStatus = Message<"varia.admin.v1.ReplicaStatus"> & {
  * Use `create(ReplicaStatusSchema)` to create a new message.
  */
 export const ReplicaStatusSchema: GenMessage<ReplicaStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 20);
+  messageDesc(file_varia_admin_v1_admin, 22);
 
 /**
  * Asks for a replica in the place of another.
@@ -1013,7 +1181,7 @@ export type SwapReplicaRequest = Message<"varia.admin.v1.SwapReplicaRequest"> & 
  * Use `create(SwapReplicaRequestSchema)` to create a new message.
  */
 export const SwapReplicaRequestSchema: GenMessage<SwapReplicaRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 21);
+  messageDesc(file_varia_admin_v1_admin, 23);
 
 /**
  * The swap has ended, or begun.
@@ -1041,7 +1209,7 @@ export type SwapReplicaResponse = Message<"varia.admin.v1.SwapReplicaResponse"> 
  * Use `create(SwapReplicaResponseSchema)` to create a new message.
  */
 export const SwapReplicaResponseSchema: GenMessage<SwapReplicaResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 22);
+  messageDesc(file_varia_admin_v1_admin, 24);
 
 /**
  * Asks for another leader.
@@ -1076,7 +1244,7 @@ export type SwitchLeaderRequest = Message<"varia.admin.v1.SwitchLeaderRequest"> 
  * Use `create(SwitchLeaderRequestSchema)` to create a new message.
  */
 export const SwitchLeaderRequestSchema: GenMessage<SwitchLeaderRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 23);
+  messageDesc(file_varia_admin_v1_admin, 25);
 
 /**
  * The switch has ended.
@@ -1104,7 +1272,7 @@ export type SwitchLeaderResponse = Message<"varia.admin.v1.SwitchLeaderResponse"
  * Use `create(SwitchLeaderResponseSchema)` to create a new message.
  */
 export const SwitchLeaderResponseSchema: GenMessage<SwitchLeaderResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 24);
+  messageDesc(file_varia_admin_v1_admin, 26);
 
 /**
  * Asks for writes to be held back.
@@ -1139,7 +1307,7 @@ export type FreezeShardRequest = Message<"varia.admin.v1.FreezeShardRequest"> & 
  * Use `create(FreezeShardRequestSchema)` to create a new message.
  */
 export const FreezeShardRequestSchema: GenMessage<FreezeShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 25);
+  messageDesc(file_varia_admin_v1_admin, 27);
 
 /**
  * No write is taken.
@@ -1160,7 +1328,7 @@ export type FreezeShardResponse = Message<"varia.admin.v1.FreezeShardResponse"> 
  * Use `create(FreezeShardResponseSchema)` to create a new message.
  */
 export const FreezeShardResponseSchema: GenMessage<FreezeShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 26);
+  messageDesc(file_varia_admin_v1_admin, 28);
 
 /**
  * Asks for writes to go on.
@@ -1188,7 +1356,7 @@ export type ThawShardRequest = Message<"varia.admin.v1.ThawShardRequest"> & {
  * Use `create(ThawShardRequestSchema)` to create a new message.
  */
 export const ThawShardRequestSchema: GenMessage<ThawShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 27);
+  messageDesc(file_varia_admin_v1_admin, 29);
 
 /**
  * Writes go on.
@@ -1209,7 +1377,7 @@ export type ThawShardResponse = Message<"varia.admin.v1.ThawShardResponse"> & {
  * Use `create(ThawShardResponseSchema)` to create a new message.
  */
 export const ThawShardResponseSchema: GenMessage<ThawShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 28);
+  messageDesc(file_varia_admin_v1_admin, 30);
 
 /**
  * Asks for a server to leave.
@@ -1230,7 +1398,7 @@ export type DrainServerRequest = Message<"varia.admin.v1.DrainServerRequest"> & 
  * Use `create(DrainServerRequestSchema)` to create a new message.
  */
 export const DrainServerRequestSchema: GenMessage<DrainServerRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 29);
+  messageDesc(file_varia_admin_v1_admin, 31);
 
 /**
  * It leaves.
@@ -1251,7 +1419,7 @@ export type DrainServerResponse = Message<"varia.admin.v1.DrainServerResponse"> 
  * Use `create(DrainServerResponseSchema)` to create a new message.
  */
 export const DrainServerResponseSchema: GenMessage<DrainServerResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 30);
+  messageDesc(file_varia_admin_v1_admin, 32);
 
 /**
  * Asks for operations. Fields that are not set match all.
@@ -1293,7 +1461,7 @@ export type ListOperationsRequest = Message<"varia.admin.v1.ListOperationsReques
  * Use `create(ListOperationsRequestSchema)` to create a new message.
  */
 export const ListOperationsRequestSchema: GenMessage<ListOperationsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 31);
+  messageDesc(file_varia_admin_v1_admin, 33);
 
 /**
  * Operations, the newest first.
@@ -1321,7 +1489,7 @@ export type ListOperationsResponse = Message<"varia.admin.v1.ListOperationsRespo
  * Use `create(ListOperationsResponseSchema)` to create a new message.
  */
 export const ListOperationsResponseSchema: GenMessage<ListOperationsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 32);
+  messageDesc(file_varia_admin_v1_admin, 34);
 
 /**
  * Asks for one.
@@ -1349,7 +1517,7 @@ export type GetOperationRequest = Message<"varia.admin.v1.GetOperationRequest"> 
  * Use `create(GetOperationRequestSchema)` to create a new message.
  */
 export const GetOperationRequestSchema: GenMessage<GetOperationRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 33);
+  messageDesc(file_varia_admin_v1_admin, 35);
 
 /**
  * One operation.
@@ -1370,7 +1538,7 @@ export type GetOperationResponse = Message<"varia.admin.v1.GetOperationResponse"
  * Use `create(GetOperationResponseSchema)` to create a new message.
  */
 export const GetOperationResponseSchema: GenMessage<GetOperationResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 34);
+  messageDesc(file_varia_admin_v1_admin, 36);
 
 /**
  * Asks for one to end.
@@ -1391,7 +1559,7 @@ export type CancelOperationRequest = Message<"varia.admin.v1.CancelOperationRequ
  * Use `create(CancelOperationRequestSchema)` to create a new message.
  */
 export const CancelOperationRequestSchema: GenMessage<CancelOperationRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 35);
+  messageDesc(file_varia_admin_v1_admin, 37);
 
 /**
  * It has ended, or will as soon as it can.
@@ -1412,7 +1580,7 @@ export type CancelOperationResponse = Message<"varia.admin.v1.CancelOperationRes
  * Use `create(CancelOperationResponseSchema)` to create a new message.
  */
 export const CancelOperationResponseSchema: GenMessage<CancelOperationResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 36);
+  messageDesc(file_varia_admin_v1_admin, 38);
 
 /**
  * What somebody has asked for that takes time. It outlives the coordinator: the next one goes on with it.
@@ -1518,7 +1686,7 @@ export type Operation = Message<"varia.admin.v1.Operation"> & {
  * Use `create(OperationSchema)` to create a new message.
  */
 export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 37);
+  messageDesc(file_varia_admin_v1_admin, 39);
 
 /**
  * Asks what would be lost.
@@ -1553,7 +1721,7 @@ export type PlanRecoveryRequest = Message<"varia.admin.v1.PlanRecoveryRequest"> 
  * Use `create(PlanRecoveryRequestSchema)` to create a new message.
  */
 export const PlanRecoveryRequestSchema: GenMessage<PlanRecoveryRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 38);
+  messageDesc(file_varia_admin_v1_admin, 40);
 
 /**
  * What would be lost.
@@ -1581,7 +1749,7 @@ export type PlanRecoveryResponse = Message<"varia.admin.v1.PlanRecoveryResponse"
  * Use `create(PlanRecoveryResponseSchema)` to create a new message.
  */
 export const PlanRecoveryResponseSchema: GenMessage<PlanRecoveryResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 39);
+  messageDesc(file_varia_admin_v1_admin, 41);
 
 /**
  * Asks for a shard to go on with the replicas of these servers.
@@ -1616,7 +1784,7 @@ export type RecoverShardRequest = Message<"varia.admin.v1.RecoverShardRequest"> 
  * Use `create(RecoverShardRequestSchema)` to create a new message.
  */
 export const RecoverShardRequestSchema: GenMessage<RecoverShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 40);
+  messageDesc(file_varia_admin_v1_admin, 42);
 
 /**
  * The chosen replicas are the shard.
@@ -1644,7 +1812,7 @@ export type RecoverShardResponse = Message<"varia.admin.v1.RecoverShardResponse"
  * Use `create(RecoverShardResponseSchema)` to create a new message.
  */
 export const RecoverShardResponseSchema: GenMessage<RecoverShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 41);
+  messageDesc(file_varia_admin_v1_admin, 43);
 
 /**
  * The cluster as its coordinator knows it, and what can be done to one shard.

@@ -1,0 +1,75 @@
+/** `varia.internal.v1.NodeService`: what a data server bears, for its coordinator. */
+import { statfsSync } from "node:fs";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { NodeService } from "../gen/varia/internal/v1/node_pb.ts";
+import type { Log } from "../ports.ts";
+import type { Leader } from "../replication/leader.ts";
+import type { Shards } from "../replication/shards.ts";
+import { type InternalServer, requireInstance } from "./internal-methods.ts";
+import type { ServedMethod } from "./method.ts";
+import { servedUnary } from "./served.ts";
+
+export interface LoadSources {
+  readonly version: string;
+  /** Milliseconds since the epoch. */
+  readonly startedAtMs: number;
+  readonly shards: Shards;
+  readonly log: Pick<Log, "stats">;
+  /** Bytes of all states that are stored. */
+  readonly stateBytes: () => number;
+  /** Where they are. */
+  readonly directory: string;
+}
+
+/** Coarse: it costs a timer, and what it looks for lasts longer. */
+const LOOP_RESOLUTION_MS = 50;
+const NS_PER_MS = 1e6;
+
+export function loadMethods(server: Pick<InternalServer, "instance">, sources: LoadSources): ServedMethod[] {
+  const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
+  delay.enable();
+  return [
+    servedUnary(NodeService.method.getLoad, (_, call) => {
+      requireInstance(server, call);
+      const loopDelayP99Ms = delay.percentile(99) / NS_PER_MS;
+      delay.reset();
+      const { user, system } = process.cpuUsage();
+      const leaders = sources.shards.leaders();
+      return {
+        ...{ version: sources.version, startedAtMs: BigInt(Math.round(sources.startedAtMs)) },
+        cpuMs: BigInt(Math.round((user + system) / 1000)),
+        residentBytes: BigInt(process.memoryUsage.rss()),
+        loopDelayP99Ms: Number.isFinite(loopDelayP99Ms) ? loopDelayP99Ms : 0,
+        ...diskOf(sources.directory),
+        logBytes: BigInt(sources.log.stats().bytes),
+        stateBytes: BigInt(sources.stateBytes()),
+        ...latenciesOf(leaders),
+        shards: leaders.map(shardLoad),
+      };
+    }),
+  ];
+}
+
+function diskOf(directory: string) {
+  const { bavail, blocks, bsize } = statfsSync(directory, { bigint: true });
+  return { diskFreeBytes: bavail * bsize, diskTotalBytes: blocks * bsize };
+}
+
+/** Of all that lead here, in one. */
+function latenciesOf(leaders: readonly Leader[]) {
+  const bounds = leaders[0]?.writeLatency.bounds ?? [];
+  const counts = new Float64Array(bounds.length + 1);
+  for (const { writeLatency } of leaders) {
+    for (const [nth, count] of writeLatency.counts.entries()) counts[nth]! += count;
+  }
+  return { writeLatencyBoundsMs: [...bounds], writeLatencyCounts: [...counts].map(BigInt) };
+}
+
+function shardLoad({ id, term, counters, kv, committed }: Leader) {
+  const { puts, deletes, deleteRanges, gets, lists, rangeScans } = counters;
+  return {
+    ...{ shard: BigInt(id), term: BigInt(term) },
+    ...{ writes: BigInt(puts + deletes + deleteRanges), reads: BigInt(gets + lists + rangeScans) },
+    ...{ records: BigInt(kv.rowCount), commitOffset: BigInt(committed) },
+  };
+}
