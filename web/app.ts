@@ -17,7 +17,7 @@ import { document } from "./layout.tsx";
 import { Live } from "./live.ts";
 import { type Asked, type Page, PageError, type PageOf } from "./page.ts";
 import { configurationPage } from "./pages/configuration.tsx";
-import { deedPage } from "./pages/deed.tsx";
+import { deedPage, NOTE_CHARACTERS_MAX, NOTE_FIELD } from "./pages/deed.tsx";
 import { diagnosisPage } from "./pages/diagnosis.tsx";
 import { errorPage, refusedPage } from "./pages/error.tsx";
 import { eventsJson, eventsPage } from "./pages/events.tsx";
@@ -85,7 +85,10 @@ export function webApp(inspect: Inspect): WebApp {
     const form = new URLSearchParams(await context.req.text());
     const to = ownPath(form.get("to") ?? "/");
     const answer = gate.login(form.get("token") ?? "", askingOf(context));
-    if ("why" in answer) return send(context, inspect, loginPage({ ...answer, to }));
+    if ("why" in answer) {
+      inspect.audit.turnedAway({ what: "login", peer: context.env.peer }, answer.why);
+      return send(context, inspect, loginPage({ ...answer, to }));
+    }
     context.header("set-cookie", answer.cookie);
     return context.redirect(to, 303);
   });
@@ -121,7 +124,8 @@ export function webApp(inspect: Inspect): WebApp {
     const why = gate.whyNotChange(askingOf(context), form);
     if (why !== undefined) return send(context, inspect, refusedPage(why));
     try {
-      return context.redirect(await carryOut(inspect, context.req.param("name"), form), 303);
+      const [name, { peer }] = [context.req.param("name"), context.env];
+      return context.redirect(await carryOut(inspect, { name, form, peer }), 303);
     } catch (error) {
       return send(context, inspect, errorPage(error));
     }
@@ -140,14 +144,26 @@ export function webApp(inspect: Inspect): WebApp {
 }
 
 /** Does what a form asks for; resolves to where one sees it. */
-async function carryOut(inspect: Inspect, name: string, form: URLSearchParams): Promise<string> {
+async function carryOut(
+  inspect: Inspect,
+  { name, form, peer }: { readonly name: string; readonly form: URLSearchParams; readonly peer: string },
+): Promise<string> {
   const deed = Object.hasOwn(DEEDS, name) ? DEEDS[name]! : undefined;
   if (deed === undefined || !isServed(deed, inspect)) throw new PageError(404, `Nothing is called "${name}".`);
   const fields = fieldsOf(deed, form);
   const { typed } = await deed.preview(inspect, fields);
   if (typed !== undefined && form.get("typed") !== typed)
     throw new PageError(400, `Nothing was done: type ${typed} first.`);
-  return deed.run(inspect, fields);
+  const note = (form.get(NOTE_FIELD) ?? "").slice(0, NOTE_CHARACTERS_MAX).trim();
+  const change = { what: `${deed.title} ${deed.about(fields)}`.trim(), peer, note };
+  try {
+    const to = await deed.run(inspect, fields);
+    inspect.audit.changed(change);
+    return to;
+  } catch (error) {
+    inspect.audit.refused(change, error);
+    throw error;
+  }
 }
 
 function tooLarge(inspect: Inspect) {

@@ -273,3 +273,22 @@ test("a record that has changed since it was seen is not written over, nor delet
     expect([status, text.includes("nothing was written")]).toEqual([409, true]);
   }
 });
+
+test("who changes what is told, with the words that go with it, and what came of it; nothing of a value", async () => {
+  const client = { put: () => Promise.reject(new UnexpectedVersionIdError()) };
+  const inspect = fakeInspect({ client: async () => client as never });
+  const { preview, send, ask } = visit(inspect);
+  const sent = async (name: string, fields: Record<string, string>, note: string) => {
+    const { text } = await preview(name, fields);
+    expect(text).toContain('name="note"');
+    const token = /name="token" value="([^"]+)"/.exec(text)![1]!;
+    return send(name, { ...fields, token, note });
+  };
+  await sent("switch-leader", { namespace: "default", shard: "1", to: "s3" }, ` ${"before the upgrade ".repeat(50)}`);
+  await sent("put-record", { namespace: "default", key: "/a", value: "secret", version: "7" }, "");
+  await ask("/do/switch-leader", { method: "POST", body: new URLSearchParams() });
+  expect(inspect.audited).toEqual([
+    `made: Switch leader default/1: ${"before the upgrade ".repeat(50).slice(0, 499).trim()}`,
+    expect.stringMatching(/^refused: Write record default\/\/a: The record has changed/),
+  ]);
+});

@@ -44,6 +44,8 @@ export interface Deed {
   readonly verb: string;
   /** Names of its fields; more are not taken. */
   readonly fields: readonly string[];
+  /** What it changes, for the events. */
+  readonly about: (fields: Fields) => string;
   /** It is there where all of these are served. */
   readonly needs: readonly MethodOf<never, never>[];
   /** Throws PageError for what cannot be meant. */
@@ -55,15 +57,21 @@ export interface Deed {
 /** By one request. */
 const FREEZE_SECONDS_MAX = SHARD_FREEZE_MS_MAX / 1_000;
 
+/** The shard, the namespace and key, or the name that a form is about; never a value. */
+function aboutOf({ namespace = "", shard = "", key = "", name = "", id = "" }: Fields): string {
+  const where = [namespace, shard, visible(key)].filter((text) => text !== "").join("/");
+  return [where, name, id].filter((text) => text !== "").join(" ");
+}
+
 /** A deed whose fields are known by their names. */
 function deed<const Name extends string>(
-  it: Omit<Deed, "fields" | "preview" | "run"> & {
+  it: Omit<Deed, "fields" | "about" | "preview" | "run"> & {
     readonly fields: readonly Name[];
     readonly preview: (inspect: Inspect, fields: Readonly<Record<Name, string>>) => Promise<Preview>;
     readonly run: (inspect: Inspect, fields: Readonly<Record<Name, string>>) => Promise<string>;
   },
 ): Deed {
-  return it as unknown as Deed;
+  return { ...(it as unknown as Deed), about: aboutOf };
 }
 
 export const DEEDS: Readonly<Record<string, Deed>> = {

@@ -6,6 +6,19 @@ import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from "@b
 import type { VariaClient } from "../src/client/client.ts";
 import type { Tokens } from "./gate.ts";
 
+/** What is needed of src/rpc/audit.ts. */
+export interface Audit {
+  changed(change: Change): void;
+  refused(change: Change, error: unknown): void;
+  turnedAway(who: Pick<Change, "what" | "peer">, why: string): void;
+}
+
+interface Change {
+  readonly what: string;
+  readonly peer: string;
+  readonly note: string;
+}
+
 /** A method of a service, with its messages. */
 export type MethodOf<I extends DescMessage, O extends DescMessage> = DescMethod & {
   readonly input: I;
@@ -47,6 +60,8 @@ export interface Inspect {
   readonly clientAddress: () => string | undefined;
   /** Where `varia admin` and `varia status` connect; undefined where there is no admin port. */
   readonly adminAddress: () => string | undefined;
+  /** Who changes what, and who is turned away. */
+  readonly audit: Audit;
   readonly metricsContentType: string;
   readiness(): readonly ReadinessCheck[];
   metricsText(): Promise<string>;

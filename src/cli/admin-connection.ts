@@ -7,6 +7,7 @@ import { GrpcCode } from "../client/grpc-code.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
 import { Unreachable } from "../model/refusal.ts";
 import { systemClock } from "../ops/clock.ts";
+import { NOTE_HEADER } from "../rpc/audit.ts";
 import { callPeer, type PeerMethod } from "../rpc/peer-call.ts";
 import { authToken, durationFlag } from "./client-connection.ts";
 import { EXIT, type ExitCode, ExitError } from "./exit.ts";
@@ -19,6 +20,7 @@ export interface AdminFlags {
   readonly authToken?: string;
   readonly authTokenFile?: string;
   readonly dryRun?: boolean;
+  readonly note?: string;
 }
 
 /** Adds the flags for reaching a coordinator, and for the form of what is printed. */
@@ -38,7 +40,8 @@ export function addAdminFlags(command: Command): Command {
         "VARIA_AUTH_TOKEN",
       ),
     )
-    .option("--auth-token-file <path>", "file that holds the bearer token");
+    .option("--auth-token-file <path>", "file that holds the bearer token")
+    .option("--note <text>", "why something is changed, for the cluster's events");
 }
 
 /** For commands that change something. */
@@ -60,7 +63,10 @@ export async function callAdmin<I extends DescMessage, O extends DescMessage>(
   timeoutMs = flags.requestTimeout,
 ): Promise<MessageShape<O>> {
   const token = authToken(flags);
-  const headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  const headers = {
+    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+    ...(flags.note === undefined ? {} : { [NOTE_HEADER]: encodeURIComponent(flags.note) }),
+  };
   const advice = `Nothing answers at ${flags.adminAddress}: name the coordinator with --admin-address.`;
   return callOnce(flags.adminAddress, method, create(method.input, request), { timeoutMs, headers, advice });
 }

@@ -303,7 +303,9 @@ test("another leader, a frozen shard, and the operations that they are", async (
   const of = ["--shard", String(shard.shard)];
   const client = await connect({ serviceAddress: cluster.servers[1]!.public });
   try {
-    expect((await admin("shard", "switch-leader", ...of, "--to", heir.name)).code).toBe(0);
+    expect((await admin("shard", "switch-leader", ...of, "--to", heir.name, "--note", "für Öle")).code).toBe(0);
+    const [audit] = JSON.parse((await admin("event", "list", "--kind", "audit", "-o", "json")).out);
+    expect(audit).toMatchObject({ what: "change made", why: "SwitchLeader from 127.0.0.1; note: für Öle" });
     expect((await status()).shards[0].leader).toBe(heir.internal);
     expect((await admin("shard", "freeze", ...of, "--for", "60s")).code).toBe(2);
     expect((await admin("shard", "freeze", ...of, "--for", "2h", "--yes")).code).toBe(2);

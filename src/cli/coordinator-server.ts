@@ -31,6 +31,7 @@ import { systemRandom } from "../ops/random.ts";
 import type { GivenSetting } from "../ops/settings.ts";
 import type { Clock, Logger, MetadataStore } from "../ports.ts";
 import { adminMethods } from "../rpc/admin-api.ts";
+import { Audit, audited } from "../rpc/audit.ts";
 import { clusterMethods } from "../rpc/cluster-api.ts";
 import { GrpcDataServers } from "../rpc/data-servers.ts";
 import { eventMethods } from "../rpc/events-api.ts";
@@ -80,6 +81,7 @@ interface Parts {
   readonly events: Events;
   readonly operations: Operations;
   readonly loads: LoadWatch;
+  readonly audit: Audit;
   readonly stats: CoordinatorStats;
   readonly history: History;
 }
@@ -143,15 +145,19 @@ export class CoordinatorServer {
       const history = new History(coordinatorSeries(stats, loads), clock.now());
       const node = { mode: "coordinator", version, publicAddress, startedAtMs } as const;
       const about = { ...node, given, logger, history };
+      const audit = new Audit(recorded);
       const oxia = adminMethods(ports);
       const varia = [
         ...[...clusterMethods(ports), ...operationMethods(ports)],
         ...[...eventMethods(events), ...nodeMethods(about, undefined)],
       ];
-      const admin = await listen(settings.publicAddr, [...oxia, ...guarded(varia, access)], [OxiaAdmin, VariaAdmin]);
+      const admin = await listen(settings.publicAddr, audited([...oxia, ...guarded(varia, access)], audit), [
+        OxiaAdmin,
+        VariaAdmin,
+      ]);
       closing.push(() => admin.close({ graceMs: 0 }));
       const methods = [...oxia, ...varia];
-      const kept = { journal, events, operations, loads };
+      const kept = { journal, events, operations, loads, audit };
       const listeners = { health, internal, admin, transport, methods, access, recorded, stats, history, ...kept };
       server = new CoordinatorServer(options, { file, openStore, store, ...listeners });
       return server;
@@ -289,7 +295,7 @@ export class CoordinatorServer {
     const { settings } = this.#options;
     const { admin: listener, methods } = this.#parts;
     return WebSide.start({
-      access: this.#parts.access,
+      ...{ access: this.#parts.access, audit: this.#parts.audit },
       ...{ address: settings.metricsAddr, mode: "coordinator", methods, ui: settings.ui },
       logger: this.#options.logger,
       metrics: coordinatorMetrics({ stats: this.#parts.stats, listener, coordinator: () => this.coordinator }),

@@ -15,6 +15,7 @@ import type { Damage } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { DataServer } from "../replication/data-server.ts";
 import { leadAlone, NO_FOLLOWERS } from "../replication/lead-alone.ts";
+import { Audit, audited } from "../rpc/audit.ts";
 import { guarded } from "../rpc/guard.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS } from "../rpc/health-api.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
@@ -73,9 +74,10 @@ export class StandaloneServer {
     const methods = [...standaloneMethods(replicas, alone), ...nodeMethods(about, replicas)];
     // no leader is ever named, so there is none to wait for
     const publicSide = { settings, shards: replicas, heldMsMax: 0, clock, logger };
-    side = await PublicSide.start({ ...publicSide, adminMethods: guarded(methods, access) });
+    const audit = new Audit(logger);
+    side = await PublicSide.start({ ...publicSide, adminMethods: audited(guarded(methods, access), audit) });
     try {
-      return new StandaloneServer(options, { storage, server, side, methods, access, publicAddress, history });
+      return new StandaloneServer(options, { storage, server, side, methods, access, audit, publicAddress, history });
     } catch (error) {
       await side.listener.close({ graceMs: 0 });
       throw error;
@@ -84,7 +86,7 @@ export class StandaloneServer {
 
   private constructor(
     options: StandaloneOptions,
-    parts: Pick<WebSideOptions, "methods" | "access"> & {
+    parts: Pick<WebSideOptions, "methods" | "access" | "audit"> & {
       readonly storage: DataStorage;
       readonly server: DataServer;
       readonly side: PublicSide;
@@ -141,8 +143,9 @@ export class StandaloneServer {
   #serveWeb({
     methods,
     access,
+    audit,
     publicAddress,
-  }: Pick<WebSideOptions, "methods" | "access"> & { readonly publicAddress: () => string }): WebSide {
+  }: Pick<WebSideOptions, "methods" | "access" | "audit"> & { readonly publicAddress: () => string }): WebSide {
     const { api, listener } = this.#side;
     const { replicas } = this.#server;
     const { settings } = this.#options;
@@ -153,8 +156,7 @@ export class StandaloneServer {
         ui: settings.ui,
         logger: this.#options.logger,
         mode: "standalone",
-        methods,
-        access,
+        ...{ methods, access, audit },
       },
       metrics: dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node }),
       readiness: () => [

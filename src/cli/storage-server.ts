@@ -30,6 +30,7 @@ import { systemRandom } from "../ops/random.ts";
 import type { GivenSetting } from "../ops/settings.ts";
 import type { Clock } from "../ports.ts";
 import { DataServer } from "../replication/data-server.ts";
+import { Audit, audited } from "../rpc/audit.ts";
 import { GrpcFollowers } from "../rpc/followers.ts";
 import { guarded } from "../rpc/guard.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS, Health } from "../rpc/health-api.ts";
@@ -68,6 +69,7 @@ interface Parts {
   readonly transport: Http2Transport;
   readonly methods: readonly ServedMethod[];
   readonly access: Access;
+  readonly audit: Audit;
   readonly publicAddress: () => string;
   readonly history: History;
 }
@@ -124,7 +126,8 @@ export class StorageServer {
     const history = new History(dataSeries({ shards: replicas, log, keyValues: storage.node }), clock.now());
     const node = { mode: "storage", version, publicAddress, startedAtMs: Date.now() } as const;
     const methods = nodeMethods({ ...node, given, logger, history }, replicas);
-    const adminMethods = guarded(methods, access);
+    const audit = new Audit(logger);
+    const adminMethods = audited(guarded(methods, access), audit);
     const side = await PublicSide.start({ settings, shards: server.replicas, adminMethods, clock, logger });
     publicSide = side;
     closing.push(() => side.listener.close({ graceMs: 0 }));
@@ -153,8 +156,7 @@ export class StorageServer {
       server,
       ...ports,
       coordinators,
-      methods,
-      access,
+      ...{ methods, access, audit },
       publicAddress,
       history,
     });
@@ -234,7 +236,7 @@ export class StorageServer {
   }
 
   #serveWeb(): WebSide {
-    const { storage, server, side, methods, access, publicAddress } = this.#parts;
+    const { storage, server, side, methods, access, audit, publicAddress } = this.#parts;
     const { settings } = this.#options;
     const sources = { shards: server.replicas, assignments: side.api.assignments, listener: side.listener };
     return WebSide.start({
@@ -243,8 +245,7 @@ export class StorageServer {
         ui: settings.ui,
         logger: this.#options.logger,
         mode: "storage",
-        methods,
-        access,
+        ...{ methods, access, audit },
       },
       metrics: dataMetrics({ ...sources, log: storage.log, keyValues: storage.node }),
       readiness: () => this.#readiness(),

@@ -9,6 +9,7 @@ import type { Access } from "../ops/access.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import type { Address } from "../ops/settings.ts";
 import type { Logger } from "../ports.ts";
+import { type Audit, audited } from "../rpc/audit.ts";
 import { guarded } from "../rpc/guard.ts";
 import { methodsOverHttp } from "../rpc/http-methods.ts";
 import { LocalCalls } from "../rpc/local-calls.ts";
@@ -27,6 +28,7 @@ export interface WebSideOptions {
   readonly access: Access;
   readonly ui: Inspect["ui"];
   readonly logger: Logger;
+  readonly audit: Audit;
 }
 
 /** Clients that pages read keys with, one a namespace. */
@@ -50,7 +52,7 @@ export class WebSide {
     const app = webApp({
       ...rest,
       calls: new LocalCalls(methods),
-      answer: methodsOverHttp(guarded(methods, rest.access), logger),
+      answer: methodsOverHttp(audited(guarded(methods, rest.access), rest.audit), logger),
       client: (namespace) => this.#clients.of(namespace),
       closeSession: async (leader, { shard, session }) => {
         const { closeSession } = OxiaClient.method;

@@ -80,7 +80,7 @@ test("a long text is cut", () => {
 });
 
 test("every text that has a kind is one that a coordinator logs", () => {
-  const folders = ["coordination", "cli"].map((room) => join(import.meta.dir, "..", room));
+  const folders = ["coordination", "rpc", "cli"].map((room) => join(import.meta.dir, "..", room));
   const sources = folders.flatMap((folder) =>
     readdirSync(folder)
       .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))

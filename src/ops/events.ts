@@ -25,6 +25,7 @@ export const EVENT_KINDS = [
   "configuration",
   "recovery",
   "operation",
+  "audit",
   "coordinator",
 ] as const;
 export type EventKind = (typeof EVENT_KINDS)[number];
@@ -69,6 +70,9 @@ export const KIND_OF_MESSAGE: ReadonlyMap<string, EventKind> = new Map<string, E
   ["operation succeeded", "operation"],
   ["operation failed", "operation"],
   ["operation cancelled", "operation"],
+  ["change made", "audit"],
+  ["change refused", "audit"],
+  ["caller turned away", "audit"],
   ["configuration changed", "configuration"],
   ["shard not adopted", "configuration"],
   ["namespace not settled", "configuration"],

@@ -89,6 +89,8 @@ export interface FakeInspect extends Inspect {
   events: Event[];
   /** Names of the methods that were called, in order. */
   readonly called: string[];
+  /** What was told of who changes what. */
+  readonly audited: string[];
   /** What was asked of those that change something. */
   readonly asked: { readonly name: string; readonly request: unknown }[];
   operations: Operation[];
@@ -150,6 +152,7 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
   // each is the newest operation there is
   for (const name of CHANGES) answers[name] = (fake) => ({ operation: fake.operations[0] });
   const served = methods ?? Object.keys(answers);
+  const audited: string[] = [];
   const fake: FakeInspect = {
     access: { needsToken: false, roleOf: () => undefined },
     ui: "on",
@@ -168,12 +171,18 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
     closeSession: () => Promise.reject(new Error("there is no session")),
     clientAddress: () => "s1:6648",
     adminAddress: () => "h:6651",
+    audit: {
+      changed: ({ what, note }) => void audited.push(`made: ${what}: ${note}`),
+      refused: ({ what }, error) => void audited.push(`refused: ${what}: ${(error as Error).message}`),
+      turnedAway: ({ what }, why) => void audited.push(`turned away: ${what}: ${why}`),
+    },
     metricsContentType: "text/plain",
     readiness: () => [{ name: "working", ok: true, detail: "" }],
     metricsText: async () => "varia_up 1\n",
     cluster: clusterOf(4),
     events: [eventOf(1)],
     called: [],
+    audited,
     asked: [],
     operations: [operationOf(7)],
     ...rest,

@@ -4,6 +4,10 @@ import { type Deed, fieldsOf } from "../deeds.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { CopyAs } from "../parts/pieces.tsx";
 
+/** Why it is done, in the reader's own words. */
+export const NOTE_FIELD = "note";
+export const NOTE_CHARACTERS_MAX = 500;
+
 export async function deedPage(deed: Deed, name: string, { inspect, query, visitor }: Asked): Promise<Page> {
   if (visitor.role !== "admin") throw new PageError(403, "A viewer's token changes nothing: log in with an admin's.");
   const fields = fieldsOf(deed, query);
@@ -21,6 +25,10 @@ export async function deedPage(deed: Deed, name: string, { inspect, query, visit
         {Object.entries(fields).map(([field, value]) => (
           <input type="hidden" name={field} value={value} />
         ))}
+        <label>
+          Note for the events
+          <input name={NOTE_FIELD} autocomplete="off" maxlength={NOTE_CHARACTERS_MAX} />
+        </label>
         {typed === undefined ? null : (
           <label>
             {`Type ${typed} to go on`}

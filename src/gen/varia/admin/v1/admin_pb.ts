@@ -658,7 +658,8 @@ export type Event = Message<"varia.admin.v1.Event"> & {
   timeMs: bigint;
 
   /**
-   * What kind: `election`, `server`, `replica`, `configuration`, `recovery`, `operation` or `coordinator`.
+   * What kind: `election`, `server`, `replica`, `configuration`, `recovery`, `operation`, `audit` or
+   * `coordinator`.
    *
    * @generated from field: string kind = 3;
    */

@@ -1,0 +1,100 @@
+/** Who has changed what, and who was turned away. */
+import { afterEach, expect, test } from "bun:test";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { listenForTest, type TestListener } from "../../test/harness/rpc-server.ts";
+import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { Refusal } from "../model/refusal.ts";
+import { Audit, audited, NOTE_CHARACTERS_MAX, NOTE_HEADER, TURNED_AWAY_PER_MINUTE_MAX } from "./audit.ts";
+import { Code as Status, StatusError } from "./code.ts";
+import { servedUnary } from "./served.ts";
+
+const listeners: TestListener[] = [];
+afterEach(async () => {
+  for (const listener of listeners.splice(0)) await listener.close({ graceMs: 0 });
+});
+
+function audit() {
+  const lines: string[] = [];
+  let nowMs = 0;
+  const line = (level: string) => (fields: object, message: string) =>
+    void lines.push(`${level} ${message}: ${(fields as { why: string }).why}`);
+  const kept = new Audit({ info: line("info"), warn: line("warn") }, () => nowMs);
+  return { lines, audit: kept, pass: (ms: number) => (nowMs += ms) };
+}
+
+async function served() {
+  const { lines, audit: kept } = audit();
+  let fails: Error | undefined;
+  const answer = () => {
+    if (fails !== undefined) throw fails;
+    return {};
+  };
+  const { switchLeader, getNodeStatus } = VariaAdmin.method;
+  const methods = [servedUnary(switchLeader, answer), servedUnary(getNodeStatus, answer)];
+  const listener = await listenForTest(audited(methods, kept));
+  listeners.push(listener);
+  const client = createClient(VariaAdmin, createGrpcTransport({ baseUrl: `http://${listener.address}` }));
+  const failWith = (error: Error | undefined) => {
+    fails = error;
+  };
+  return { lines, client, failWith };
+}
+
+async function codeOf(call: Promise<unknown>): Promise<Code | undefined> {
+  try {
+    await call;
+    return undefined;
+  } catch (error) {
+    return ConnectError.from(error).code;
+  }
+}
+
+const note = (text: string) => ({ headers: { [NOTE_HEADER]: text } });
+
+test("changes are told with who asked and why, made or refused; what only looks is not", async () => {
+  const { lines, client, failWith } = await served();
+  await client.getNodeStatus({});
+  await client.switchLeader({}, note(encodeURIComponent("vor dem Umzug, größer")));
+  await client.switchLeader({}, note("%zz"));
+  await client.switchLeader({}, note("x".repeat(2 * NOTE_CHARACTERS_MAX)));
+  failWith(new Refusal("NOT_FOUND", "there is no such shard"));
+  expect(await codeOf(client.switchLeader({}))).toBe(Code.NotFound);
+  expect(await codeOf(client.getNodeStatus({}))).toBe(Code.NotFound);
+  expect(lines).toEqual([
+    "info change made: SwitchLeader from 127.0.0.1; note: vor dem Umzug, größer",
+    "info change made: SwitchLeader from 127.0.0.1",
+    `info change made: SwitchLeader from 127.0.0.1; note: ${"x".repeat(NOTE_CHARACTERS_MAX)}`,
+    "warn change refused: SwitchLeader from 127.0.0.1; there is no such shard",
+  ]);
+});
+
+test("who is turned away is told, whatever was asked for, and the answer stays the same", async () => {
+  const { lines, client, failWith } = await served();
+  for (const [status, code] of [
+    [Status.UNAUTHENTICATED, Code.Unauthenticated],
+    [Status.PERMISSION_DENIED, Code.PermissionDenied],
+  ] as const) {
+    failWith(new StatusError(status, "the token is not known"));
+    expect(await codeOf(client.getNodeStatus({}))).toBe(code);
+  }
+  const line = "warn caller turned away: GetNodeStatus from 127.0.0.1; the token is not known";
+  expect(lines).toEqual([line, line]);
+});
+
+test("many who are turned away push nothing out: so many are told a minute, then how many there were", () => {
+  const { lines, audit: kept, pass } = audit();
+  const who = { what: "login", peer: "10.0.0.9" };
+  for (let nth = 0; nth < 100; nth++) kept.turnedAway(who, "wrong token");
+  expect(lines).toHaveLength(TURNED_AWAY_PER_MINUTE_MAX);
+  pass(59_999);
+  kept.turnedAway(who, "wrong token");
+  expect(lines).toHaveLength(TURNED_AWAY_PER_MINUTE_MAX);
+  pass(1);
+  kept.turnedAway(who, "wrong token");
+  kept.turnedAway(who, "wrong token");
+  expect(lines.slice(TURNED_AWAY_PER_MINUTE_MAX)).toEqual([
+    `warn caller turned away: login from 10.0.0.9; wrong token; ${101 - TURNED_AWAY_PER_MINUTE_MAX} more before`,
+    "warn caller turned away: login from 10.0.0.9; wrong token",
+  ]);
+});
