@@ -406,3 +406,47 @@ test("what servers and shards bear is shown as far as they have said so", async 
   await shows("/performance", "Operations");
   expect((await get(fakeInspect({ mode: "standalone" }), "/")).text).toContain('aria-label="Operations, over time"');
 });
+
+test("masked values are seen by an admin who asks for them, and by nobody else; nor are they in forms", async () => {
+  const version = { versionId: 3n, modificationsCount: 0, createdTimestamp: 1, modifiedTimestamp: 1 };
+  const record = (key: string) => ({ key, value: new TextEncoder().encode(`content of ${key}`), version });
+  const client = {
+    get: async (key: unknown) => (typeof key === "string" ? record(key) : undefined),
+    async *rangeScan() {
+      yield* [record("/secrets/a"), record("/secrets/b")];
+    },
+  };
+  const show = async (role: "viewer" | "admin", path: string) => {
+    const access = { needsToken: true, roleOf: () => role };
+    const inspect = fakeInspect({
+      access,
+      masked: ["/secrets/", "/config/token"],
+      client: async () => client as never,
+    });
+    const app = webApp(inspect);
+    const request = new Request(`http://localhost${path}`, {
+      headers: { authorization: "Bearer x", host: "localhost" },
+    });
+    const text = await (await app.fetch(request, LOCAL)).text();
+    app.close();
+    return text;
+  };
+  const at = (key: string, more = "") => `/keys/record?namespace=default&key=${encodeURIComponent(key)}${more}`;
+  for (const key of ["/secrets/a", "/config/token-of-billing"]) {
+    for (const role of ["viewer", "admin"] as const) {
+      const text = await show(role, at(key));
+      expect([key, role, text.includes("is masked"), text.includes("content of")]).toEqual([key, role, true, false]);
+      expect(text.includes("unmasked=1")).toBe(role === "admin");
+    }
+    expect(await show("viewer", at(key, "&unmasked=1"))).not.toContain("content of");
+    expect(await show("admin", at(key, "&unmasked=1"))).toContain(`content of ${key}`);
+    expect(await show("admin", at(key, "&unmasked=1"))).toContain("unmasked=1&amp;as=hex");
+  }
+  const list = await show("admin", "/keys?namespace=default&place=/secrets/");
+  expect([list.includes("/keys/record?namespace=default&amp;key=%2Fsecrets%2Fb"), list.includes("masked")]).toEqual([
+    true,
+    true,
+  ]);
+  expect(list).not.toContain("content of");
+  for (const key of ["/config/app", "secrets/a"]) expect(await show("viewer", at(key))).toContain(`content of ${key}`);
+});

@@ -45,6 +45,8 @@ export interface Inspect {
   readonly access: Tokens;
   /** `off`: nothing is there but what machines ask for. */
   readonly ui: "on" | "read-only" | "off";
+  /** Values of keys with these prefixes are shown to an admin who asks for them, and to nobody else. */
+  readonly masked: readonly string[];
   readonly mode: "standalone" | "storage" | "coordinator";
   readonly calls: Calls;
   /** Answers a call of the admin API over HTTP, which checks tokens by itself; undefined: it is none. */

@@ -296,7 +296,7 @@ export class CoordinatorServer {
     const { admin: listener, methods } = this.#parts;
     return WebSide.start({
       ...{ access: this.#parts.access, audit: this.#parts.audit },
-      ...{ address: settings.metricsAddr, mode: "coordinator", methods, ui: settings.ui },
+      ...{ address: settings.metricsAddr, mode: "coordinator", methods, ui: settings.ui, masked: settings.uiMask },
       logger: this.#options.logger,
       metrics: coordinatorMetrics({ stats: this.#parts.stats, listener, coordinator: () => this.coordinator }),
       readiness: () => this.#readiness(),

@@ -46,7 +46,21 @@ export const ACCESS_SETTINGS = {
     default: "on" as const,
     parse: oneOf("on", "read-only", "off"),
   }),
+  uiMask: setting<readonly string[]>({
+    flags: "--ui-mask <prefixes>",
+    description: "keys whose values the dashboard shows to an admin alone, and only when asked: prefixes, with commas",
+    path: "observability.uiMask",
+    default: [],
+    shown: "",
+    parse: keyPrefixes,
+  }),
 };
+
+function keyPrefixes(text: string): readonly string[] {
+  const prefixes = text === "" ? [] : text.split(",");
+  if (prefixes.includes("")) throw new SettingError("a prefix is empty: it would hide every value");
+  return prefixes;
+}
 
 export const DATA_SETTINGS = {
   publicAddr: setting({

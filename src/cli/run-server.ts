@@ -28,7 +28,7 @@ export function addSettings(command: Command, table: SettingsTable): void {
 }
 
 function describe(setting: Setting<unknown>): string {
-  return `${setting.description} (default: ${setting.shown ?? String(setting.default)})`;
+  return `${setting.description} (default: ${(setting.shown ?? String(setting.default)) || "none"})`;
 }
 
 /** Settings, and where they come from. */

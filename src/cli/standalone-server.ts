@@ -154,6 +154,7 @@ export class StandaloneServer {
       ...{
         address: settings.metricsAddr,
         ui: settings.ui,
+        masked: settings.uiMask,
         logger: this.#options.logger,
         mode: "standalone",
         ...{ methods, access, audit },

@@ -243,6 +243,7 @@ export class StorageServer {
       ...{
         address: settings.metricsAddr,
         ui: settings.ui,
+        masked: settings.uiMask,
         logger: this.#options.logger,
         mode: "storage",
         ...{ methods, access, audit },

@@ -27,6 +27,7 @@ export interface WebSideOptions {
   readonly adminAddress: () => string | undefined;
   readonly access: Access;
   readonly ui: Inspect["ui"];
+  readonly masked: Inspect["masked"];
   readonly logger: Logger;
   readonly audit: Audit;
 }

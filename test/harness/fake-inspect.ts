@@ -156,6 +156,7 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
   const fake: FakeInspect = {
     access: { needsToken: false, roleOf: () => undefined },
     ui: "on",
+    masked: [],
     answer: () => undefined,
     mode: "coordinator",
     calls: {

@@ -45,7 +45,7 @@ export async function keysPage(asked: Asked): Promise<Page> {
       <h1>Keys</h1>
       <Jump namespace={namespace} namespaces={namespaces.map(({ name }) => name)} />
       <Trail namespace={namespace} place={place} />
-      <Level namespace={namespace} place={place} level={level} />
+      <Level asked={asked} namespace={namespace} place={place} level={level} />
       <CopyAs
         commands={
           address === undefined
@@ -139,7 +139,8 @@ function recordPath(namespace: string, key: string): string {
   return `/keys/record${query({ namespace, key })}`;
 }
 
-function Level({ namespace, place, level }: { namespace: string; place: string; level: TreeLevel }) {
+function Level(props: { asked: Asked; namespace: string; place: string; level: TreeLevel }) {
+  const { asked, namespace, place, level } = props;
   const { records, places, after, cut } = level;
   if (records.length === 0 && places.length === 0) return <Empty>There are no keys here.</Empty>;
   return (
@@ -163,7 +164,7 @@ function Level({ namespace, place, level }: { namespace: string; place: string; 
               {record.version.sessionId === undefined ? null : <Badge mood="quiet">ephemeral</Badge>}
             </th>
             <td class="mono key">
-              <bdi>{preview(record.value)}</bdi>
+              {isMasked(asked, record.key) ? <span class="muted">masked</span> : <bdi>{preview(record.value)}</bdi>}
             </td>
             <td class="n">{bytes(record.value.length)}</td>
             <td class="n">{String(record.version.versionId)}</td>
@@ -182,6 +183,10 @@ function Level({ namespace, place, level }: { namespace: string; place: string; 
   );
 }
 
+function isMasked({ inspect }: Asked, key: string): boolean {
+  return inspect.masked.some((prefix) => key.startsWith(prefix));
+}
+
 // --- one record -------------------------------------------------------------------------------------------------------
 
 export async function recordPage(asked: Asked): Promise<Page> {
@@ -193,6 +198,9 @@ export async function recordPage(asked: Asked): Promise<Page> {
   const record = await (await clientOf(asked, namespace)).get(key, { comparison });
   if (record === undefined) throw new PageError(404, notFound(key, comparison));
   const form = oneOf(FORMS, given.get("as") ?? defaultForm(record.value));
+  const isAdmin = asked.visitor.role === "admin";
+  const isHidden = isMasked(asked, record.key) && !(isAdmin && given.get("unmasked") === "1");
+  const shownAs = { namespace, key: record.key, unmasked: given.get("unmasked") ?? undefined };
   const address = asked.inspect.clientAddress();
   const body = (
     <>
@@ -202,20 +210,26 @@ export async function recordPage(asked: Asked): Promise<Page> {
       </h1>
       <Facts namespace={namespace} record={record} />
       <h2>{`Value, ${bytes(record.value.length)}`}</h2>
-      <p>
-        {FORMS.map((one) => (
-          <>
-            <a
-              class="button"
-              href={`/keys/record${query({ namespace, key: record.key, as: one })}`}
-              aria-current={one === form ? "true" : undefined}
-            >
-              {one}
-            </a>{" "}
-          </>
-        ))}
-      </p>
-      <Value value={record.value} form={form} />
+      {isHidden ? (
+        <Masked href={isAdmin ? `/keys/record${query({ ...shownAs, unmasked: 1 })}` : undefined} />
+      ) : (
+        <>
+          <p>
+            {FORMS.map((one) => (
+              <>
+                <a
+                  class="button"
+                  href={`/keys/record${query({ ...shownAs, as: one })}`}
+                  aria-current={one === form ? "true" : undefined}
+                >
+                  {one}
+                </a>{" "}
+              </>
+            ))}
+          </p>
+          <Value value={record.value} form={form} />
+        </>
+      )}
       <CopyAs
         commands={
           address === undefined ? [] : [`varia client -a ${address} -n ${namespace} get ${shellWord(record.key)} -v`]
@@ -223,13 +237,23 @@ export async function recordPage(asked: Asked): Promise<Page> {
       />
     </>
   );
-  return { title: visible(record.key), body, still: recordActions(asked, namespace, record) };
+  return { title: visible(record.key), body, still: recordActions(asked, namespace, record, isHidden) };
 }
 
-/** What is no text, is not whole, or ends with its session is not edited here. */
-function recordActions(asked: Asked, namespace: string, { key, value, version }: GetResult) {
+/** `href`: where an admin sees it. */
+function Masked({ href }: { href: string | undefined }) {
+  return (
+    <p class="card empty">
+      {"The value of this key is masked. "}
+      {href === undefined ? "An admin may see it." : <a href={href}>Show it</a>}
+    </p>
+  );
+}
+
+/** What is no text, is not whole, is hidden, or ends with its session is not edited here. */
+function recordActions(asked: Asked, namespace: string, { key, value, version }: GetResult, isHidden: boolean) {
   if (!mayDo(asked, "put-record")) return null;
-  const text = value.length <= VALUE_SHOWN_BYTES_MAX ? textOf(value) : undefined;
+  const text = !isHidden && value.length <= VALUE_SHOWN_BYTES_MAX ? textOf(value) : undefined;
   const editable = text !== undefined && !text.includes("\r") && version.sessionId === undefined;
   const shown = String(version.versionId);
   return (
