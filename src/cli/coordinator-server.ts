@@ -213,6 +213,7 @@ export class CoordinatorServer {
     await internal.close({ graceMs: 0 });
     transport.close();
     await this.#web.stop();
+    this.#cancelSave();
     this.#saveEvents();
     this.#cancelSave();
     this.#parts.journal.close();
