@@ -25,3 +25,22 @@ test("a histogram is cumulative and closes with +Inf, sum and count", async () =
   expect(text).toContain("write_latency_milliseconds_count 4");
   expect(text).toContain("# TYPE write_latency_milliseconds histogram");
 });
+
+test("a scrape of many series lets others go on in between, and leaves nothing out", async () => {
+  const metrics = new Metrics();
+  const samples = Array.from({ length: 2_000 }, (_, shard) => ({ labels: { shard }, value: shard }));
+  for (let nth = 0; nth < 20; nth++) metrics.gauge(`varia_gauge_${nth}`, "A number.", () => samples);
+  let isDone = false;
+  let turns = 0;
+  const text = metrics.text().finally(() => {
+    isDone = true;
+  });
+  while (!isDone) {
+    await new Promise((resolve) => setImmediate(resolve));
+    turns++;
+  }
+  const lines = (await text).split("\n");
+  expect(turns).toBeGreaterThan(3);
+  expect(lines.filter((line) => /^varia_gauge_\d+\{shard="\d+"\} \d+$/.test(line))).toHaveLength(40_000);
+  expect(lines.filter((line) => line.startsWith("# TYPE"))).toHaveLength(20);
+});
