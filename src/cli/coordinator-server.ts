@@ -207,6 +207,7 @@ export class CoordinatorServer {
     this.#stopWatching();
     const { health, internal, admin, transport } = this.#parts;
     health.shutDown();
+    this.#parts.operations.release(); // what runs waits for the next process, and does not fail by the end of this one
     this.#coordinator?.stop();
     await this.#working;
     await admin.close({ graceMs: SHUTDOWN_GRACE_MS });

@@ -13,6 +13,8 @@ import {
   OperationList,
 } from "./operation-list.ts";
 import { Operations } from "./operations.ts";
+import { StoreLost } from "./status-store.ts";
+import { Interrupted } from "./wait.ts";
 
 const SHARD = { namespace: "default", shard: 0, from: "", to: "" } as const;
 
@@ -108,7 +110,7 @@ function spare({ world }: Stage): string {
   return ["a:1", "b:1", "c:1", "d:1"].find((server) => !ensemble.some((member) => member.server === server))!;
 }
 
-function refusal({ world }: Stage, flow: () => Promise<unknown>): string {
+function refusal({ world }: Stage, flow: () => Promise<unknown>): string | undefined {
   return world.complete(async () => {
     try {
       await flow();
@@ -300,4 +302,127 @@ test("so many run at a time, so many that have ended are kept, and none is begun
   expect(next.begin(goal, "").id).toBe(list.list({}, { beforeId: 0, limit: 1 }).operations[0]!.id + 1);
   const page = next.list({ state: "failed" }, { beforeId: 900, limit: 2 });
   expect([page.operations.map(({ id }) => id), page.hasMore]).toEqual([[899, 898], true]);
+});
+
+test("a swap that is cancelled before the next coordinator has asked for it is not asked for", () => {
+  const stage = new Stage();
+  const [from, to] = [follower(stage), spare(stage)];
+  stage.world.dataServers.reaches = (server) => server !== to;
+  const { id } = stage.begin({ ...SHARD, kind: "swap-replica", from, to });
+  stage.world.run(2_000);
+  stage.restart();
+  stage.world.complete(() => stage.operations.cancel(id));
+  stage.world.dataServers.reaches = () => true;
+  expect(stage.untilEnded(id)).toMatchObject({ state: "cancelled", reason: "it is not wanted any more" });
+  stage.world.until("well", () => stage.world.isWell(), 120_000);
+  expect(stage.world.report().ensemble.map(({ server }) => server)).not.toContain(to);
+});
+
+test("what runs outlives a coordinator that ends slowly", () => {
+  const stage = new Stage();
+  const { world } = stage;
+  const { id } = stage.begin({ ...SHARD, kind: "freeze-shard", untilMs: world.clock.now() + 60_000 });
+  world.run(1_000);
+  world.coordinator.stop();
+  world.run(2_000);
+  expect(world.coordinator.status().shards).toEqual([]);
+  expect(stage.get(id).state).toBe("running");
+  stage.restart();
+  world.until("frozen again", () => world.dataServers.leaderOf(0)?.replica(0).status === "frozen", 5_000);
+});
+
+test("a freeze that no leader could be told of has failed", () => {
+  const stage = new Stage();
+  const { id } = stage.begin({ ...SHARD, kind: "freeze-shard", untilMs: stage.world.clock.now() + 10_000 });
+  stage.world.run(1_000);
+  for (const server of ["a:1", "b:1", "c:1", "d:1"]) stage.world.dataServers.server(server).kill();
+  stage.restart();
+  expect(stage.untilEnded(id)).toMatchObject({ state: "failed", reason: "its leader could not be told" });
+});
+
+test("a switch that another request for the shard cuts off is tried again", () => {
+  const stage = new Stage();
+  const { world } = stage;
+  const heir = follower(stage);
+  world.dataServers.reaches = () => false;
+  world.dataServers.append(0, 5);
+  const { id } = stage.begin({ ...SHARD, kind: "switch-leader", to: heir });
+  world.run(20);
+  world.complete(() => world.coordinator.planLoss(SHARD, [heir]));
+  world.dataServers.reaches = () => true;
+  world.dataServers.replicate(0);
+  expect(stage.untilEnded(id)).toMatchObject({ state: "succeeded", reason: "" });
+  expect(world.report().leader).toBe(heir);
+});
+
+test("a server that is put back is cancelled, also where storing that takes a while", () => {
+  const stage = new Stage();
+  const { world } = stage;
+  stage.reconfigure(configOf(["b:1", "c:1", "d:1"], world.config.namespaces));
+  const server = { name: "a", public: "a:100", internal: "a:1", labels: [] };
+  const goal = { kind: "drain-server", namespace: "", from: "a:1", to: "", parts: 1, server } as const;
+  world.dataServers.reaches = () => false;
+  const { id } = stage.begin(goal);
+  const { coordinator } = world;
+  const reconfigure = coordinator.reconfigure.bind(coordinator);
+  coordinator.reconfigure = async (config) => {
+    await new Promise<void>((resolve) => world.clock.after(1_000, resolve));
+    return reconfigure(config);
+  };
+  world.complete(() => stage.operations.cancel(id));
+  expect(stage.get(id)).toMatchObject({
+    state: "cancelled",
+    reason: "the server was put back into the configuration",
+  });
+});
+
+test("who looks at one for a while is told what it has come to, also where that is a refusal", () => {
+  const stage = new Stage();
+  const goal = { ...SHARD, kind: "switch-leader", to: spare(stage) } as const;
+  const looked = stage.world.complete(async () => stage.operations.look(stage.operations.begin(goal).id, 5_000));
+  expect(looked).toMatchObject({ state: "failed", reason: expect.stringContaining("is not in the shard's ensemble") });
+  const freeze = { ...SHARD, kind: "freeze-shard", untilMs: stage.world.clock.now() + 60_000 } as const;
+  const { id } = stage.begin(freeze);
+  const sinceMs = stage.world.clock.now();
+  expect(stage.world.complete(() => stage.operations.look(id, 5_000)).state).toBe("running");
+  expect(stage.world.clock.now() - sinceMs).toBe(5_000);
+});
+
+test("where nothing can be recorded a shard is recovered all the same, and no server begins to leave", () => {
+  const stage = new Stage();
+  stage.room.isFull = true;
+  const recover = { ...SHARD, kind: "recover-shard" } as const;
+  expect(stage.world.complete(() => stage.operations.perform(recover, async () => 7))).toBe(7);
+  let isChanged = false;
+  const change = async () => {
+    isChanged = true;
+  };
+  const drain = { kind: "drain-server", namespace: "", from: "a:1", to: "" } as const;
+  expect(refusal(stage, () => stage.operations.beginWith(drain, change))).toBe("STORE_FAILED");
+  expect(isChanged).toBe(false);
+  stage.room.isFull = false;
+  const fails = () => Promise.reject(new Refusal("FAILED_PRECONDITION", "too few would be left"));
+  expect(refusal(stage, () => stage.operations.beginWith(drain, fails))).toBe("FAILED_PRECONDITION");
+  expect(stage.operations.list.running).toEqual([]);
+});
+
+test("whatever is thrown, it has failed; but a coordinator that has lost its store leaves it to the next one", () => {
+  const stage = new Stage();
+  const { world } = stage;
+  const goal = { ...SHARD, kind: "switch-leader", to: follower(stage) } as const;
+  const begin = (error: Error) => {
+    world.coordinator.moveLeader = () => Promise.reject(error);
+    return stage.begin(goal).id;
+  };
+  expect(stage.untilEnded(begin(new Error("odd")))).toMatchObject({ state: "failed", reason: "odd" });
+  expect(stage.untilEnded(begin(new Interrupted()))).toMatchObject({ state: "failed", reason: "interrupted" });
+  const recover = { ...SHARD, kind: "recover-shard" } as const;
+  const fails = () => stage.operations.perform(recover, () => Promise.reject(new Interrupted()));
+  expect(refusal(stage, fails)).toBeUndefined();
+  expect(stage.operations.list.running).toEqual([]);
+  const left = begin(new StoreLost(new Error("the disk is gone")));
+  world.run(1_000);
+  expect(stage.get(left).state).toBe("running");
+  stage.restart();
+  expect(stage.untilEnded(left).state).toBe("succeeded");
 });

@@ -15,12 +15,15 @@ import type { Operation, OperationGoal, OperationKind, OperationList } from "./o
 import { isBeingDeleted } from "./reconcile.ts";
 import type { ShardReport } from "./report.ts";
 import { wordsOf } from "./server-link.ts";
+import { StoreLost } from "./status-store.ts";
 import { serversOf } from "./stored-shard.ts";
 import { Interrupted, sleep, unlessInterrupted } from "./wait.ts";
 
 /** How often it is looked how far one is. */
 const LOOK_MS = 200;
 const TAKEN_LOOK_MS = 10;
+/** What another request for its shard has cut off is tried again, so often. */
+const SWITCH_TRIES_MAX = 10;
 
 export interface OperationPorts {
   readonly list: OperationList;
@@ -47,6 +50,9 @@ interface Ended {
 /** Empty: the goal is met. Otherwise why it is not. */
 type Outcome = string;
 
+const PUT_BACK = "the server was put back into the configuration";
+const NOT_WANTED = "it is not wanted any more";
+
 const PHASES: Record<OperationKind, string> = {
   "create-namespace": "leaders are being elected",
   "delete-namespace": "copies are being deleted",
@@ -61,7 +67,7 @@ export class Operations {
   readonly #ports: OperationPorts;
   readonly #drives = new Map<number, AbortController>();
   readonly #cancelled = new Set<number>();
-  readonly #waiting = new Map<number, ((ended: Ended) => void)[]>();
+  readonly #waiting = new Map<number, Set<(ended: Ended) => void>>();
   /** Freezes that their leader has taken. */
   readonly #taken = new Set<number>();
   #coordinator: Coordinator | undefined;
@@ -101,25 +107,46 @@ export class Operations {
     try {
       return this.begin(goal);
     } catch (error) {
-      if (!(error instanceof Refusal)) throw error;
-      this.#ports.logger.warn(
-        { component: "coordinator", kind: goal.kind, why: error.message },
-        "operation not recorded",
-      );
+      this.#notRecorded(goal, error);
       return undefined;
     }
   }
 
-  /** Carries out one that no other coordinator can take up. Resolves, or rejects, as `work` does. */
-  async perform<T>(goal: OperationGoal, work: (coordinator: Coordinator) => Promise<T>): Promise<T> {
-    const coordinator = this.#working();
+  /** Begins one that `change` sets going: what cannot be recorded is not changed. Rejects as `begin` or `change` does. */
+  async beginWith(goal: OperationGoal, change: () => Promise<unknown>): Promise<Operation> {
+    this.#working();
     const { id } = this.list.begin(goal, PHASES[goal.kind]);
     try {
+      await change();
+    } catch (error) {
+      this.#end(id, "failed", whyOf(error), error);
+      throw error;
+    }
+    const operation = this.#get(id);
+    // otherwise it was cancelled meanwhile, or another coordinator has taken it up, or will
+    const isLeft = operation.state === "running" && !this.#drives.has(id);
+    if (isLeft && this.#coordinator !== undefined) this.#drive(operation, this.#coordinator, false);
+    return operation;
+  }
+
+  /**
+   * Carries out one that no other coordinator can take up, also where it cannot be recorded. Resolves, or rejects, as
+   * `work` does.
+   */
+  async perform<T>(goal: OperationGoal, work: (coordinator: Coordinator) => Promise<T>): Promise<T> {
+    const coordinator = this.#working();
+    let operation: Operation | undefined;
+    try {
+      operation = this.list.begin(goal, PHASES[goal.kind]);
+    } catch (error) {
+      this.#notRecorded(goal, error);
+    }
+    try {
       const result = await work(coordinator);
-      this.#end(id, "succeeded", "");
+      if (operation !== undefined) this.#end(operation.id, "succeeded", "");
       return result;
     } catch (error) {
-      this.#end(id, "failed", wordsOf(error));
+      if (operation !== undefined) this.#end(operation.id, "failed", whyOf(error));
       throw error;
     }
   }
@@ -128,21 +155,21 @@ export class Operations {
   async ended(id: number): Promise<Operation> {
     const operation = this.#get(id);
     if (operation.state !== "running") return operation;
-    const { promise, resolve } = Promise.withResolvers<Ended>();
-    this.#waiting.set(id, [...(this.#waiting.get(id) ?? []), resolve]);
-    const ended = await promise;
+    const ended = await new Promise<Ended>((resolve) => this.#waitingFor(id).add(resolve));
     if (ended.error instanceof Refusal) throw ended.error;
     return ended.operation;
   }
 
   /** Waits at most so long for its end; rejects as `ended` does. */
   async endedWithin(id: number, ms: number): Promise<void> {
-    const waiting = new AbortController();
-    try {
-      await Promise.race([this.ended(id), sleep(this.#ports.clock, ms, waiting.signal)]);
-    } finally {
-      waiting.abort();
-    }
+    const error = (await this.#within(id, ms))?.error;
+    if (error instanceof Refusal) throw error;
+  }
+
+  /** Waits at most so long for its end. Resolves to how it stands then, whatever it has come to. */
+  async look(id: number, ms: number): Promise<Operation> {
+    await this.#within(id, ms);
+    return this.#get(id);
   }
 
   /** Resolves once a freeze is taken by its leader, or it has ended; rejects as `ended` does. */
@@ -159,19 +186,21 @@ export class Operations {
     const { state, kind, namespace, shard = -1, to, server } = this.#get(id);
     if (state !== "running") throw new Refusal("FAILED_PRECONDITION", `operation ${id} has ended: it has ${state}`);
     const coordinator = this.#working();
-    const ref = { namespace, shard };
     switch (kind) {
       case "swap-replica":
         this.#cancelled.add(id);
-        coordinator.giveUpSwap(ref, to);
+        // one that was taken up, and is not asked for again yet, is not asked for at all
+        if (reportOf(coordinator, namespace, shard) !== undefined) coordinator.giveUpSwap({ namespace, shard }, to);
         break;
       case "freeze-shard":
         this.#cancelled.add(id);
         return this.ended(id);
       case "drain-server": {
         const request = { ...server!, labels: new Map(server!.labels) };
-        await coordinator.reconfigure(this.#ports.file.edit((config) => createDataServer(config, request)));
-        this.#end(id, "cancelled", "the server was put back into the configuration");
+        const config = this.#ports.file.edit((before) => createDataServer(before, request));
+        this.#cancelled.add(id); // what is looked at meanwhile may say so first
+        await coordinator.reconfigure(config);
+        this.#end(id, "cancelled", PUT_BACK);
         break;
       }
       default:
@@ -189,6 +218,33 @@ export class Operations {
     const operation = this.list.get(id);
     if (operation === undefined) throw new Refusal("NOT_FOUND", `there is no operation ${id}`);
     return operation;
+  }
+
+  #notRecorded({ kind }: OperationGoal, error: unknown): void {
+    if (!(error instanceof Refusal)) throw error;
+    this.#ports.logger.warn({ component: "coordinator", kind, why: error.message }, "operation not recorded");
+  }
+
+  #waitingFor(id: number): Set<(ended: Ended) => void> {
+    const waiting = this.#waiting.get(id) ?? new Set();
+    this.#waiting.set(id, waiting);
+    return waiting;
+  }
+
+  /** Undefined: it runs on. */
+  async #within(id: number, ms: number): Promise<Ended | undefined> {
+    if (this.#get(id).state !== "running") return undefined;
+    const waiting = this.#waitingFor(id);
+    const over = new AbortController();
+    let ended: Ended | undefined;
+    const hear = (how: Ended) => {
+      ended = how;
+      over.abort();
+    };
+    waiting.add(hear);
+    await sleep(this.#ports.clock, ms, over.signal);
+    waiting.delete(hear);
+    return ended;
   }
 
   #end(id: number, state: "succeeded" | "failed" | "cancelled", reason: string, error?: unknown): void {
@@ -221,7 +277,9 @@ export class Operations {
         if (!signal.aborted) this.#end(id, why === "" ? "succeeded" : this.#failure(id), why);
       },
       (error) => {
-        if (!signal.aborted) this.#end(id, this.#failure(id), wordsOf(error), error);
+        // this coordinator ends by it: the next one takes it up
+        if (signal.aborted || error instanceof StoreLost) return;
+        this.#end(id, this.#failure(id), whyOf(error), error);
       },
     );
   }
@@ -251,7 +309,7 @@ export class Operations {
     "drain-server": (drive) =>
       this.#untilMet(drive, ({ from, parts = 1 }) => {
         if (this.#ports.file.config.servers.some(({ internal }) => internal === from)) {
-          return "the server was put back into the configuration";
+          return PUT_BACK;
         }
         const shards = [...drive.coordinator.stored.namespaces.values()].flatMap((one) => [...one.shards.values()]);
         const left = shards.filter((shard) => serversOf(shard).includes(from)).length;
@@ -260,16 +318,13 @@ export class Operations {
     "freeze-shard": (drive) => this.#freeze(drive),
     "recover-shard": async () => "the coordinator ended meanwhile: look at the shard",
     "swap-replica": (drive) => this.#swap(drive),
-    "switch-leader": async ({ operation, coordinator }) => {
-      const { namespace, shard = -1, to } = operation;
-      return (await coordinator.moveLeader({ namespace, shard }, to)).why;
-    },
+    "switch-leader": (drive) => this.#switch(drive),
   };
 
   /** A coordinator that comes new does not look after its shards at once. */
   async #untilKept({ namespace, shard }: Operation, coordinator: Coordinator, signal: AbortSignal): Promise<void> {
-    const isStored = () => coordinator.stored.namespaces.get(namespace)?.shards.has(shard!) === true;
-    while (shard !== undefined && isStored() && reportOf(coordinator, namespace, shard) === undefined) {
+    const isKept = (id: number) => reportOf(coordinator, namespace, id) !== undefined;
+    while (shard !== undefined && isStored(coordinator, namespace, shard) && !isKept(shard)) {
       await sleep(this.#ports.clock, LOOK_MS, signal);
       if (signal.aborted) throw new Interrupted();
     }
@@ -302,6 +357,7 @@ export class Operations {
       while (!signal.aborted && (report()?.formerEnsemble.length ?? 0) > 0) await sleep(clock, LOOK_MS, signal);
       if (from !== to && has(to) && !has(from)) return "";
     }
+    if (this.#cancelled.has(id)) return NOT_WANTED;
     const swap = coordinator.swap({ namespace, shard }, from, to);
     const settled = new AbortController();
     const watch = async () => {
@@ -320,6 +376,19 @@ export class Operations {
     }
   }
 
+  async #switch({ operation, coordinator, signal }: Drive): Promise<Outcome> {
+    const { namespace, shard = -1, to } = operation;
+    for (let tries = 1; ; tries++) {
+      try {
+        return (await coordinator.moveLeader({ namespace, shard }, to)).why;
+      } catch (error) {
+        if (!(error instanceof Interrupted) || tries === SWITCH_TRIES_MAX) throw error;
+      }
+      await sleep(this.#ports.clock, LOOK_MS, signal);
+      if (signal.aborted) throw new Interrupted();
+    }
+  }
+
   /** A coordinator that comes new asks as often as it takes: the shard may have no leader yet. */
   async #freeze({ operation, coordinator, signal, isResumed }: Drive): Promise<Outcome> {
     const { clock } = this.#ports;
@@ -334,22 +403,36 @@ export class Operations {
           told = `no write is taken behind offset ${await coordinator.freeze(ref, leftMs)}`;
           this.#taken.add(id);
         } catch (error) {
-          if (!isResumed || !(error instanceof Refusal || error instanceof Unreachable)) throw error;
-          this.list.advance(id, wordsOf(error), undefined);
+          const mayComeYet = isResumed && (error instanceof Refusal || error instanceof Unreachable);
+          if (!mayComeYet && !(error instanceof Interrupted)) throw error;
+          if (!signal.aborted) this.list.advance(id, whyOf(error), undefined);
         }
-      } else if (reportOf(coordinator, namespace, shard) === undefined) return "the shard is gone";
+      }
+      // a coordinator that ends lets go of shards that are there
+      if (!isStored(coordinator, namespace, shard)) return "the shard is gone";
       if (told !== "") this.list.advance(id, told, progressOf(startedMs, untilMs, clock.now()));
       await sleep(clock, Math.min(LOOK_MS, leftMs), signal);
     }
     if (signal.aborted) throw new Interrupted();
     await coordinator.thaw(ref).catch(() => {}); // it lapses
-    return this.#cancelled.has(id) ? "it was thawed" : "";
+    if (this.#cancelled.has(id)) return "it was thawed";
+    return told === "" ? "its leader could not be told" : "";
   }
 }
 
 /** To the percent: each change of it is stored. */
 function progressOf(fromMs: number, toMs: number, nowMs: number): number {
   return Math.max(0, Math.min(1, Math.floor(((nowMs - fromMs) / (toMs - fromMs)) * 100) / 100));
+}
+
+/** Whatever it is: none is left that runs, and is not carried out. */
+function whyOf(error: unknown): string {
+  if (error instanceof Refusal || error instanceof Unreachable) return wordsOf(error);
+  return error instanceof Error ? error.message : String(error);
+}
+
+function isStored({ stored }: Coordinator, namespace: string, shard: number): boolean {
+  return stored.namespaces.get(namespace)?.shards.has(shard) === true;
 }
 
 function reportOf(coordinator: Coordinator, namespace: string, shard: number): ShardReport | undefined {

@@ -21,7 +21,7 @@ import {
 } from "../gen/io/oxia/proto/v1/metadata_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { GetLoadResponseSchema } from "../gen/varia/internal/v1/node_pb.ts";
-import { Refusal } from "../model/refusal.ts";
+import { Refusal, Unreachable } from "../model/refusal.ts";
 import { systemClock } from "../ops/clock.ts";
 import { systemRandom } from "../ops/random.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";
@@ -430,6 +430,17 @@ test("another leader, and a shard that takes no writes for a while", async () =>
   expect((await varia.thawShard(of)).operation).toBeUndefined();
   expect((await shard()).change).toBe("");
 }, 60_000);
+
+test("a freeze that the leader does not hear of is refused", async () => {
+  await healthy();
+  dataServers.before = ({ method }) => {
+    if (method === "freezeShard") throw new Unreachable("cut off");
+  };
+  const freeze = { namespace: "default", shard: 0n, forMs: 60_000 };
+  expect(await refused(varia.freezeShard(freeze))).toEqual(["Unavailable", expect.stringContaining("cut off")]);
+  dataServers.before = () => {};
+  expect((await varia.listOperations({})).operations[0]).toMatchObject({ kind: "freeze-shard", state: "failed" });
+}, 30_000);
 
 test("namespaces that are made and deleted, and servers that leave, are operations, whoever asks", async () => {
   await admin.createDataServer({ dataServer: d });

@@ -75,15 +75,15 @@ export function operationMethods(ports: AdminPorts): ServedMethod[] {
         to: "",
         untilMs: ports.nowMs() + forMs,
       });
-      return { operation: protoOperation(await operations.taken(begun.id)) };
+      const taken = await operations.taken(begun.id);
+      if (taken.state === "failed") throw new Refusal("RESOURCE_UNAVAILABLE", taken.reason);
+      return { operation: protoOperation(taken) };
     }),
     unary(method.thawShard, async (request) => {
       const freeze = frozen(shardRef(request));
       return freeze === undefined ? {} : { operation: protoOperation(await operations.cancel(freeze.id)) };
     }),
-    unary(method.drainServer, async ({ server: name }) => ({
-      operation: protoOperation(await drainServer(ports, name)),
-    })),
+    unary(method.drainServer, async ({ server }) => ({ operation: protoOperation(await drainServer(ports, server)) })),
     unary(method.listOperations, ({ beforeId, limit, kind, state }) => {
       if (limit > PAGE_MAX) throw new Refusal("INVALID_ARGUMENT", `limit ${limit} is above ${PAGE_MAX}`);
       const filter = {
@@ -97,8 +97,7 @@ export function operationMethods(ports: AdminPorts): ServedMethod[] {
     unary(method.getOperation, async ({ id, waitMs }) => {
       if (waitMs > WAIT_MS_MAX) throw new Refusal("INVALID_ARGUMENT", `wait_ms ${waitMs} is above ${WAIT_MS_MAX}`);
       const { id: known } = got(toNumber(id, "id"));
-      if (waitMs > 0) await operations.endedWithin(known, waitMs);
-      return { operation: protoOperation(got(known)) };
+      return { operation: protoOperation(waitMs === 0 ? got(known) : await operations.look(known, waitMs)) };
     }),
     unary(method.cancelOperation, async ({ id }) => ({
       operation: protoOperation(await operations.cancel(toNumber(id, "id"))),
@@ -112,11 +111,11 @@ export function operationMethods(ports: AdminPorts): ServedMethod[] {
 }
 
 /** Takes a server from the configuration, and follows what it holds to the others. */
-async function drainServer(ports: AdminPorts, name: string): Promise<Operation> {
-  const { before } = await changeConfig(ports, `delete data server "${name}"`, (config, status) =>
-    deleteDataServer(config, status, name),
+function drainServer(ports: AdminPorts, name: string): Promise<Operation> {
+  const goal = drainGoal(ports, serverNamed(ports.file.config, name));
+  return ports.operations.beginWith(goal, () =>
+    changeConfig(ports, `delete data server "${name}"`, (config, status) => deleteDataServer(config, status, name)),
   );
-  return ports.operations.begin(drainGoal(ports, serverNamed(before, name)));
 }
 
 function oneOf<T extends string>(field: string, text: string, all: readonly T[]): T | undefined {
