@@ -450,3 +450,19 @@ test("masked values are seen by an admin who asks for them, and by nobody else; 
   expect(list).not.toContain("content of");
   for (const key of ["/config/app", "secrets/a"]) expect(await show("viewer", at(key))).toContain(`content of ${key}`);
 });
+
+test("a form that is turned away is told, by what it would have done; one of nothing is not", async () => {
+  const access = { needsToken: true, roleOf: (given: string) => (given === "v" ? ("viewer" as const) : undefined) };
+  const inspect = fakeInspect({ access });
+  const app = appOf(inspect);
+  const post = async (name: string, headers: Record<string, string>) => {
+    const sent = { method: "POST", body: "level=debug", headers: { host: "localhost:8080", ...headers } };
+    return (await app.fetch(new Request(`http://localhost:8080/do/${name}`, sent), LOCAL)).status;
+  };
+  expect(await post("log-level", { authorization: "Bearer v" })).toBe(403);
+  expect(await post("nothing", { authorization: "Bearer v" })).toBe(403);
+  expect(inspect.audited).toEqual([
+    "turned away: Change log level: A viewer's token changes nothing: log in with an admin's.",
+  ]);
+  expect(inspect.called).toEqual([]);
+});

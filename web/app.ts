@@ -122,9 +122,12 @@ export function webApp(inspect: Inspect): WebApp {
   app.post("/do/:name", bodyLimit({ maxSize: FORM_BYTES_MAX, onError: tooLarge(inspect) }), async (context) => {
     const form = new URLSearchParams(await context.req.text());
     const why = gate.whyNotChange(askingOf(context), form);
-    if (why !== undefined) return send(context, inspect, refusedPage(why));
+    const [name, { peer }] = [context.req.param("name"), context.env];
+    if (why !== undefined) {
+      if (Object.hasOwn(DEEDS, name)) inspect.audit.turnedAway({ what: DEEDS[name]!.title, peer }, why);
+      return send(context, inspect, refusedPage(why));
+    }
     try {
-      const [name, { peer }] = [context.req.param("name"), context.env];
       return context.redirect(await carryOut(inspect, { name, form, peer }), 303);
     } catch (error) {
       return send(context, inspect, errorPage(error));

@@ -290,5 +290,6 @@ test("who changes what is told, with the words that go with it, and what came of
   expect(inspect.audited).toEqual([
     `made: Switch leader default/1: ${"before the upgrade ".repeat(50).slice(0, 499).trim()}`,
     expect.stringMatching(/^refused: Write record default\/\/a: The record has changed/),
+    "turned away: Switch leader: The form was sent from another site.",
   ]);
 });

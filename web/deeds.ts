@@ -162,10 +162,10 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
         `Its keys are in the order ${sorting}, and its changes can${notifications === "on" ? "" : "not"} be followed.`,
         "The number of shards and the order of keys stay as they are.",
       ];
-      const flags = `--initial-shards ${shards} --replication-factor ${replicas} --key-sorting ${sorting}`;
+      const flags = `--initial-shards ${shards} --replication-factor ${replicas} --key-sorting ${shellWord(sorting)}`;
       return {
         lines,
-        command: `varia admin namespace create ${shellWord(name)} ${flags} --notifications ${notifications === "on"}`,
+        command: namespaceCommand(inspect, "create", name, `${flags} --notifications ${notifications === "on"}`),
       };
     },
     async run({ calls }, { name, shards, replicas, sorting, notifications }) {
@@ -190,7 +190,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
         `Its changes can${notifications === "on" ? "" : "not"} be followed.`,
       ];
       const flags = `--replication-factor ${replicas} --notifications ${notifications === "on"}`;
-      return { lines, command: `varia admin namespace patch ${shellWord(name)} ${flags}` };
+      return { lines, command: namespaceCommand(inspect, "patch", name, flags) };
     },
     async run(inspect, { name, replicas, notifications, seen }) {
       await requireSeen(inspect, name, seen);
@@ -214,7 +214,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
       const lines = [
         `The namespace ${name} and the data of its ${count(own, "shard")} will be deleted, on all servers.`,
       ];
-      return { lines, command: `varia admin namespace delete ${shellWord(name)}`, typed: name };
+      return { lines, command: namespaceCommand(inspect, "delete", name), typed: name };
     },
     async run({ calls }, { name }) {
       await calls.call(DeleteNamespace, { namespace: name });
@@ -244,7 +244,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
       const lines = [`This process will log at the level ${level}, until it ends or that is changed again.`];
       return {
         lines,
-        command: `varia admin --admin-address ${adminAddress() ?? clientAddress() ?? ""} log-level ${level}`,
+        command: `varia admin --admin-address ${adminAddress() ?? clientAddress() ?? ""} log-level ${shellWord(level)}`,
       };
     },
     async run({ calls }, { level }) {
@@ -280,7 +280,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     async preview(inspect, { namespace, key, version }) {
       const lines = [`The record ${visible(key)} of ${namespace} will be deleted, if its version is still ${version}.`];
       const at = `-a ${inspect.clientAddress() ?? ""} -n ${shellWord(namespace)}`;
-      return { lines, command: `varia client ${at} delete ${shellWord(key)} -e ${version}` };
+      return { lines, command: `varia client ${at} delete ${shellWord(key)} -e ${shellWord(version)}` };
     },
     async run(inspect, { namespace, key, version }) {
       const client = await inspect.client(namespace);
@@ -376,6 +376,10 @@ function frozenSeconds(text: string): number {
 
 function shardCommand({ adminAddress }: Inspect, what: string, namespace: string, flags: string): string {
   return `varia admin shard ${what} --admin-address ${adminAddress()} -n ${shellWord(namespace)} ${flags}`;
+}
+
+function namespaceCommand({ adminAddress }: Inspect, what: string, name: string, flags = ""): string {
+  return `varia admin namespace ${what} --admin-address ${adminAddress()} ${shellWord(name)} ${flags}`.trim();
 }
 
 function operationAddress(operation: { readonly id: bigint } | undefined): string {

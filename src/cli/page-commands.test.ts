@@ -1,7 +1,7 @@
 /** What pages offer to copy into a terminal is a command line of ours. */
 import { expect, test } from "bun:test";
 import { whyNoCommand } from "../../test/harness/command-line.ts";
-import { fakeInspect } from "../../test/harness/fake-inspect.ts";
+import { type clusterOf, fakeInspect } from "../../test/harness/fake-inspect.ts";
 import { webApp } from "../../web/app.ts";
 import { buildProgram } from "./program.ts";
 import { splitWords } from "./split-words.ts";
@@ -42,6 +42,29 @@ test("every command on a page is one", async () => {
   app.close();
   expect(odd).toEqual([]);
   expect([...new Set(found)].sort()).toEqual(PAGES.filter((path) => path !== ASKED_BY_CURL).sort());
+});
+
+test("names that a shell would take apart are words of the command, and so is what a link brings along", async () => {
+  const odd = "$(reboot) ; 'x'";
+  const inspect = fakeInspect();
+  const { servers, shards } = inspect.cluster as ReturnType<typeof clusterOf>;
+  for (const server of servers) server.name = odd;
+  for (const shard of shards) shard.namespace = odd;
+  const app = webApp(inspect);
+  const word = encodeURIComponent(odd);
+  for (const [path, asked] of [
+    [`/shards/${word}/1`, 3],
+    [`/do/log-level?level=${word}`, 1],
+    [`/do/create-namespace?name=n&shards=1&replicas=1&sorting=${word}`, 1],
+    [`/do/delete-record?namespace=n&key=k&version=${word}`, 1],
+  ] as const) {
+    const request = new Request(`http://localhost${path}`, { headers: { host: "localhost" } });
+    const html = await (await app.fetch(request, "127.0.0.1")).text();
+    const commands = [...html.matchAll(/<code>(.*?)<\/code>/gs)].flatMap(([, text]) => unescaped(text!).split("\n"));
+    const bare = commands.filter((text) => !splitWords(text).words.includes(odd));
+    expect([path, commands.length, bare]).toEqual([path, asked, []]);
+  }
+  app.close();
 });
 
 function unescaped(text: string): string {

@@ -7,7 +7,7 @@ import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../model/refusal.ts";
 import { Audit, audited, NOTE_CHARACTERS_MAX, NOTE_HEADER, TURNED_AWAY_PER_MINUTE_MAX } from "./audit.ts";
 import { Code as Status, StatusError } from "./code.ts";
-import { servedUnary } from "./served.ts";
+import { servedStream, servedUnary } from "./served.ts";
 
 const listeners: TestListener[] = [];
 afterEach(async () => {
@@ -30,8 +30,9 @@ async function served() {
     if (fails !== undefined) throw fails;
     return {};
   };
-  const { switchLeader, getNodeStatus } = VariaAdmin.method;
-  const methods = [servedUnary(switchLeader, answer), servedUnary(getNodeStatus, answer)];
+  const { switchLeader, getNodeStatus, watchEvents } = VariaAdmin.method;
+  const stream = servedStream(watchEvents, async () => void answer());
+  const methods = [servedUnary(switchLeader, answer), servedUnary(getNodeStatus, answer), stream];
   const listener = await listenForTest(audited(methods, kept));
   listeners.push(listener);
   const client = createClient(VariaAdmin, createGrpcTransport({ baseUrl: `http://${listener.address}` }));
@@ -80,6 +81,11 @@ test("who is turned away is told, whatever was asked for, and the answer stays t
   }
   const line = "warn caller turned away: GetNodeStatus from 127.0.0.1; the token is not known";
   expect(lines).toEqual([line, line]);
+  const watch = async () => {
+    for await (const _ of client.watchEvents({})) expect.unreachable();
+  };
+  expect(await codeOf(watch())).toBe(Code.PermissionDenied);
+  expect(lines[2]).toBe("warn caller turned away: WatchEvents from 127.0.0.1; the token is not known");
 });
 
 test("many who are turned away push nothing out: so many are told a minute, then how many there were", () => {

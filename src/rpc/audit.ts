@@ -6,7 +6,7 @@ import type { Bytes } from "../lib/bytes.ts";
 import type { Logger } from "../ports.ts";
 import { Code, StatusError } from "./code.ts";
 import { roleFor } from "./guard.ts";
-import type { Call, ServedMethod } from "./method.ts";
+import type { Call, ServedMethod, Sink } from "./method.ts";
 
 /** The caller's own words. */
 export const NOTE_HEADER = "varia-note";
@@ -60,26 +60,26 @@ export class Audit {
 export function audited(methods: readonly ServedMethod[], audit: Audit): ServedMethod[] {
   return methods.map((served) => {
     const { method, json } = served;
-    if (method.kind !== "unary") return served;
     const isChange = roleFor(json.name) === "admin";
-    return {
-      ...served,
-      method: {
-        ...method,
-        handle: async (request: Bytes, call: Call) => {
-          const change = { what: json.name, peer: call.peer, note: noteOf(call) };
-          try {
-            const answer = await method.handle(request, call);
-            if (isChange) audit.changed(change);
-            return answer;
-          } catch (error) {
-            if (isTurnedAway(error)) audit.turnedAway(change, error.message);
-            else if (isChange) audit.refused(change, error);
-            throw error;
-          }
-        },
-      },
+    const told = async <T>(call: Call, handle: () => T | Promise<T>): Promise<T> => {
+      const change = { what: json.name, peer: call.peer, note: noteOf(call) };
+      try {
+        const answer = await handle();
+        if (isChange) audit.changed(change);
+        return answer;
+      } catch (error) {
+        if (isTurnedAway(error)) audit.turnedAway(change, error.message);
+        else if (isChange) audit.refused(change, error);
+        throw error;
+      }
     };
+    if (method.kind === "bidi") return served; // of no service of an admin's
+    if (method.kind === "unary") {
+      const handle = (request: Bytes, call: Call) => told(call, () => method.handle(request, call));
+      return { ...served, method: { ...method, handle } };
+    }
+    const handle = (request: Bytes, call: Call, sink: Sink) => told(call, () => method.handle(request, call, sink));
+    return { ...served, method: { ...method, handle } };
   });
 }
 

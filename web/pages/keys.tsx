@@ -51,7 +51,7 @@ export async function keysPage(asked: Asked): Promise<Page> {
           address === undefined
             ? []
             : [
-                `varia client -a ${address} -n ${namespace} list --key-min ${shellWord(place)} --key-max ${shellWord(`${place}/`)}`,
+                `varia client -a ${address} -n ${shellWord(namespace)} list --key-min ${shellWord(place)} --key-max ${shellWord(`${place}/`)}`,
               ]
         }
       />
@@ -232,7 +232,9 @@ export async function recordPage(asked: Asked): Promise<Page> {
       )}
       <CopyAs
         commands={
-          address === undefined ? [] : [`varia client -a ${address} -n ${namespace} get ${shellWord(record.key)} -v`]
+          address === undefined
+            ? []
+            : [`varia client -a ${address} -n ${shellWord(namespace)} get ${shellWord(record.key)} -v`]
         }
       />
     </>

@@ -8,6 +8,7 @@ import { amount } from "../parts/chart.tsx";
 import { query } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
 import { Ring } from "../parts/ring.tsx";
+import { shellWord } from "../parts/text.ts";
 import { type ClusterStatus, clusterStatus, loadOf, type ShardStatus, serverNames, shardState } from "../view.ts";
 import { ShardTable } from "./shards.tsx";
 
@@ -167,7 +168,9 @@ export async function namespacePage(asked: Asked): Promise<Page> {
           <a href={`/shards${query({ namespace: name })}`}>{`All ${line.shards.length}`}</a>
         </p>
       )}
-      <CopyAs commands={admin === undefined ? [] : [`varia admin namespace get ${name} --admin-address ${admin}`]} />
+      <CopyAs
+        commands={admin === undefined ? [] : [`varia admin namespace get ${shellWord(name)} --admin-address ${admin}`]}
+      />
     </>
   );
   return { title: `Namespace ${name}`, body, live: true, still: changeForms(asked, line) };

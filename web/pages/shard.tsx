@@ -7,6 +7,7 @@ import { amount } from "../parts/chart.tsx";
 import { EventTable } from "../parts/event-table.tsx";
 import { hash, offset, toleranceWords } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, type Mood, Table } from "../parts/pieces.tsx";
+import { shellWord } from "../parts/text.ts";
 import {
   type ClusterStatus,
   clusterStatus,
@@ -186,15 +187,15 @@ function commandsFor(
   { servers }: ClusterStatus,
   admin = "",
 ): string[] {
-  const at = `--admin-address ${admin} -n ${namespace} --shard ${shard}`;
+  const at = `--admin-address ${admin} -n ${shellWord(namespace)} --shard ${shard}`;
   const nameOf = (address: string) =>
-    servers.find(({ internalAddress }) => internalAddress === address)?.name ?? address;
+    shellWord(servers.find(({ internalAddress }) => internalAddress === address)?.name ?? address);
   const from = replicas.find(({ server }) => server !== leader)?.server;
   const to = servers.find(({ internalAddress }) => !replicas.some(({ server }) => server === internalAddress));
   if (from === undefined) return [`varia status --admin-address ${admin}`];
   return [
     `varia admin shard switch-leader ${at} --to ${nameOf(from)}`,
-    `varia admin shard swap ${at} --from ${nameOf(from)} --to ${to?.name ?? nameOf(from)}`,
+    `varia admin shard swap ${at} --from ${nameOf(from)} --to ${to === undefined ? nameOf(from) : shellWord(to.name)}`,
     `varia admin shard recover ${at} --servers ${nameOf(leader === "" ? from : leader)}`,
   ];
 }
