@@ -398,7 +398,7 @@ test("what servers and shards bear is shown as far as they have said so", async 
   await shows("/servers/s1", "DB_CHECKSUM", "zone=z1", "12.5 ms late", "1.0 GiB free of 2.0 GiB", "150 writes/s");
   await shows("/servers/s2", "it has not said");
   await shows("/shards/default/0", "1234", "150 writes/s, 7.25 reads/s", ">17, 3.3 s<", ">9<");
-  await shows("/namespaces", ">1234<", "150 /s");
+  await shows("/namespaces", ">1234<", "150 /s", "zone, rack (strict)");
   inspect.cluster = cluster;
   await shows("/namespaces", ">–<");
   // the last hour of the cluster, which this fake has under the names of one process

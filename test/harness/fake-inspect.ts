@@ -146,7 +146,14 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
       }),
     ListNamespaces: () =>
       create(ListNamespacesResponseSchema, {
-        namespaces: [{ namespace: { name: "default", replicationFactor: 3, keySorting: "hierarchical" } }],
+        namespaces: [
+          {
+            namespace: {
+              ...{ name: "default", replicationFactor: 3, keySorting: "hierarchical" },
+              antiAffinities: [{ labels: ["zone", "rack"], mode: "strict" }],
+            },
+          },
+        ],
       }),
   };
   // each is the newest operation there is

@@ -184,11 +184,13 @@ async function namespaceLines({ inspect }: Asked, { shards }: ClusterStatus): Pr
   const { namespaces } = await inspect.calls.call(ListNamespaces, {});
   return namespaces.map(({ namespace }) => {
     if (namespace === undefined) return { name: "", shards: [], settings: [] };
-    const { name, replicationFactor, keySorting, notificationsEnabled } = namespace;
+    const { name, replicationFactor, keySorting, notificationsEnabled, antiAffinities } = namespace;
+    const apart = antiAffinities.map(({ labels, mode }) => `${labels.join(", ")} (${mode})`);
     const settings: NamespaceLine["settings"] = [
       ["Replication factor", String(replicationFactor)],
       ["Key sorting", keySorting],
       ["Notifications", notificationsEnabled === false ? "off" : "on"],
+      ["Kept apart by", apart.length === 0 ? "nothing" : apart.join("; ")],
     ];
     return { name, shards: shardsOf.get(name) ?? [], settings, replicationFactor, notificationsEnabled };
   });
