@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError as InvalidFlag, Option } from "commander";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { SHARD_FREEZE_MS_MAX } from "../model/limits.ts";
 import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
 import { operationRow } from "./admin-operation.ts";
 import { durationFlag, integerFlag } from "./client-connection.ts";
@@ -111,7 +112,7 @@ function addSwitchLeader(shard: Command): void {
 function addFreeze(shard: Command): void {
   addDryRun(addShardFlags(shard.command("freeze")))
     .description("Have a shard take no writes for a while, whoever leads it; reads go on.")
-    .addOption(new Option("--for <duration>", "how long, at most 1h").argParser(durationFlag).makeOptionMandatory())
+    .addOption(new Option("--for <duration>", "how long, at most 1h").argParser(freezeFlag).makeOptionMandatory())
     .option("-y, --yes", "do not ask")
     .addHelpText("after", examples("varia admin shard freeze --shard 3 --for 5m"))
     .action(async (_, command: Command) => {
@@ -227,6 +228,12 @@ function addSplit(shard: Command): void {
       const { leftChildShard: LeftChildShardId, rightChildShard: RightChildShardId } = answer;
       console.log(json({ LeftChildShardId, RightChildShardId, Error: null }));
     });
+}
+
+function freezeFlag(text: string): number {
+  const ms = Math.ceil(durationFlag(text));
+  if (ms < 1 || ms > SHARD_FREEZE_MS_MAX) throw new InvalidFlag("A shard is frozen for more than 0s and at most 1h.");
+  return ms;
 }
 
 function serversFlag(text: string): readonly string[] {

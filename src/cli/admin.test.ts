@@ -198,6 +198,8 @@ test("names alone are printed a line each; a dry run says what would be, and not
     [["shard", "swap", "--shard", "7", "--from", "s1", "--to", "s2"], 3],
     [["shard", "switch-leader", "--shard", "7", "--to", "s2"], 3],
     [["shard", "freeze", "--shard", "7", "--for", "5m"], 3],
+    [["shard", "freeze", "--shard", "1", "--for", "2h"], 2],
+    [["shard", "freeze", "--shard", "1", "--for", "0s"], 2],
     [["dataserver", "drain", "s9"], 3],
   ] as const) {
     expect([words, (await admin(...words, "--dry-run")).code]).toEqual([words, code]);

@@ -59,6 +59,18 @@ test("another process, and another leadership, begin anew: nothing falls, and no
   expect(watch.server("a")).toMatchObject({ cpuCores: 0, writesPerS: 0, startedAtMs: 10 });
 });
 
+test("a leader that was cut off does not speak for its shard, as long as the next one does", async () => {
+  const { says, watch, lookAfter } = watching();
+  says.set("b", { startedAtMs: 1n, shards: [led(0, { term: 2n, records: 9n })] });
+  says.set("a", { startedAtMs: 1n, shards: [led(0, { term: 1n, records: 4n })] });
+  await lookAfter(0);
+  await lookAfter(1_000);
+  expect(watch.shard(0)!.records).toBe(9);
+  says.delete("b");
+  await lookAfter(LOAD_AGE_MS_MAX + 1);
+  expect(watch.shard(0)!.records).toBe(4);
+});
+
 test("what has not been said lately is not known; who does not answer, or is gone, is passed over", async () => {
   const { clock, says, asked, watch, lookAfter } = watching();
   says.set("a", { startedAtMs: 1n, shards: [led(0)] });
@@ -117,6 +129,11 @@ test("of the writes of all servers over the last interval, the slowest hundredth
   says.set("b", latencies(5, 4, 1, 9));
   await lookAfter(1_000);
   expect(watch.totals().writeP99Ms).toBe(100);
+  // of another version, with more buckets
+  says.set("b", latencies(5, 4, 1, 9, 0));
+  says.set("a", latencies(1_190, 0, 0, 50));
+  await lookAfter(1_000);
+  expect(watch.totals().writeP99Ms).toBe(1);
 });
 
 test("it looks every few seconds, until it is stopped", async () => {

@@ -64,6 +64,7 @@ interface Heard {
 
 interface SeenShard {
   readonly load: ShardLoad;
+  readonly term: bigint;
   readonly atMs: number;
 }
 
@@ -178,7 +179,10 @@ export class LoadWatch {
       };
       writesPerS += load.writesPerS;
       readsPerS += load.readsPerS;
-      this.#shards.set(Number(shard), { load, atMs });
+      const seen = this.#shards.get(Number(shard));
+      // a leader that was cut off goes on saying what it did
+      if (seen !== undefined && seen.term > term && this.#isFresh(seen)) continue;
+      this.#shards.set(Number(shard), { load, term, atMs });
       this.#committed(Number(shard), { atMs, offset: Number(commitOffset) });
     }
     const load: ServerLoad = {
@@ -209,7 +213,10 @@ function p99(all: readonly Heard[]): number {
   const bounds =
     all.find(({ counters }) => counters.writeLatencyBoundsMs.length > 0)?.counters.writeLatencyBoundsMs ?? [];
   const counts = bounds.map(() => 0).concat(0);
-  for (const { latencies } of all) for (const [nth, count] of latencies.entries()) counts[nth]! += count;
+  // another version may have other buckets: what is beyond these is in the last one
+  const last = counts.length - 1;
+  for (const { latencies } of all)
+    for (const [nth, count] of latencies.entries()) counts[Math.min(nth, last)]! += count;
   const total = counts.reduce((sum, count) => sum + count, 0);
   if (total === 0) return 0;
   let below = 0;
