@@ -260,7 +260,10 @@ test("without tokens nobody on another machine sees anything but health and metr
     const response = await appOf(fakeInspect()).fetch(request(path), "10.1.2.3");
     return { status: response.status, text: await response.text() };
   };
-  for (const path of ["/", "/shards", "/keys", "/keys/record?key=a", "/live?page=/", "/events.json", "/nothing"]) {
+  for (const path of [
+    ...["/", "/shards", "/keys", "/keys/record?key=a", "/live?page=/", "/events.json", "/support-bundle.json"],
+    "/nothing",
+  ]) {
     const { status, text } = await far(path);
     expect([path, status]).toEqual([path, 403]);
     expect(text).not.toContain("default");
@@ -465,4 +468,30 @@ test("a form that is turned away is told, by what it would have done; one of not
     "turned away: Change log level: A viewer's token changes nothing: log in with an admin's.",
   ]);
   expect(inspect.called).toEqual([]);
+});
+
+test("a support bundle holds all that is said, whatever cannot be had, and nothing of who did what", async () => {
+  const inspect = fakeInspect();
+  inspect.events = [eventOf(2, { kind: "audit", why: "SwitchLeader from 10.0.0.7" }), eventOf(1)];
+  const { status, headers, text } = await get(inspect, "/support-bundle.json");
+  expect([status, headers.get("content-type"), headers.get("cache-control")]).toEqual([
+    200,
+    "application/json",
+    "no-store",
+  ]);
+  expect(headers.get("content-disposition")).toMatch(/^attachment; filename="varia-coordinator-[\dT-]+\.json"$/);
+  const bundle = JSON.parse(text);
+  expect(bundle).toMatchObject({ mode: "coordinator", cluster: { healthy: true }, node: { version: "1.2.3" } });
+  expect(bundle.metrics).toContain("varia_up 1");
+  expect(bundle.events.events.map(({ kind }: { kind: string }) => kind)).toEqual(["election"]);
+  expect(bundle.findings.length).toBeGreaterThan(5);
+  expect([bundle.operations.operations.length, bundle.configuration.settings.length]).toEqual([1, 2]);
+  expect(text).not.toContain("10.0.0.7");
+  inspect.cluster = new Refusal("NOT_INITIALIZED", "the coordinator is not ready");
+  const later = JSON.parse((await get(inspect, "/support-bundle.json")).text);
+  expect([later.cluster.error, later.findings.error]).toEqual(Array(2).fill("the coordinator is not ready"));
+  expect(later.node.version).toBe("1.2.3");
+  const storage = fakeInspect({ mode: "storage", methods: ["GetNodeStatus", "GetConfiguration", "GetHistory"] });
+  const own = JSON.parse((await get(storage, "/support-bundle.json")).text);
+  expect([own.node.version, own.cluster, own.events]).toEqual(["1.2.3", undefined, undefined]);
 });

@@ -18,7 +18,7 @@ import { Live } from "./live.ts";
 import { type Asked, type Page, PageError, type PageOf } from "./page.ts";
 import { configurationPage } from "./pages/configuration.tsx";
 import { deedPage, NOTE_CHARACTERS_MAX, NOTE_FIELD } from "./pages/deed.tsx";
-import { diagnosisPage } from "./pages/diagnosis.tsx";
+import { BUNDLE_PATH, diagnosisPage } from "./pages/diagnosis.tsx";
 import { errorPage, refusedPage } from "./pages/error.tsx";
 import { eventsJson, eventsPage } from "./pages/events.tsx";
 import { helpPage } from "./pages/help.tsx";
@@ -34,6 +34,7 @@ import { serverPage, serversPage } from "./pages/servers.tsx";
 import { sessionPage, sessionsPage } from "./pages/sessions.tsx";
 import { shardPage } from "./pages/shard.tsx";
 import { shardsPage } from "./pages/shards.tsx";
+import { supportBundle } from "./support-bundle.ts";
 import { Tails } from "./tails.ts";
 
 /** An answer of the cluster that is so old is shown: many readers cost it no more than one. In milliseconds. */
@@ -102,7 +103,7 @@ export function webApp(inspect: Inspect): WebApp {
       context.set("visitor", admission.visitor);
       return next();
     }
-    const isPage = context.req.method === "GET" && !["/live", "/events.json"].includes(context.req.path);
+    const isPage = context.req.method === "GET" && !["/live", "/events.json", BUNDLE_PATH].includes(context.req.path);
     if (admission.kind === "refused") {
       if (!isPage) return context.text(`${admission.why}\n`, 403);
       return send(context, inspect, refusedPage(admission.why));
@@ -119,6 +120,7 @@ export function webApp(inspect: Inspect): WebApp {
     return context.body(stream, 200, { "content-type": "text/event-stream", "cache-control": "no-store" });
   });
   if (inspect.calls.serves(ListEvents)) app.get("/events.json", (context) => sendEvents(context, inspect));
+  app.get(BUNDLE_PATH, (context) => sendBundle(context, inspect));
   app.post("/do/:name", bodyLimit({ maxSize: FORM_BYTES_MAX, onError: tooLarge(inspect) }), async (context) => {
     const form = new URLSearchParams(await context.req.text());
     const why = gate.whyNotChange(askingOf(context), form);
@@ -193,6 +195,17 @@ function send(context: Context<Env>, inspect: Inspect, page: Page): Response | P
   const nonce = context.get("secureHeadersNonce");
   const html = document(page, { inspect, path: pathname, liveUrl, nonce, visitor: context.get("visitor") });
   return context.html(html, page.status ?? 200, { "cache-control": "no-store" });
+}
+
+async function sendBundle(context: Context<Env>, inspect: Inspect): Promise<Response> {
+  const asked = { inspect, places: [], query: new URLSearchParams(), visitor: context.get("visitor"), maxAgeMs: 0 };
+  const nowMs = Date.now();
+  const name = `varia-${inspect.mode}-${new Date(nowMs).toISOString().slice(0, 19).replaceAll(":", "")}.json`;
+  return context.body(await supportBundle(asked, nowMs), 200, {
+    "content-type": "application/json",
+    "content-disposition": `attachment; filename="${name}"`,
+    "cache-control": "no-store",
+  });
 }
 
 async function sendEvents(context: Context<Env>, inspect: Inspect): Promise<Response> {

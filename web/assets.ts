@@ -2,7 +2,10 @@
 
 import sse from "htmx.org/dist/ext/hx-sse.min.js" with { type: "text" };
 import htmx from "htmx.org/dist/htmx.min.js" with { type: "text" };
+import uplot from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
+import uplotStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
 import app from "./assets/app.js" with { type: "text" };
+import charts from "./assets/charts.js" with { type: "text" };
 import style from "./assets/style.css" with { type: "text" };
 
 export interface Asset {
@@ -28,4 +31,9 @@ export const SCRIPTS = [
   asset("htmx-sse.js", JAVASCRIPT, sse),
   asset("app.js", JAVASCRIPT, app),
 ];
-export const ASSETS: ReadonlyMap<string, Asset> = new Map([STYLE, ...SCRIPTS].map((one) => [one.path, one]));
+/** Of pages with charts, before their own. */
+export const CHART_STYLE = asset("charts.css", "text/css; charset=utf-8", uplotStyle);
+export const CHART_SCRIPTS = [asset("uplot.js", JAVASCRIPT, uplot), asset("charts.js", JAVASCRIPT, charts)];
+
+const ALL = [STYLE, ...SCRIPTS, CHART_STYLE, ...CHART_SCRIPTS];
+export const ASSETS: ReadonlyMap<string, Asset> = new Map(ALL.map((one) => [one.path, one]));

@@ -11,3 +11,7 @@ declare module "*/app.js" {
   const text: string;
   export default text;
 }
+declare module "*/charts.js" {
+  const text: string;
+  export default text;
+}

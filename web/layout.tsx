@@ -1,7 +1,7 @@
 /** @jsxImportSource hono/jsx */
 /** The frame around every page: where one is, where one can go, and what loads. */
 import { GetClusterStatus, ListEvents, ListOperations } from "./admin.ts";
-import { SCRIPTS, STYLE } from "./assets.ts";
+import { CHART_SCRIPTS, CHART_STYLE, SCRIPTS, STYLE } from "./assets.ts";
 import type { Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
 import type { Page } from "./page.ts";
@@ -18,7 +18,7 @@ export interface Frame {
 
 /** The whole document. */
 export function document(
-  { title, body, live, still }: Page,
+  { title, body, live, still, charts }: Page,
   { inspect, path, liveUrl, nonce, visitor }: Frame,
 ): string {
   const mode = inspect.mode;
@@ -31,8 +31,9 @@ export function document(
         <meta name="htmx-config" content={HTMX_CONFIG} />
         <title>{`${title} · Varia`}</title>
         <link rel="icon" href="/icon.svg" type="image/svg+xml" />
+        {charts === true ? <link rel="stylesheet" href={CHART_STYLE.path} nonce={nonce} /> : null}
         <link rel="stylesheet" href={STYLE.path} nonce={nonce} />
-        {SCRIPTS.map((script) => (
+        {[...SCRIPTS, ...(charts === true ? CHART_SCRIPTS : [])].map((script) => (
           <script src={script.path} nonce={nonce} defer />
         ))}
       </head>

@@ -19,6 +19,8 @@ export interface Page {
   readonly body: HtmlEscapedString | Promise<HtmlEscapedString>;
   /** Sent again whenever it changes. */
   readonly live?: boolean;
+  /** It has charts that can be read point by point, where there is a script. */
+  readonly charts?: boolean;
   /** Below the body, as it was when it was asked for: forms keep what is typed into them. */
   readonly still?: HtmlEscapedString | Promise<HtmlEscapedString> | null;
   /** Default 200. */

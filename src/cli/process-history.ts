@@ -1,6 +1,7 @@
 /** What the charts of a process show: of every process, of one that stores data, of a coordinator. */
 import type { CoordinatorStats } from "../coordination/stats.ts";
 import { CLUSTER_CHARTS, OWN_CHARTS, type SeriesSource } from "../ops/history.ts";
+import { CountsSince, quantileOf } from "../ops/quantile.ts";
 import type { Leader } from "../replication/leader.ts";
 import type { LoadWatch } from "../rpc/load-watch.ts";
 import type { MetricsSources } from "./data-metrics.ts";
@@ -31,9 +32,10 @@ export function dataSeries({ shards, log, keyValues }: DataSources): SeriesSourc
   return [
     operations("writes", ({ counters: { puts, deletes, deleteRanges } }) => puts + deletes + deleteRanges),
     operations("reads", ({ counters: { gets, lists, rangeScans } }) => gets + lists + rangeScans),
+    ...[0.5, 0.99, 0.999].map((quantile) => writeLatency(shards, quantile)),
     {
-      ...{ name: "write, mean", chart: OWN_CHARTS.latency, unit: "ms", kind: "ratio" },
-      read: () => [sum(({ writeLatency }) => writeLatency.sum), sum(({ writeLatency }) => writeLatency.count)],
+      ...{ name: "writes", chart: "Writes in flight", unit: "", kind: "gauge" },
+      read: () => [sum(({ inFlight }) => inFlight)],
     },
     {
       ...{ name: "appended", chart: "Log", unit: "bytes/s", kind: "rate" },
@@ -50,6 +52,27 @@ export function dataSeries({ shards, log, keyValues }: DataSources): SeriesSourc
     },
     ...processSeries(),
   ];
+}
+
+/** Of the writes since the last look; those of a leadership that has ended since are not in it. */
+function writeLatency(shards: MetricsSources["shards"], quantile: number): SeriesSource {
+  const since = new CountsSince();
+  const read = () => {
+    const leaders = shards.leaders();
+    const bounds = leaders[0]?.writeLatency.bounds ?? [];
+    const counts = new Float64Array(bounds.length + 1);
+    for (const leader of leaders) {
+      for (const [nth, count] of leader.writeLatency.counts.entries()) counts[nth]! += count;
+    }
+    return [quantileOf(quantile, bounds, since.of(counts))] as const;
+  };
+  return {
+    name: `write, p${String(quantile * 100).replace(".", "")}`,
+    chart: OWN_CHARTS.latency,
+    unit: "ms",
+    kind: "gauge",
+    read,
+  };
 }
 
 /** Of elections and the metadata store. */

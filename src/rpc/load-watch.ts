@@ -7,6 +7,7 @@
 import { create, type MessageShape } from "@bufbuild/protobuf";
 import { GetLoadRequestSchema, type GetLoadResponseSchema, NodeService } from "../gen/varia/internal/v1/node_pb.ts";
 import type { Offset, ShardId } from "../model/ids.ts";
+import { quantileOf } from "../ops/quantile.ts";
 import type { Clock } from "../ports.ts";
 import { callPeer, type PeerPorts } from "./peer-call.ts";
 
@@ -215,14 +216,8 @@ function p99(all: readonly Heard[]): number {
   const counts = bounds.map(() => 0).concat(0);
   // another version may have other buckets: what is beyond these is in the last one
   const last = counts.length - 1;
-  for (const { latencies } of all)
+  for (const { latencies } of all) {
     for (const [nth, count] of latencies.entries()) counts[Math.min(nth, last)]! += count;
-  const total = counts.reduce((sum, count) => sum + count, 0);
-  if (total === 0) return 0;
-  let below = 0;
-  for (const [nth, bound] of bounds.entries()) {
-    below += counts[nth]!;
-    if (below >= 0.99 * total) return bound;
   }
-  return bounds.at(-1) ?? 0;
+  return quantileOf(0.99, bounds, counts);
 }

@@ -139,6 +139,23 @@ test("what the script adds: keys that lead somewhere, a theme that stays, times 
     .getByText(/\d+ (s|min) ago/)
     .first()
     .waitFor();
+  await tab.goto(`${stage.url}/shards`);
+  await tab.getByRole("region", { name: "Shards" }).focus();
+  const focused = () => tab.evaluate(() => document.activeElement?.closest("tr")?.rowIndex);
+  for (const [key, row] of [
+    ["ArrowDown", 1],
+    ["ArrowDown", 2],
+    ["ArrowDown", 3],
+    ["ArrowUp", 2],
+  ] as const) {
+    await tab.keyboard.press(key);
+    expect([key, await focused()]).toEqual([key, row]);
+  }
+  await tab.goto(`${stage.url}/performance`);
+  // two looks at the numbers are twenty seconds apart
+  await tab.locator("figure.drawn canvas").first().waitFor({ timeout: 30_000 });
+  const bundle = await tab.request.get(`${stage.url}/support-bundle.json`);
+  expect(await bundle.json()).toMatchObject({ mode: "coordinator", cluster: { healthy: true } });
   await tab.goto(`${stage.url}/help`);
   await tab.getByRole("button", { name: "Theme: dark" }).waitFor();
   await tab.getByRole("button", { name: "Times: relative" }).waitFor();

@@ -119,5 +119,22 @@
       event.preventDefault();
       search.focus();
     } else if (event.key === "?") location.assign("/help");
+    else if (event.key === "ArrowDown" || event.key === "ArrowUp") moveInTable(event);
   });
+
+  // from row to row, where something of a table has the focus; a table itself lets go into its first row
+  const moveInTable = (event) => {
+    const linkOf = (row) => row?.querySelector("a, button, input, select") ?? null;
+    const row = event.target.closest?.("tbody tr") ?? null;
+    let next = null;
+    if (row === null)
+      next = event.key === "ArrowDown" ? linkOf(event.target.querySelector?.(":scope > table > tbody > tr")) : null;
+    else {
+      const step = event.key === "ArrowDown" ? "nextElementSibling" : "previousElementSibling";
+      for (let at = row[step]; at !== null && next === null; at = at[step]) next = linkOf(at);
+    }
+    if (next === null) return;
+    event.preventDefault();
+    next.focus();
+  };
 })();

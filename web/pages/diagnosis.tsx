@@ -6,6 +6,8 @@ import type { Asked, Page } from "../page.ts";
 import { Badge, CopyAs, type Mood, Table } from "../parts/pieces.tsx";
 import { clusterStatus } from "../view.ts";
 
+export const BUNDLE_PATH = "/support-bundle.json";
+
 const MOODS: Record<Outcome, Mood> = { pass: "good", warn: "warn", fail: "bad" };
 const EVENTS_JUDGED = 1_000;
 
@@ -32,6 +34,12 @@ export async function diagnosisPage(asked: Asked): Promise<Page> {
           </tr>
         ))}
       </Table>
+      <p>
+        <a class="button" href={BUNDLE_PATH} download>
+          Support bundle
+        </a>{" "}
+        <span class="muted">All that this server says of itself and the cluster, without keys, values and tokens.</span>
+      </p>
       <CopyAs commands={admin === undefined ? [] : [`varia diagnose --admin-address ${admin}`]} />
     </>
   );

@@ -14,6 +14,7 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["g e", "events"],
   ["g k", "keys"],
   ["g i", "diagnosis"],
+  ["↓ ↑", "the next row of a table, and the one before"],
   ["?", "this page"],
 ];
 

@@ -22,11 +22,16 @@ export async function performancePage({ inspect }: Asked): Promise<Page> {
       ) : (
         <div class="columns">
           {[...charts].map(([title, lines]) => (
-            <Chart title={title} series={lines} capacity={chartCapacity(lines, samplesMax)} />
+            <Chart
+              title={title}
+              series={lines}
+              capacity={chartCapacity(lines, samplesMax)}
+              span={{ lastMs: Number(lastMs), intervalMs }}
+            />
           ))}
         </div>
       )}
     </>
   );
-  return { title: "Performance", body, live: true };
+  return { title: "Performance", body, live: true, charts: true };
 }

@@ -29,19 +29,11 @@ export async function serversPage(asked: Asked): Promise<Page> {
 
 function ServerTable({ servers }: { servers: readonly ServerStatus[] }) {
   const numbers = ["Replicas", "Leaders", "CPU", "Memory", "Writes", "Reads"].map((number) => ({ number }));
-  const head = ["Server", "State", "Public", "Internal", ...numbers, "Version", "Why"];
+  const head = ["Server", "State", "For clients", ...numbers, "Version", "Why"];
   return (
     <Table caption="Servers" head={head}>
       {servers.map((server) => (
-        <ServerRow
-          server={server}
-          where={
-            <>
-              <td class="mono">{server.publicAddress}</td>
-              <td class="mono">{server.internalAddress}</td>
-            </>
-          }
-        >
+        <ServerRow server={server} where={<td class="mono">{server.publicAddress}</td>}>
           {loadCells(server).map((cell) => (
             <td class="n">{cell}</td>
           ))}

@@ -7,14 +7,23 @@ const WIDTH = 360;
 const HEIGHT = 90;
 const COLOURS = 8;
 
-/** Series of one unit; `capacity`: points that it has room for. */
-export function Chart({ title, series, capacity }: { title: string; series: readonly Series[]; capacity: number }) {
+interface ChartProps {
+  readonly title: string;
+  /** Of one unit. */
+  readonly series: readonly Series[];
+  /** Points that it has room for. */
+  readonly capacity: number;
+  /** When its points were taken: then a script can draw it so that each can be read. */
+  readonly span?: { readonly lastMs: number; readonly intervalMs: number };
+}
+
+export function Chart({ title, series, capacity, span }: ChartProps) {
   const unit = series[0]?.unit ?? "";
   const most = Math.max(...series.flatMap(({ points }) => points), 0);
   const top = most === 0 ? 1 : most;
   const last = ({ points }: Series) => points.at(-1);
   return (
-    <figure class="card chart">
+    <figure class="card chart" data-chart={span === undefined ? undefined : dataOf(series, unit, span)}>
       <figcaption>
         {title} <small class="muted">{`at most ${amount(most, unit)}`}</small>
       </figcaption>
@@ -23,6 +32,7 @@ export function Chart({ title, series, capacity }: { title: string; series: read
           <polyline class={`l${nth % COLOURS}`} points={pointsOf(points, { top, capacity })} />
         ))}
       </svg>
+      {span === undefined ? null : <div class="plot" />}
       <ul class="legend">
         {series.map((one, nth) => (
           <li>
@@ -33,6 +43,15 @@ export function Chart({ title, series, capacity }: { title: string; series: read
       </ul>
     </figure>
   );
+}
+
+/** For assets/charts.js. */
+function dataOf(series: readonly Series[], unit: string, span: NonNullable<ChartProps["span"]>): string {
+  const lines = series.map(({ name, points }) => ({
+    name,
+    points: points.map((point) => Number(point.toPrecision(4))),
+  }));
+  return JSON.stringify({ ...span, unit, series: lines });
 }
 
 /** Points that a chart has room for, at least. */

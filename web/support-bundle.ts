@@ -1,0 +1,66 @@
+/**
+ * Everything that this server says of itself and of its cluster, in one document for whoever helps: how it stands, what
+ * was found, what has happened, settings, the last hour, and the metrics. Nothing that clients have stored is in it, no
+ * token, and no address beyond those of servers: events of callers are left out.
+ */
+import { toJson } from "@bufbuild/protobuf";
+import {
+  GetClusterStatus,
+  GetConfiguration,
+  GetHistory,
+  GetNodeStatus,
+  ListEvents,
+  ListNamespaces,
+  ListOperations,
+} from "./admin.ts";
+import { diagnose } from "./diagnosis.ts";
+import type { MethodOf } from "./inspect.ts";
+import type { Asked } from "./page.ts";
+import { clusterStatus } from "./view.ts";
+
+const EVENTS_TOLD = 1_000;
+const OPERATIONS_TOLD = 500;
+/** Who has changed what is nobody's but the operator's. */
+const KIND_LEFT_OUT = "audit";
+
+/** As JSON. What cannot be had now is in it as the reason why. */
+export async function supportBundle(asked: Asked, nowMs: number): Promise<string> {
+  const { calls, mode, readiness, metricsText } = asked.inspect;
+  const answer = async (method: MethodOf<never, never>, request: object = {}) => {
+    if (!calls.serves(method as never)) return undefined;
+    try {
+      const message = await calls.call(method, request as never);
+      return toJson((method as { readonly output: never }).output, message as never) as Record<string, unknown>;
+    } catch (error) {
+      return { error: error instanceof Error ? error.message : String(error) };
+    }
+  };
+  const events = await answer(ListEvents as never, { limit: EVENTS_TOLD });
+  const found = events?.events as readonly { readonly kind: string }[] | undefined;
+  const bundle = {
+    made: new Date(nowMs).toISOString(),
+    mode,
+    readiness: readiness(),
+    node: await answer(GetNodeStatus as never),
+    cluster: await answer(GetClusterStatus as never),
+    findings: await findings(asked, nowMs),
+    namespaces: await answer(ListNamespaces as never),
+    operations: await answer(ListOperations as never, { limit: OPERATIONS_TOLD }),
+    events: found === undefined ? events : { ...events, events: found.filter(({ kind }) => kind !== KIND_LEFT_OUT) },
+    configuration: await answer(GetConfiguration as never),
+    history: await answer(GetHistory as never),
+    metrics: (await metricsText()).split("\n"),
+  };
+  return `${JSON.stringify(bundle, null, 1)}\n`;
+}
+
+async function findings(asked: Asked, nowMs: number) {
+  const { calls } = asked.inspect;
+  if (!calls.serves(GetClusterStatus)) return undefined;
+  try {
+    const { events } = calls.serves(ListEvents) ? await calls.call(ListEvents, { limit: EVENTS_TOLD }) : { events: [] };
+    return diagnose({ status: await clusterStatus(asked), events, nowMs });
+  } catch (error) {
+    return { error: error instanceof Error ? error.message : String(error) };
+  }
+}
