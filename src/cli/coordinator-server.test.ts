@@ -1,8 +1,10 @@
 /** A coordinator that was stopped leaves nothing behind that keeps its process. */
-import { expect, test } from "bun:test";
+import { expect, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Coordinator } from "../coordination/coordinator.ts";
+import { Interrupted } from "../coordination/wait.ts";
 import { systemClock } from "../ops/clock.ts";
 import { resolveSettings } from "../ops/settings.ts";
 import type { Clock } from "../ports.ts";
@@ -30,7 +32,12 @@ function countingClock() {
   return { clock, pending };
 }
 
-test("no timer is left once it has stopped: its process ends", async () => {
+/** A coordinator without data servers, in a directory of its own. */
+async function withServer(
+  clock: Clock,
+  onFault: (error: Error) => void,
+  work: (server: CoordinatorServer) => Promise<void>,
+): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "varia-coordinator-"));
   try {
     const flags = {
@@ -40,13 +47,38 @@ test("no timer is left once it has stopped: its process ends", async () => {
     const { values: settings } = resolveSettings(COORDINATOR_SETTINGS, { flags, environment: {}, file: undefined });
     const nothing = () => {};
     const logger = { debug: nothing, info: nothing, warn: nothing, error: nothing, level: "info" as const };
-    const { clock, pending } = countingClock();
-    const onFault = (error: Error) => expect.unreachable(error.message);
-    const server = await CoordinatorServer.start({ settings, version: "test", clock, logger, onFault });
+    await work(await CoordinatorServer.start({ settings, version: "test", clock, logger, onFault }));
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+test("no timer is left once it has stopped: its process ends", async () => {
+  const { clock, pending } = countingClock();
+  const onFault = (error: Error) => expect.unreachable(error.message);
+  await withServer(clock, onFault, async (server) => {
     expect(pending.size).toBeGreaterThan(0);
     await server.stop();
     expect(pending.size).toBe(0);
+  });
+}, 20_000);
+
+test("a coordinator whose work was cut off is followed by another one; a fault ends the process", async () => {
+  const faults: string[] = [];
+  const onFault = ({ message }: Error) => void faults.push(message);
+  const ends = [new Interrupted(), new Error("a bug")];
+  const lives: Coordinator[] = [];
+  const run = spyOn(Coordinator.prototype, "run").mockImplementation(function (this: Coordinator) {
+    lives.push(this);
+    return Promise.reject(ends.shift());
+  });
+  try {
+    await withServer(systemClock, onFault, async (server) => {
+      while (faults.length === 0) await Bun.sleep(5);
+      expect([lives.length, new Set(lives).size, faults]).toEqual([2, 2, ["a bug"]]);
+      await server.stop();
+    });
   } finally {
-    rmSync(directory, { recursive: true, force: true });
+    run.mockRestore();
   }
 }, 20_000);

@@ -18,6 +18,7 @@ import { OperationList } from "../coordination/operation-list.ts";
 import { Operations } from "../coordination/operations.ts";
 import { CoordinatorStats, timedStore } from "../coordination/stats.ts";
 import { StoreLost } from "../coordination/status-store.ts";
+import { Interrupted } from "../coordination/wait.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
@@ -244,11 +245,9 @@ export class CoordinatorServer {
       try {
         await this.#workOn(store);
       } catch (error) {
-        if (!(error instanceof StoreLost)) return this.#failed(error);
-        logger.error(
-          { component: "coordinator", err: error },
-          "the metadata store does not answer: it is opened again",
-        );
+        const why = whyAnew(error);
+        if (why === undefined) return this.#failed(error);
+        logger.error({ component: "coordinator", err: error }, why);
       } finally {
         this.#coordinator = undefined;
         await store.close().catch(() => {}); // it may have failed; what it holds is seen when it is opened again
@@ -318,6 +317,13 @@ export class CoordinatorServer {
     const why = this.#stopping ? "shutting down" : "the metadata store is not open";
     return [{ name: "working", ok: works, detail: works ? "" : why }];
   }
+}
+
+/** Why the next coordinator may go on behind what ended the one before; undefined: it is a fault. */
+function whyAnew(error: unknown): string | undefined {
+  if (error instanceof StoreLost) return "the metadata store does not answer: it is opened again";
+  // a flow whose work was cut off while somebody waited for it; what is stored says what is due
+  return error instanceof Interrupted ? "the coordinator was cut off: it begins anew" : undefined;
 }
 
 /** By internal address. */

@@ -5,7 +5,7 @@
 import type { Bytes } from "../lib/bytes.ts";
 import type { Logger } from "../ports.ts";
 import { Code, StatusError } from "./code.ts";
-import { roleFor } from "./guard.ts";
+import { changesSomething } from "./guard.ts";
 import type { Call, ServedMethod, Sink } from "./method.ts";
 
 /** The caller's own words. */
@@ -60,7 +60,7 @@ export class Audit {
 export function audited(methods: readonly ServedMethod[], audit: Audit): ServedMethod[] {
   return methods.map((served) => {
     const { method, json } = served;
-    const isChange = roleFor(json.name) === "admin";
+    const isChange = changesSomething(json.name);
     const told = async <T>(call: Call, handle: () => T | Promise<T>): Promise<T> => {
       const change = { what: json.name, peer: call.peer, note: noteOf(call) };
       try {
