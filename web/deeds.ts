@@ -361,6 +361,8 @@ async function shardOf(
 }
 
 const WHAT_CANCELLING_DOES: Readonly<Record<string, string>> = {
+  "create-namespace": "It will not be followed any more; the namespace is made all the same.",
+  "delete-namespace": "It will not be followed any more; the namespace is deleted all the same.",
   "drain-server": "The server will stay in the cluster; what has moved already is not moved back at once.",
   "freeze-shard": "The shard will take writes again.",
   "swap-replica": "The new replica will be given up and deleted, unless it is a member already.",

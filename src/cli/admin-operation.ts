@@ -76,7 +76,7 @@ export function addOperationCommands(admin: Command): void {
 export async function watchOperation(flags: AdminFlags, id: bigint): Promise<Operation> {
   let told = "";
   for (;;) {
-    const request = { id, waitMs: LOOK_MS };
+    const request = { id, waitMs: Math.min(LOOK_MS, Math.floor(flags.requestTimeout / 2)) };
     const { operation } = await callAdmin(flags, VariaAdmin.method.getOperation, request);
     if (operation!.state !== "running") {
       if (process.stderr.isTTY && told !== "") process.stderr.write("\n");

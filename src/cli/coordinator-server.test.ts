@@ -1,6 +1,6 @@
 /** A coordinator that was stopped leaves nothing behind that keeps its process. */
 import { expect, spyOn, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Coordinator } from "../coordination/coordinator.ts";
@@ -8,6 +8,7 @@ import { Interrupted } from "../coordination/wait.ts";
 import { systemClock } from "../ops/clock.ts";
 import { resolveSettings } from "../ops/settings.ts";
 import type { Clock } from "../ports.ts";
+import { JournalFile } from "../storage/metadata/journal.ts";
 import { CoordinatorServer } from "./coordinator-server.ts";
 import { COORDINATOR_SETTINGS } from "./coordinator-settings.ts";
 
@@ -37,9 +38,11 @@ async function withServer(
   clock: Clock,
   onFault: (error: Error) => void,
   work: (server: CoordinatorServer) => Promise<void>,
+  prepare: (directory: string) => void = () => {},
 ): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "varia-coordinator-"));
   try {
+    prepare(directory);
     const flags = {
       ...{ publicAddr: "127.0.0.1:0", internalAddr: "127.0.0.1:0", metricsAddr: "127.0.0.1:0" },
       metadataDir: join(directory, "metadata"),
@@ -52,6 +55,19 @@ async function withServer(
     rmSync(directory, { recursive: true, force: true });
   }
 }
+
+test("a journal that cannot be opened keeps no coordinator from its work; one that another process has does", async () => {
+  const onFault = (error: Error) => expect.unreachable(error.message);
+  const prepare = (directory: string) => mkdirSync(join(directory, "metadata", "journal.sqlite"), { recursive: true });
+  await withServer(systemClock, onFault, (server) => server.stop(), prepare);
+  const hold = (directory: string) => void held.push(JournalFile.open(join(directory, "metadata", "journal.sqlite")));
+  const held: JournalFile[] = [];
+  const refused = await withServer(systemClock, onFault, (server) => server.stop(), hold).catch(
+    (error: Error) => error,
+  );
+  for (const one of held) one.close();
+  expect((refused as Error).message).toContain("is in use by another process");
+}, 20_000);
 
 test("no timer is left once it has stopped: its process ends", async () => {
   const { clock, pending } = countingClock();

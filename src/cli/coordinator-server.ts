@@ -44,10 +44,12 @@ import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
 import { operationMethods } from "../rpc/operations-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
+import { DirectoryRefused } from "../storage/data-directory.ts";
 import { openFileMetadata } from "../storage/metadata/file-directory.ts";
 import { JournalFile } from "../storage/metadata/journal.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";
 import { openSqliteMetadata } from "../storage/metadata/sqlite.ts";
+import { explainError } from "../storage/sqlite.ts";
 import { ClusterFile } from "./cluster-file.ts";
 import { coordinatorMetrics } from "./coordinator-metrics.ts";
 import { type CoordinatorFiles, type CoordinatorSettings, coordinatorFiles } from "./coordinator-settings.ts";
@@ -348,12 +350,26 @@ interface Journal {
 function openJournal({ store }: CoordinatorFiles): Journal {
   switch (store.kind) {
     case "sqlite":
-      return JournalFile.open(join(store.directory, JOURNAL));
+      return journalAt(join(store.directory, JOURNAL));
     case "file":
-      return JournalFile.open(join(dirname(store.statusPath), JOURNAL));
+      return journalAt(join(dirname(store.statusPath), JOURNAL));
     case "memory":
-      return { path: "", damage: undefined, room: () => NO_JOURNAL, close: () => {} };
+      return forgetful("", undefined);
   }
+}
+
+/** One that cannot be opened keeps nobody from work: what would be in it ends with this process. */
+function journalAt(path: string): Journal {
+  try {
+    return JournalFile.open(path);
+  } catch (error) {
+    if (error instanceof DirectoryRefused) throw error;
+    return forgetful(path, `it cannot be opened, and nothing is kept in it: ${explainError(error)}`);
+  }
+}
+
+function forgetful(path: string, damage: string | undefined): Journal {
+  return { path, damage, room: () => NO_JOURNAL, close: () => {} };
 }
 
 const JOURNAL = "journal.sqlite";

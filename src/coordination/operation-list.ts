@@ -106,7 +106,7 @@ export class OperationList {
       ...{ id: this.#lastId + 1, state: "running", phase, progress: undefined, reason: "" },
       ...{ startedMs: this.#now(), endedMs: undefined },
     };
-    this.#store(begun);
+    this.#store(begun, true);
     if (this.#unsaved.has(begun.id)) {
       this.#unsaved.delete(begun.id);
       this.#all.delete(begun.id);
@@ -149,7 +149,7 @@ export class OperationList {
   }
 
   /** Those that have ended first go where there are too many. */
-  #store(operation: Operation): void {
+  #store(operation: Operation, durable = false): void {
     this.#all.set(operation.id, operation);
     this.#unsaved.add(operation.id);
     const ended = [...this.#all.values()].filter(({ state }) => state !== "running");
@@ -159,16 +159,17 @@ export class OperationList {
       this.#unsaved.delete(id);
       this.#gone.add(id);
     }
-    this.#save();
+    this.#save(durable);
   }
 
-  #save(): void {
+  /** `durable`: no number is given out twice, also over a power cut. */
+  #save(durable: boolean): void {
     const put = [...this.#unsaved].map((unsaved) => {
       const { id, ...rest } = this.#all.get(unsaved)!;
       return { id, text: JSON.stringify(rest) };
     });
     try {
-      this.#journal.write({ put, drop: [...this.#gone] });
+      this.#journal.write({ put, drop: [...this.#gone], durable });
     } catch {
       return;
     }

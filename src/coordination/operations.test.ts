@@ -426,3 +426,20 @@ test("whatever is thrown, it has failed; but a coordinator that has lost its sto
   stage.restart();
   expect(stage.untilEnded(left).state).toBe("succeeded");
 });
+
+test("a namespace that cannot be made or deleted now is let go by who follows it: it does not stand in the way for ever", () => {
+  const stage = new Stage();
+  const servers = ["a:1", "b:1", "c:1", "d:1"];
+  for (const server of servers) stage.world.dataServers.server(server).kill();
+  stage.reconfigure(configOf(servers, [namespaceOf("jobs", 3, 3)]));
+  for (const [kind, namespace] of [
+    ["create-namespace", "jobs"],
+    ["delete-namespace", "default"],
+  ] as const) {
+    const { id } = stage.begin({ kind, namespace, from: "", to: "", parts: 1 });
+    stage.world.run(30_000);
+    expect([kind, stage.get(id).state]).toEqual([kind, "running"]);
+    stage.world.complete(() => stage.operations.cancel(id));
+    expect(stage.get(id)).toMatchObject({ state: "cancelled", reason: expect.stringContaining("goes on by itself") });
+  }
+});

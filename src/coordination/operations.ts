@@ -51,6 +51,7 @@ interface Ended {
 type Outcome = string;
 
 const PUT_BACK = "the server was put back into the configuration";
+const GOES_ON = "nobody follows it any more: it goes on by itself";
 const NOT_WANTED = "it is not wanted any more";
 
 const PHASES: Record<OperationKind, string> = {
@@ -203,6 +204,10 @@ export class Operations {
         this.#end(id, "cancelled", PUT_BACK);
         break;
       }
+      case "create-namespace":
+      case "delete-namespace":
+        this.#end(id, "cancelled", GOES_ON);
+        break;
       default:
         throw new Refusal("FAILED_PRECONDITION", `operation ${id} cannot be cancelled`);
     }

@@ -11,6 +11,8 @@ export interface JournalRow {
 export interface JournalChanges {
   readonly put: readonly JournalRow[];
   readonly drop: readonly number[];
+  /** It is to outlive a power cut from when it is answered. */
+  readonly durable?: boolean;
 }
 
 export interface JournalRoom {

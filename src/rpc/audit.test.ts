@@ -5,7 +5,7 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { listenForTest, type TestListener } from "../../test/harness/rpc-server.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../model/refusal.ts";
-import { Audit, audited, NOTE_CHARACTERS_MAX, NOTE_HEADER, TURNED_AWAY_PER_MINUTE_MAX } from "./audit.ts";
+import { Audit, audited, NOTE_CHARACTERS_MAX, NOTE_HEADER, REFUSALS_PER_MINUTE_MAX } from "./audit.ts";
 import { Code as Status, StatusError } from "./code.ts";
 import { servedStream, servedUnary } from "./served.ts";
 
@@ -92,15 +92,22 @@ test("many who are turned away push nothing out: so many are told a minute, then
   const { lines, audit: kept, pass } = audit();
   const who = { what: "login", peer: "10.0.0.9" };
   for (let nth = 0; nth < 100; nth++) kept.turnedAway(who, "wrong token");
-  expect(lines).toHaveLength(TURNED_AWAY_PER_MINUTE_MAX);
+  expect(lines).toHaveLength(REFUSALS_PER_MINUTE_MAX);
   pass(59_999);
   kept.turnedAway(who, "wrong token");
-  expect(lines).toHaveLength(TURNED_AWAY_PER_MINUTE_MAX);
+  expect(lines).toHaveLength(REFUSALS_PER_MINUTE_MAX);
   pass(1);
   kept.turnedAway(who, "wrong token");
   kept.turnedAway(who, "wrong token");
-  expect(lines.slice(TURNED_AWAY_PER_MINUTE_MAX)).toEqual([
-    `warn caller turned away: login from 10.0.0.9; wrong token; ${101 - TURNED_AWAY_PER_MINUTE_MAX} more before`,
+  expect(lines.slice(REFUSALS_PER_MINUTE_MAX)).toEqual([
+    `warn caller turned away: login from 10.0.0.9; wrong token; ${101 - REFUSALS_PER_MINUTE_MAX} more before`,
     "warn caller turned away: login from 10.0.0.9; wrong token",
   ]);
+  lines.length = 0;
+  const change = { ...who, note: "" };
+  for (let nth = 0; nth < 100; nth++) kept.refused(change, new Error("not found"));
+  expect(lines).toHaveLength(REFUSALS_PER_MINUTE_MAX);
+  // what is done is told however often
+  for (let nth = 0; nth < 100; nth++) kept.changed(change);
+  expect(lines).toHaveLength(REFUSALS_PER_MINUTE_MAX + 100);
 });

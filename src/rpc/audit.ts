@@ -12,8 +12,8 @@ import type { Call, ServedMethod, Sink } from "./method.ts";
 export const NOTE_HEADER = "varia-note";
 /** They are cut behind so many characters. */
 export const NOTE_CHARACTERS_MAX = 500;
-/** Who is turned away is told of so often in a minute: others must not be able to push everything else out. */
-export const TURNED_AWAY_PER_MINUTE_MAX = 20;
+/** Who is turned away, or asks for what cannot be, is told of so often in a minute: else others could push everything out. */
+export const REFUSALS_PER_MINUTE_MAX = 20;
 
 export interface Change {
   /** What was asked for: a method, or what a page calls it. */
@@ -25,14 +25,14 @@ export interface Change {
 
 export class Audit {
   readonly #logger: Pick<Logger, "info" | "warn">;
-  readonly #nowMs: () => number;
-  #windowSinceMs = Number.NEGATIVE_INFINITY;
-  #turnedAway = 0;
+  readonly #refused: PerMinute;
+  readonly #turnedAway: PerMinute;
 
   /** `nowMs`: never goes back. */
   constructor(logger: Pick<Logger, "info" | "warn">, nowMs: () => number = () => performance.now()) {
     this.#logger = logger;
-    this.#nowMs = nowMs;
+    this.#refused = new PerMinute(REFUSALS_PER_MINUTE_MAX, nowMs);
+    this.#turnedAway = new PerMinute(REFUSALS_PER_MINUTE_MAX, nowMs);
   }
 
   changed(change: Change): void {
@@ -41,18 +41,37 @@ export class Audit {
 
   refused(change: Change, error: unknown): void {
     const why = error instanceof Error ? error.message : String(error);
-    this.#logger.warn(fieldsOf(change, why), "change refused");
+    const missed = this.#refused.take();
+    if (missed !== undefined) this.#logger.warn(fieldsOf(change, `${why}${missed}`), "change refused");
   }
 
-  /** Told at most TURNED_AWAY_PER_MINUTE_MAX times a minute, with how many were not in the minute before. */
   turnedAway({ what, peer }: Pick<Change, "what" | "peer">, why: string): void {
+    const missed = this.#turnedAway.take();
+    if (missed !== undefined)
+      this.#logger.warn(fieldsOf({ what, peer, note: "" }, `${why}${missed}`), "caller turned away");
+  }
+}
+
+/** Takes so many a minute. */
+class PerMinute {
+  readonly #max: number;
+  readonly #nowMs: () => number;
+  #sinceMs = Number.NEGATIVE_INFINITY;
+  #count = 0;
+
+  constructor(max: number, nowMs: () => number) {
+    this.#max = max;
+    this.#nowMs = nowMs;
+  }
+
+  /** Undefined: no more in this minute. Otherwise how many were not taken in the one before, in words; empty: none. */
+  take(): string | undefined {
     const nowMs = this.#nowMs();
-    const missed = Math.max(0, this.#turnedAway - TURNED_AWAY_PER_MINUTE_MAX);
-    const isNew = nowMs - this.#windowSinceMs >= 60_000;
-    if (isNew) [this.#windowSinceMs, this.#turnedAway] = [nowMs, 0];
-    if (++this.#turnedAway > TURNED_AWAY_PER_MINUTE_MAX) return;
-    const more = isNew && missed > 0 ? `; ${missed} more before` : "";
-    this.#logger.warn({ ...fieldsOf({ what, peer, note: "" }, `${why}${more}`) }, "caller turned away");
+    const missed = Math.max(0, this.#count - this.#max);
+    const isNew = nowMs - this.#sinceMs >= 60_000;
+    if (isNew) [this.#sinceMs, this.#count] = [nowMs, 0];
+    if (++this.#count > this.#max) return undefined;
+    return isNew && missed > 0 ? `; ${missed} more before` : "";
   }
 }
 

@@ -126,7 +126,7 @@ function oneOf<T extends string>(field: string, text: string, all: readonly T[])
   return text as T;
 }
 
-const CANCELLABLE: readonly OperationKind[] = ["drain-server", "freeze-shard", "swap-replica"];
+const NOT_CANCELLABLE: readonly OperationKind[] = ["recover-shard", "switch-leader"];
 
 function protoOperation(operation: Operation) {
   const { id, kind, state, phase, progress, reason, namespace, shard, from, to, startedMs, endedMs } = operation;
@@ -136,6 +136,6 @@ function protoOperation(operation: Operation) {
     ...(shard === undefined ? {} : { shard: BigInt(shard) }),
     startedAtMs: BigInt(Math.round(startedMs)),
     endedAtMs: BigInt(Math.round(endedMs ?? 0)),
-    cancellable: state === "running" && CANCELLABLE.includes(kind),
+    cancellable: state === "running" && !NOT_CANCELLABLE.includes(kind),
   };
 }

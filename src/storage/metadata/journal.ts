@@ -4,7 +4,7 @@
  *     row (room, id, text, crc)                 crc: CRC-32C over room, id, text
  *
  * A file of its own, because it has promises of its own: a change is in the file when it is answered, and on the disk a
- * little later (`synchronous = NORMAL`); a row that is damaged is left out, and a file that cannot be read is put aside
+ * little later (`synchronous = NORMAL`) unless it is to be there at once; a row that is damaged is left out, and a file that cannot be read is put aside
  * for a new one. Neither may keep a coordinator from its work.
  */
 import type { Database } from "bun:sqlite";
@@ -80,6 +80,8 @@ export class JournalFile {
           for (const { id, text } of changes.put) put.run(name, id, text, rowCrc(name, id, text));
           for (const id of changes.drop) drop.run(name, id);
         })();
+        // a checkpoint syncs what it rests on first
+        if (changes.durable === true) database.query("PRAGMA wal_checkpoint(PASSIVE)").values();
       },
     };
   }

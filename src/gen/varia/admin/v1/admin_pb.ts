@@ -1965,7 +1965,8 @@ export const VariaAdmin: GenService<{
     output: typeof GetOperationResponseSchema;
   },
   /**
-   * Has one end, as far as nothing of it is decided yet: a swap is given up, a freeze thawed, a server that leaves stays.
+   * Has one end, as far as nothing of it is decided yet: a swap is given up, a freeze thawed, a server that leaves stays;
+   * a namespace that is made or deleted is not followed any more.
    *
    * @generated from rpc varia.admin.v1.VariaAdmin.CancelOperation
    */
