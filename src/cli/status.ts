@@ -2,7 +2,12 @@
 import type { MessageShape } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { toleranceWords } from "../../web/parts/format.ts";
-import { type GetClusterStatusResponseSchema, VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import {
+  type GetClusterStatusResponseSchema,
+  type ServerLoad,
+  type ShardLoad,
+  VariaAdmin,
+} from "../gen/varia/admin/v1/admin_pb.ts";
 import { type AdminFlags, addAdminFlags, callAdmin } from "./admin-connection.ts";
 import { examples } from "./examples.ts";
 import { EXIT } from "./exit.ts";
@@ -44,6 +49,10 @@ export function statusObject({ instanceId, healthy, problems, faultTolerance, se
       replicas: server.replicas,
       leaders: server.leaders,
       draining: server.draining,
+      version: server.version,
+      features: server.features,
+      labels: server.labels,
+      load: server.load === undefined ? null : serverLoad(server.load),
     })),
     shards: shards.map((shard) => ({
       namespace: shard.namespace,
@@ -55,6 +64,7 @@ export function statusObject({ instanceId, healthy, problems, faultTolerance, se
       fault_tolerance: shard.faultTolerance,
       change: shard.change,
       problems: shard.problems,
+      load: shard.load === undefined ? null : shardLoad(shard.load),
       replicas: shard.replicas.map((replica) => ({
         server: replica.server,
         replica_id: String(replica.replicaId),
@@ -66,10 +76,31 @@ export function statusObject({ instanceId, healthy, problems, faultTolerance, se
         commit_offset: replica.commitOffset,
         applied_offset: replica.appliedOffset,
         lag_entries: replica.lagEntries,
+        lag_seconds: replica.lagSeconds ?? null,
         scanned: replica.scanned,
       })),
     })),
   };
+}
+
+function serverLoad(load: ServerLoad) {
+  return {
+    observed_at_ms: load.observedAtMs,
+    started_at_ms: load.startedAtMs,
+    cpu_cores: load.cpuCores,
+    resident_bytes: load.residentBytes,
+    loop_delay_p99_ms: load.loopDelayP99Ms,
+    disk_free_bytes: load.diskFreeBytes,
+    disk_total_bytes: load.diskTotalBytes,
+    log_bytes: load.logBytes,
+    state_bytes: load.stateBytes,
+    writes_per_s: load.writesPerS,
+    reads_per_s: load.readsPerS,
+  };
+}
+
+function shardLoad({ writesPerS, readsPerS, records }: ShardLoad) {
+  return { writes_per_s: writesPerS, reads_per_s: readsPerS, records };
 }
 
 /** What is wrong has room on a screen beside what follows; the other forms have all. */
@@ -91,14 +122,20 @@ export async function printStatus(status: ClusterStatus, write: Write): Promise<
 }
 
 function serverRow(server: ClusterStatus["servers"][number]) {
-  const { name, publicAddress, internalAddress, available, replicas, leaders, draining, reason } = server;
+  const { name, publicAddress, internalAddress, available, replicas, leaders, draining, reason, load } = server;
   const state = `${available ? "available" : "unavailable"}${draining ? ", leaving" : ""}`;
-  return { server: name, public: publicAddress, internal: internalAddress, state, replicas, leaders, why: reason };
+  const told = (value: number | undefined, digits: number) => (value === undefined ? "" : value.toFixed(digits));
+  return {
+    ...{ server: name, public: publicAddress, internal: internalAddress, state, replicas, leaders },
+    ...{ cores: told(load?.cpuCores, 2), "writes/s": told(load?.writesPerS, 0), "reads/s": told(load?.readsPerS, 0) },
+    why: reason,
+  };
 }
 
 function replicaRows({ namespace, shard, term, leader, replicas }: ClusterStatus["shards"][number]) {
   return replicas.map((replica, index) => {
-    const { server, replicaId, part, status, headOffset, commitOffset, lagEntries, reason, scanned } = replica;
+    const { server, replicaId, part, status, headOffset, commitOffset, lagEntries, lagSeconds } = replica;
+    const { reason, scanned } = replica;
     const is = status === "" ? "silent" : status === "leader" && server !== leader ? "leader of an old term" : status;
     return {
       shard: index === 0 ? `${namespace}/${shard}` : "",
@@ -109,6 +146,7 @@ function replicaRows({ namespace, shard, term, leader, replicas }: ClusterStatus
       head: headOffset < 0n ? "" : headOffset,
       committed: commitOffset < 0n ? "" : commitOffset,
       lag: lagEntries < 0n ? "" : lagEntries,
+      seconds: lagEntries > 0n && lagSeconds !== undefined ? lagSeconds.toFixed(1) : "",
       note: [reason, status !== "" && status !== "not-member" && !scanned ? "not scanned yet" : ""]
         .filter((text) => text !== "")
         .join("; "),
