@@ -40,8 +40,7 @@ export function addAdminFlags(command: Command): Command {
         "VARIA_AUTH_TOKEN",
       ),
     )
-    .option("--auth-token-file <path>", "file that holds the bearer token")
-    .option("--note <text>", "why something is changed, for the cluster's events");
+    .option("--auth-token-file <path>", "file that holds the bearer token");
 }
 
 /** For commands that change something. */

@@ -12,6 +12,7 @@ import { examples } from "./examples.ts";
 
 export function addAdminCommands(program: Command): void {
   const admin = addAdminFlags(program.command("admin"))
+    .option("--note <text>", "why something is changed, for the cluster's events")
     .description("Change a cluster: namespaces, data servers, shards; see what has happened.")
     .addHelpText(
       "after",
