@@ -231,6 +231,32 @@ test("sessions are listed by client, and closed once that is said", async () => 
     expect(await client.get("/workers/9")).toBeUndefined();
     expect((await close("--yes")).code).toBe(3);
     expect((await admin("session", "list", "-n", "none")).code).toBe(3);
+    // the same by the admin API
+    const call = async (method: string, body: object) => {
+      const response = await fetch(
+        `http://127.0.0.1:${cluster.coordinator.httpPort}/varia.admin.v1.VariaAdmin/${method}`,
+        {
+          ...{ method: "POST", body: JSON.stringify(body) },
+          headers: { "content-type": "application/json" },
+        },
+      );
+      return { status: response.status, body: (await response.json()) as Record<string, unknown> };
+    };
+    const other = await connect({ serviceAddress: cluster.servers[0]!.public, clientIdentity: "worker-10" });
+    await other.put("/workers/10", "here", { ephemeral: true });
+    const { sessions } = (await call("ListSessions", { namespace: "default" })).body;
+    const own = (sessions as Record<string, unknown>[]).find(({ clientIdentity }) => clientIdentity === "worker-10")!;
+    expect(own).toMatchObject({ timeoutMs: 15_000 });
+    expect(own.session).toMatch(/^\d+$/);
+    const { shard = "0", session } = own;
+    expect((await call("ListSessions", { namespace: "default", shard })).body.sessions).toContainEqual(own);
+    expect((await call("CloseSession", { namespace: "default", shard, session })).status).toBe(200);
+    expect(await client.get("/workers/10")).toBeUndefined();
+    await other.close();
+    expect((await call("ListSessions", { namespace: "none" })).status).toBe(404);
+    expect((await call("ListSessions", {})).status).toBe(400);
+    expect((await call("ListSessions", { namespace: "default", shard: 99 })).status).toBe(404);
+    expect((await call("CloseSession", { namespace: "default", shard: 0, session: "12345" })).status).not.toBe(200);
   } finally {
     await Promise.all([worker.close(), client.close()]);
   }

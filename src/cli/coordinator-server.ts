@@ -53,7 +53,9 @@ import { explainError } from "../storage/sqlite.ts";
 import { ClusterFile } from "./cluster-file.ts";
 import { coordinatorMetrics } from "./coordinator-metrics.ts";
 import { type CoordinatorFiles, type CoordinatorSettings, coordinatorFiles } from "./coordinator-settings.ts";
+import { NamespaceClients } from "./namespace-clients.ts";
 import { coordinatorSeries } from "./process-history.ts";
+import { sessionMethods } from "./session-methods.ts";
 import { WebSide } from "./web-side.ts";
 
 export interface CoordinatorOptions {
@@ -85,6 +87,7 @@ interface Parts {
   readonly operations: Operations;
   readonly loads: LoadWatch;
   readonly audit: Audit;
+  readonly clients: NamespaceClients;
   readonly stats: CoordinatorStats;
   readonly history: History;
 }
@@ -150,8 +153,11 @@ export class CoordinatorServer {
       const about = { ...node, given, logger, history };
       const audit = new Audit(recorded);
       const oxia = adminMethods(ports);
+      const clients = new NamespaceClients(() => serverForClients(file, server?.coordinator));
+      closing.push(() => clients.close());
+      const cluster = clusterMethods(ports);
       const varia = [
-        ...[...clusterMethods(ports), ...operationMethods(ports)],
+        ...[...cluster, ...operationMethods(ports), ...sessionMethods(cluster, clients)],
         ...[...eventMethods(events), ...nodeMethods(about, undefined)],
       ];
       const admin = await listen(settings.publicAddr, audited([...oxia, ...guarded(varia, access)], audit), [
@@ -160,7 +166,7 @@ export class CoordinatorServer {
       ]);
       closing.push(() => admin.close({ graceMs: 0 }));
       const methods = [...oxia, ...varia];
-      const kept = { journal, events, operations, loads, audit };
+      const kept = { journal, events, operations, loads, audit, clients };
       const listeners = { health, internal, admin, transport, methods, access, recorded, stats, history, ...kept };
       server = new CoordinatorServer(options, { file, openStore, store, ...listeners });
       return server;
@@ -217,6 +223,7 @@ export class CoordinatorServer {
     await internal.close({ graceMs: 0 });
     transport.close();
     await this.#web.stop();
+    await this.#parts.clients.close();
     this.#cancelSave();
     this.#saveEvents();
     this.#cancelSave();
@@ -303,15 +310,10 @@ export class CoordinatorServer {
       logger: this.#options.logger,
       metrics: coordinatorMetrics({ stats: this.#parts.stats, listener, coordinator: () => this.coordinator }),
       readiness: () => this.#readiness(),
-      clientAddress: () => this.#serverForClients(),
+      clients: this.#parts.clients,
+      clientAddress: () => serverForClients(this.#parts.file, this.coordinator),
       adminAddress: () => `${settings.publicAddr.host}:${this.adminPort}`,
     });
-  }
-
-  /** A server that is there. */
-  #serverForClients(): string | undefined {
-    const available = availableServers(this.coordinator);
-    return this.#parts.file.config.servers.find(({ internal }) => available.includes(internal))?.public;
   }
 
   #readiness(): ReadinessCheck[] {
@@ -319,6 +321,12 @@ export class CoordinatorServer {
     const why = this.#stopping ? "shutting down" : "the metadata store is not open";
     return [{ name: "working", ok: works, detail: works ? "" : why }];
   }
+}
+
+/** Public address of a server that is there. */
+function serverForClients({ config }: ClusterFile, coordinator: Coordinator | undefined): string | undefined {
+  const available = availableServers(coordinator);
+  return config.servers.find(({ internal }) => available.includes(internal))?.public;
 }
 
 /** Why the next coordinator may go on behind what ended the one before; undefined: it is a fault. */

@@ -22,8 +22,10 @@ import { nodeMethods } from "../rpc/node-api.ts";
 import { standaloneMethods } from "../rpc/standalone-api.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, type DataStorageOptions, openDataStorage } from "./data-storage.ts";
+import { NamespaceClients } from "./namespace-clients.ts";
 import { dataSeries } from "./process-history.ts";
 import { PublicSide } from "./public-side.ts";
+import { sessionMethods } from "./session-methods.ts";
 import { NAMESPACE, type StandaloneOptions } from "./standalone-options.ts";
 import { WebSide, type WebSideOptions } from "./web-side.ts";
 
@@ -38,6 +40,7 @@ export class StandaloneServer {
   readonly #side: PublicSide;
   readonly #web: WebSide;
   readonly #history: History;
+  readonly #clients: NamespaceClients;
   #cancelFlush: () => void;
   #stopping = false;
 
@@ -71,13 +74,17 @@ export class StandaloneServer {
       ...{ namespace: NAMESPACE, instanceId: storage.instance, publicAddress, keySorting, notificationsEnabled },
       ranges: initialRanges(settings.shards),
     };
-    const methods = [...standaloneMethods(replicas, alone), ...nodeMethods(about, replicas)];
+    const own = standaloneMethods(replicas, alone);
+    const clients = new NamespaceClients(publicAddress);
+    const methods = [...own, ...nodeMethods(about, replicas), ...sessionMethods(own, clients)];
     // no leader is ever named, so there is none to wait for
     const publicSide = { settings, shards: replicas, heldMsMax: 0, clock, logger };
     const audit = new Audit(logger);
     side = await PublicSide.start({ ...publicSide, adminMethods: audited(guarded(methods, access), audit) });
     try {
-      return new StandaloneServer(options, { storage, server, side, methods, access, audit, publicAddress, history });
+      return new StandaloneServer(options, {
+        ...{ storage, server, side, methods, access, audit, clients, publicAddress, history },
+      });
     } catch (error) {
       await side.listener.close({ graceMs: 0 });
       throw error;
@@ -86,7 +93,7 @@ export class StandaloneServer {
 
   private constructor(
     options: StandaloneOptions,
-    parts: Pick<WebSideOptions, "methods" | "access" | "audit"> & {
+    parts: Pick<WebSideOptions, "methods" | "access" | "audit" | "clients"> & {
       readonly storage: DataStorage;
       readonly server: DataServer;
       readonly side: PublicSide;
@@ -100,6 +107,7 @@ export class StandaloneServer {
     this.#side = parts.side;
     this.#web = this.#serveWeb(parts);
     this.#history = parts.history;
+    this.#clients = parts.clients;
     this.#history.start(options.clock);
     this.#side.health.set(HEALTH_PROCESS, true);
     this.#side.health.set(HEALTH_READINESS, true);
@@ -132,6 +140,7 @@ export class StandaloneServer {
     await this.#server.close();
     await this.#storage.close();
     await this.#web.stop();
+    await this.#clients.close();
   }
 
   /** Pushes the state along, so that no log segment is kept for it alone. */
@@ -144,8 +153,11 @@ export class StandaloneServer {
     methods,
     access,
     audit,
+    clients,
     publicAddress,
-  }: Pick<WebSideOptions, "methods" | "access" | "audit"> & { readonly publicAddress: () => string }): WebSide {
+  }: Pick<WebSideOptions, "methods" | "access" | "audit" | "clients"> & {
+    readonly publicAddress: () => string;
+  }): WebSide {
     const { api, listener } = this.#side;
     const { replicas } = this.#server;
     const { settings } = this.#options;
@@ -157,7 +169,7 @@ export class StandaloneServer {
         masked: settings.uiMask,
         logger: this.#options.logger,
         mode: "standalone",
-        ...{ methods, access, audit },
+        ...{ methods, access, audit, clients },
       },
       metrics: dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node }),
       readiness: () => [

@@ -42,6 +42,7 @@ import { nodeMethods } from "../rpc/node-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, openDataStorage } from "./data-storage.ts";
+import { NamespaceClients } from "./namespace-clients.ts";
 import { dataSeries } from "./process-history.ts";
 import { PublicSide } from "./public-side.ts";
 import type { StorageSettings } from "./storage-settings.ts";
@@ -88,6 +89,7 @@ export class StorageServer {
   readonly #options: StorageOptions;
   readonly #parts: Parts;
   readonly #web: WebSide;
+  readonly #clients: NamespaceClients;
   #cancelFlush: () => void;
   #stopping = false;
 
@@ -165,6 +167,7 @@ export class StorageServer {
   private constructor(options: StorageOptions, parts: Parts) {
     this.#options = options;
     this.#parts = parts;
+    this.#clients = new NamespaceClients(parts.publicAddress);
     this.#web = this.#serveWeb();
     parts.history.start(options.clock);
     const { side, internalHealth } = parts;
@@ -204,6 +207,7 @@ export class StorageServer {
     transport.close();
     await storage.close();
     await this.#web.stop();
+    await this.#clients.close();
   }
 
   /**
@@ -246,7 +250,7 @@ export class StorageServer {
         masked: settings.uiMask,
         logger: this.#options.logger,
         mode: "storage",
-        ...{ methods, access, audit },
+        ...{ methods, access, audit, clients: this.#clients },
       },
       metrics: dataMetrics({ ...sources, log: storage.log, keyValues: storage.node }),
       readiness: () => this.#readiness(),

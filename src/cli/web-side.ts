@@ -2,8 +2,6 @@
 import { create } from "@bufbuild/protobuf";
 import { webApp } from "../../web/app.ts";
 import type { Inspect } from "../../web/inspect.ts";
-import type { VariaClient } from "../client/client.ts";
-import { connect } from "../client/connect.ts";
 import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import type { Access } from "../ops/access.ts";
 import type { Metrics } from "../ops/metrics.ts";
@@ -15,6 +13,7 @@ import { methodsOverHttp } from "../rpc/http-methods.ts";
 import { LocalCalls } from "../rpc/local-calls.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { callOnce } from "./admin-connection.ts";
+import { CLIENT_TIMEOUT_MS, type NamespaceClients } from "./namespace-clients.ts";
 
 export interface WebSideOptions {
   readonly address: Address;
@@ -25,6 +24,8 @@ export interface WebSideOptions {
   /** `host:port` of a server that takes clients; undefined: none does now. */
   readonly clientAddress: () => string | undefined;
   readonly adminAddress: () => string | undefined;
+  /** For keys; closed by their owner. */
+  readonly clients: NamespaceClients;
   readonly access: Access;
   readonly ui: Inspect["ui"];
   readonly masked: Inspect["masked"];
@@ -32,29 +33,23 @@ export interface WebSideOptions {
   readonly audit: Audit;
 }
 
-/** Clients that pages read keys with, one a namespace. */
-const CLIENT_IDENTITY = "varia-dashboard";
-const CLIENTS_MAX = 20;
-const CLIENT_TIMEOUT_MS = 5_000;
 /** Connections without a byte for so long are closed; live pages say something more often. */
 const IDLE_S_MAX = 60;
 
 export class WebSide {
   readonly #server: Bun.Server<undefined>;
-  readonly #clients: WebClients;
   readonly #close: () => void;
 
   static start(options: WebSideOptions): WebSide {
     return new WebSide(options);
   }
 
-  private constructor({ address, methods, metrics, logger, ...rest }: WebSideOptions) {
-    this.#clients = new WebClients(rest.clientAddress);
+  private constructor({ address, methods, metrics, logger, clients, ...rest }: WebSideOptions) {
     const app = webApp({
       ...rest,
       calls: new LocalCalls(methods),
       answer: methodsOverHttp(audited(guarded(methods, rest.access), rest.audit), logger),
-      client: (namespace) => this.#clients.of(namespace),
+      client: (namespace) => clients.of(namespace),
       closeSession: async (leader, { shard, session }) => {
         const { closeSession } = OxiaClient.method;
         const request = create(closeSession.input, { shard, sessionId: session });
@@ -77,47 +72,5 @@ export class WebSide {
   async stop(): Promise<void> {
     this.#close();
     await this.#server.stop(true);
-    await this.#clients.close();
-  }
-}
-
-class WebClients {
-  readonly #address: () => string | undefined;
-  readonly #clients = new Map<string, Promise<VariaClient>>();
-
-  constructor(address: () => string | undefined) {
-    this.#address = address;
-  }
-
-  /** The one that has not been asked for longest goes when there are too many. */
-  of(namespace: string): Promise<VariaClient> {
-    const known = this.#clients.get(namespace);
-    this.#clients.delete(namespace);
-    const client = known ?? this.#connect(namespace);
-    this.#clients.set(namespace, client);
-    if (this.#clients.size > CLIENTS_MAX) this.#drop(this.#clients.keys().next().value!);
-    return client;
-  }
-
-  async close(): Promise<void> {
-    const clients = [...this.#clients.values()];
-    this.#clients.clear();
-    await Promise.allSettled(clients.map(async (client) => (await client).close()));
-  }
-
-  #connect(namespace: string): Promise<VariaClient> {
-    const serviceAddress = this.#address();
-    if (serviceAddress === undefined) return Promise.reject(new Error("no data server is available"));
-    const options = { serviceAddress, namespace, clientIdentity: CLIENT_IDENTITY, requestTimeoutMs: CLIENT_TIMEOUT_MS };
-    const client = connect(options);
-    // one that never came to be is tried anew
-    client.catch(() => this.#clients.delete(namespace));
-    return client;
-  }
-
-  #drop(namespace: string): void {
-    const client = this.#clients.get(namespace);
-    this.#clients.delete(namespace);
-    client?.then((one) => one.close()).catch(() => {});
   }
 }

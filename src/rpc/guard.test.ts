@@ -115,6 +115,8 @@ test("every method of the service has a role, and what changes something takes a
     DrainServer: "admin",
     ListOperations: "viewer",
     GetOperation: "viewer",
+    ListSessions: "viewer",
+    CloseSession: "admin",
     CancelOperation: "admin",
     // it holds up the shard's own flow
     PlanRecovery: "admin",

@@ -17,6 +17,7 @@ const LOOKS: ReadonlySet<string> = new Set([
   "WatchEvents",
   "ListOperations",
   "GetOperation",
+  "ListSessions",
   // of OxiaAdmin, which needs no role on a port of its own
   "ListNamespaces",
   "GetNamespace",

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/admin/v1/admin.proto.
  */
 export const file_varia_admin_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QizwEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYRIRCglsb2dfbGV2ZWwYCCABKAkiGQoXR2V0Q29uZmlndXJhdGlvblJlcXVlc3QiTwoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcifAoRQ29uZmlndXJlZFNldHRpbmcSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZvcmlnaW4YBCABKAkSDgoGc291cmNlGAUgASgJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkiEwoRR2V0SGlzdG9yeVJlcXVlc3QidwoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBnNlcmllcxgBIAMoCzIWLnZhcmlhLmFkbWluLnYxLlNlcmllcxIPCgdsYXN0X21zGAIgASgDEhMKC2ludGVydmFsX21zGAMgASgNEhMKC3NhbXBsZXNfbWF4GAQgASgNIkMKBlNlcmllcxIMCgRuYW1lGAEgASgJEg0KBWNoYXJ0GAIgASgJEgwKBHVuaXQYAyABKAkSDgoGcG9pbnRzGAQgAygBIiMKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCSIlChNTZXRMb2dMZXZlbFJlc3BvbnNlEg4KBmJlZm9yZRgBIAEoCSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCLcAgoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgSDwoHdmVyc2lvbhgJIAEoCRIQCghmZWF0dXJlcxgKIAMoCRI4CgZsYWJlbHMYCyADKAsyKC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMuTGFiZWxzRW50cnkSKAoEbG9hZBgMIAEoCzIaLnZhcmlhLmFkbWluLnYxLlNlcnZlckxvYWQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKHAgoKU2VydmVyTG9hZBIWCg5vYnNlcnZlZF9hdF9tcxgBIAEoAxIVCg1zdGFydGVkX2F0X21zGAIgASgDEhEKCWNwdV9jb3JlcxgDIAEoARIWCg5yZXNpZGVudF9ieXRlcxgEIAEoAxIZChFsb29wX2RlbGF5X3A5OV9tcxgFIAEoARIXCg9kaXNrX2ZyZWVfYnl0ZXMYBiABKAMSGAoQZGlza190b3RhbF9ieXRlcxgHIAEoAxIRCglsb2dfYnl0ZXMYCCABKAMSEwoLc3RhdGVfYnl0ZXMYCSABKAMSFAoMd3JpdGVzX3Blcl9zGAogASgBEhMKC3JlYWRzX3Blcl9zGAsgASgBIkcKCVNoYXJkTG9hZBIUCgx3cml0ZXNfcGVyX3MYASABKAESEwoLcmVhZHNfcGVyX3MYAiABKAESDwoHcmVjb3JkcxgDIAEoAyKaAgoLU2hhcmRTdGF0dXMSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBHRlcm0YAyABKAMSDgoGbGVhZGVyGAQgASgJEhoKEm1pbl9oYXNoX2luY2x1c2l2ZRgFIAEoDRIaChJtYXhfaGFzaF9pbmNsdXNpdmUYBiABKA0SLwoIcmVwbGljYXMYByADKAsyHS52YXJpYS5hZG1pbi52MS5SZXBsaWNhU3RhdHVzEhAKCHByb2JsZW1zGAggAygJEhcKD2ZhdWx0X3RvbGVyYW5jZRgJIAEoBRIOCgZjaGFuZ2UYCiABKAkSJwoEbG9hZBgLIAEoCzIZLnZhcmlhLmFkbWluLnYxLlNoYXJkTG9hZCKGAgoNUmVwbGljYVN0YXR1cxIOCgZzZXJ2ZXIYASABKAkSEgoKcmVwbGljYV9pZBgCIAEoBhIMCgRwYXJ0GAMgASgJEg4KBnN0YXR1cxgEIAEoCRIOCgZyZWFzb24YBSABKAkSDwoHcHJvbWlzZRgGIAEoAxITCgtoZWFkX29mZnNldBgHIAEoAxIVCg1jb21taXRfb2Zmc2V0GAggASgDEhYKDmFwcGxpZWRfb2Zmc2V0GAkgASgDEhMKC2xhZ19lbnRyaWVzGAogASgDEg8KB3NjYW5uZWQYCyABKAgSGAoLbGFnX3NlY29uZHMYDCABKAFIAIgBAUIOCgxfbGFnX3NlY29uZHMiYAoSU3dhcFJlcGxpY2FSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJEg4KBmRldGFjaBgFIAEoCCJTChNTd2FwUmVwbGljYVJlc3BvbnNlEg4KBnJlYXNvbhgBIAEoCRIsCglvcGVyYXRpb24YAiABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iQwoTU3dpdGNoTGVhZGVyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSCgoCdG8YAyABKAkiVAoUU3dpdGNoTGVhZGVyUmVzcG9uc2USDgoGcmVhc29uGAEgASgJEiwKCW9wZXJhdGlvbhgCIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJGChJGcmVlemVTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg4KBmZvcl9tcxgDIAEoDSJDChNGcmVlemVTaGFyZFJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiI0ChBUaGF3U2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAyJBChFUaGF3U2hhcmRSZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iJAoSRHJhaW5TZXJ2ZXJSZXF1ZXN0Eg4KBnNlcnZlchgBIAEoCSJDChNEcmFpblNlcnZlclJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJWChVMaXN0T3BlcmF0aW9uc1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSDQoFc3RhdGUYBCABKAkiWQoWTGlzdE9wZXJhdGlvbnNSZXNwb25zZRItCgpvcGVyYXRpb25zGAEgAygLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uEhAKCGhhc19tb3JlGAIgASgIIjIKE0dldE9wZXJhdGlvblJlcXVlc3QSCgoCaWQYASABKAMSDwoHd2FpdF9tcxgCIAEoDSJEChRHZXRPcGVyYXRpb25SZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iJAoWQ2FuY2VsT3BlcmF0aW9uUmVxdWVzdBIKCgJpZBgBIAEoAyJHChdDYW5jZWxPcGVyYXRpb25SZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24igwIKCU9wZXJhdGlvbhIKCgJpZBgBIAEoAxIMCgRraW5kGAIgASgJEg0KBXN0YXRlGAMgASgJEg0KBXBoYXNlGAQgASgJEhUKCHByb2dyZXNzGAUgASgBSACIAQESDgoGcmVhc29uGAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gBiAEBEgwKBGZyb20YCSABKAkSCgoCdG8YCiABKAkSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxITCgtlbmRlZF9hdF9tcxgMIAEoAxITCgtjYW5jZWxsYWJsZRgNIAEoCEILCglfcHJvZ3Jlc3NCCAoGX3NoYXJkIkgKE1BsYW5SZWNvdmVyeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNAoUUGxhblJlY292ZXJ5UmVzcG9uc2USDQoFbGluZXMYASADKAkSDQoFbG9zZXMYAiABKAgiSAoTUmVjb3ZlclNoYXJkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI1ChRSZWNvdmVyU2hhcmRSZXNwb25zZRIMCgR0ZXJtGAEgASgDEg8KB3BlbmRpbmcYAiADKAkynwwKClZhcmlhQWRtaW4SZQoQR2V0Q2x1c3RlclN0YXR1cxInLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXF1ZXN0GigudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlElwKDUdldE5vZGVTdGF0dXMSJC52YXJpYS5hZG1pbi52MS5HZXROb2RlU3RhdHVzUmVxdWVzdBolLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXNwb25zZRJlChBHZXRDb25maWd1cmF0aW9uEicudmFyaWEuYWRtaW4udjEuR2V0Q29uZmlndXJhdGlvblJlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDb25maWd1cmF0aW9uUmVzcG9uc2USUwoKR2V0SGlzdG9yeRIhLnZhcmlhLmFkbWluLnYxLkdldEhpc3RvcnlSZXF1ZXN0GiIudmFyaWEuYWRtaW4udjEuR2V0SGlzdG9yeVJlc3BvbnNlElYKC1NldExvZ0xldmVsEiIudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXNwb25zZRJTCgpMaXN0RXZlbnRzEiEudmFyaWEuYWRtaW4udjEuTGlzdEV2ZW50c1JlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVzcG9uc2USWAoLV2F0Y2hFdmVudHMSIi52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1JlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAESVgoLU3dhcFJlcGxpY2ESIi52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlc3BvbnNlElkKDFN3aXRjaExlYWRlchIjLnZhcmlhLmFkbWluLnYxLlN3aXRjaExlYWRlclJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5Td2l0Y2hMZWFkZXJSZXNwb25zZRJWCgtGcmVlemVTaGFyZBIiLnZhcmlhLmFkbWluLnYxLkZyZWV6ZVNoYXJkUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLkZyZWV6ZVNoYXJkUmVzcG9uc2USUAoJVGhhd1NoYXJkEiAudmFyaWEuYWRtaW4udjEuVGhhd1NoYXJkUmVxdWVzdBohLnZhcmlhLmFkbWluLnYxLlRoYXdTaGFyZFJlc3BvbnNlElYKC0RyYWluU2VydmVyEiIudmFyaWEuYWRtaW4udjEuRHJhaW5TZXJ2ZXJSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuRHJhaW5TZXJ2ZXJSZXNwb25zZRJfCg5MaXN0T3BlcmF0aW9ucxIlLnZhcmlhLmFkbWluLnYxLkxpc3RPcGVyYXRpb25zUmVxdWVzdBomLnZhcmlhLmFkbWluLnYxLkxpc3RPcGVyYXRpb25zUmVzcG9uc2USWQoMR2V0T3BlcmF0aW9uEiMudmFyaWEuYWRtaW4udjEuR2V0T3BlcmF0aW9uUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLkdldE9wZXJhdGlvblJlc3BvbnNlEmIKD0NhbmNlbE9wZXJhdGlvbhImLnZhcmlhLmFkbWluLnYxLkNhbmNlbE9wZXJhdGlvblJlcXVlc3QaJy52YXJpYS5hZG1pbi52MS5DYW5jZWxPcGVyYXRpb25SZXNwb25zZRJZCgxQbGFuUmVjb3ZlcnkSIy52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVzcG9uc2USWQoMUmVjb3ZlclNoYXJkEiMudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiLQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiFgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QizwEKFUdldE5vZGVTdGF0dXNSZXNwb25zZRIMCgRtb2RlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOcHVibGljX2FkZHJlc3MYAyABKAkSFQoNc3RhcnRlZF9hdF9tcxgEIAEoAxIOCgZjcHVfbXMYBSABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBiABKAMSLQoIcmVwbGljYXMYByADKAsyGy52YXJpYS5hZG1pbi52MS5Ob2RlUmVwbGljYRIRCglsb2dfbGV2ZWwYCCABKAkiGQoXR2V0Q29uZmlndXJhdGlvblJlcXVlc3QiTwoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcifAoRQ29uZmlndXJlZFNldHRpbmcSDAoEbmFtZRgBIAEoCRITCgtkZXNjcmlwdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZvcmlnaW4YBCABKAkSDgoGc291cmNlGAUgASgJEhUKDWRlZmF1bHRfdmFsdWUYBiABKAkiEwoRR2V0SGlzdG9yeVJlcXVlc3QidwoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBnNlcmllcxgBIAMoCzIWLnZhcmlhLmFkbWluLnYxLlNlcmllcxIPCgdsYXN0X21zGAIgASgDEhMKC2ludGVydmFsX21zGAMgASgNEhMKC3NhbXBsZXNfbWF4GAQgASgNIkMKBlNlcmllcxIMCgRuYW1lGAEgASgJEg0KBWNoYXJ0GAIgASgJEgwKBHVuaXQYAyABKAkSDgoGcG9pbnRzGAQgAygBIiMKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCSIlChNTZXRMb2dMZXZlbFJlc3BvbnNlEg4KBmJlZm9yZRgBIAEoCSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCLcAgoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgSDwoHdmVyc2lvbhgJIAEoCRIQCghmZWF0dXJlcxgKIAMoCRI4CgZsYWJlbHMYCyADKAsyKC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMuTGFiZWxzRW50cnkSKAoEbG9hZBgMIAEoCzIaLnZhcmlhLmFkbWluLnYxLlNlcnZlckxvYWQaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKHAgoKU2VydmVyTG9hZBIWCg5vYnNlcnZlZF9hdF9tcxgBIAEoAxIVCg1zdGFydGVkX2F0X21zGAIgASgDEhEKCWNwdV9jb3JlcxgDIAEoARIWCg5yZXNpZGVudF9ieXRlcxgEIAEoAxIZChFsb29wX2RlbGF5X3A5OV9tcxgFIAEoARIXCg9kaXNrX2ZyZWVfYnl0ZXMYBiABKAMSGAoQZGlza190b3RhbF9ieXRlcxgHIAEoAxIRCglsb2dfYnl0ZXMYCCABKAMSEwoLc3RhdGVfYnl0ZXMYCSABKAMSFAoMd3JpdGVzX3Blcl9zGAogASgBEhMKC3JlYWRzX3Blcl9zGAsgASgBIkcKCVNoYXJkTG9hZBIUCgx3cml0ZXNfcGVyX3MYASABKAESEwoLcmVhZHNfcGVyX3MYAiABKAESDwoHcmVjb3JkcxgDIAEoAyKaAgoLU2hhcmRTdGF0dXMSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgwKBHRlcm0YAyABKAMSDgoGbGVhZGVyGAQgASgJEhoKEm1pbl9oYXNoX2luY2x1c2l2ZRgFIAEoDRIaChJtYXhfaGFzaF9pbmNsdXNpdmUYBiABKA0SLwoIcmVwbGljYXMYByADKAsyHS52YXJpYS5hZG1pbi52MS5SZXBsaWNhU3RhdHVzEhAKCHByb2JsZW1zGAggAygJEhcKD2ZhdWx0X3RvbGVyYW5jZRgJIAEoBRIOCgZjaGFuZ2UYCiABKAkSJwoEbG9hZBgLIAEoCzIZLnZhcmlhLmFkbWluLnYxLlNoYXJkTG9hZCKGAgoNUmVwbGljYVN0YXR1cxIOCgZzZXJ2ZXIYASABKAkSEgoKcmVwbGljYV9pZBgCIAEoBhIMCgRwYXJ0GAMgASgJEg4KBnN0YXR1cxgEIAEoCRIOCgZyZWFzb24YBSABKAkSDwoHcHJvbWlzZRgGIAEoAxITCgtoZWFkX29mZnNldBgHIAEoAxIVCg1jb21taXRfb2Zmc2V0GAggASgDEhYKDmFwcGxpZWRfb2Zmc2V0GAkgASgDEhMKC2xhZ19lbnRyaWVzGAogASgDEg8KB3NjYW5uZWQYCyABKAgSGAoLbGFnX3NlY29uZHMYDCABKAFIAIgBAUIOCgxfbGFnX3NlY29uZHMiYAoSU3dhcFJlcGxpY2FSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJEg4KBmRldGFjaBgFIAEoCCJTChNTd2FwUmVwbGljYVJlc3BvbnNlEg4KBnJlYXNvbhgBIAEoCRIsCglvcGVyYXRpb24YAiABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iQwoTU3dpdGNoTGVhZGVyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSCgoCdG8YAyABKAkiVAoUU3dpdGNoTGVhZGVyUmVzcG9uc2USDgoGcmVhc29uGAEgASgJEiwKCW9wZXJhdGlvbhgCIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJGChJGcmVlemVTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg4KBmZvcl9tcxgDIAEoDSJDChNGcmVlemVTaGFyZFJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiI0ChBUaGF3U2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAyJBChFUaGF3U2hhcmRSZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iJAoSRHJhaW5TZXJ2ZXJSZXF1ZXN0Eg4KBnNlcnZlchgBIAEoCSJDChNEcmFpblNlcnZlclJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJGChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgVzaGFyZBgCIAEoA0gAiAEBQggKBl9zaGFyZCJTChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIpCghzZXNzaW9ucxgBIAMoCzIXLnZhcmlhLmFkbWluLnYxLlNlc3Npb24SEAoIaGFzX21vcmUYAiABKAgibQoHU2Vzc2lvbhINCgVzaGFyZBgBIAEoAxIPCgdzZXNzaW9uGAIgASgDEhcKD2NsaWVudF9pZGVudGl0eRgDIAEoCRISCgp0aW1lb3V0X21zGAQgASgNEhUKDWNyZWF0ZWRfYXRfbXMYBSABKAMiSAoTQ2xvc2VTZXNzaW9uUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2Vzc2lvbhgDIAEoAyIWChRDbG9zZVNlc3Npb25SZXNwb25zZSJWChVMaXN0T3BlcmF0aW9uc1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSDQoFc3RhdGUYBCABKAkiWQoWTGlzdE9wZXJhdGlvbnNSZXNwb25zZRItCgpvcGVyYXRpb25zGAEgAygLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uEhAKCGhhc19tb3JlGAIgASgIIjIKE0dldE9wZXJhdGlvblJlcXVlc3QSCgoCaWQYASABKAMSDwoHd2FpdF9tcxgCIAEoDSJEChRHZXRPcGVyYXRpb25SZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iJAoWQ2FuY2VsT3BlcmF0aW9uUmVxdWVzdBIKCgJpZBgBIAEoAyJHChdDYW5jZWxPcGVyYXRpb25SZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24igwIKCU9wZXJhdGlvbhIKCgJpZBgBIAEoAxIMCgRraW5kGAIgASgJEg0KBXN0YXRlGAMgASgJEg0KBXBoYXNlGAQgASgJEhUKCHByb2dyZXNzGAUgASgBSACIAQESDgoGcmVhc29uGAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gBiAEBEgwKBGZyb20YCSABKAkSCgoCdG8YCiABKAkSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxITCgtlbmRlZF9hdF9tcxgMIAEoAxITCgtjYW5jZWxsYWJsZRgNIAEoCEILCglfcHJvZ3Jlc3NCCAoGX3NoYXJkIkgKE1BsYW5SZWNvdmVyeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNAoUUGxhblJlY292ZXJ5UmVzcG9uc2USDQoFbGluZXMYASADKAkSDQoFbG9zZXMYAiABKAgiSAoTUmVjb3ZlclNoYXJkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI1ChRSZWNvdmVyU2hhcmRSZXNwb25zZRIMCgR0ZXJtGAEgASgDEg8KB3BlbmRpbmcYAiADKAky1Q0KClZhcmlhQWRtaW4SZQoQR2V0Q2x1c3RlclN0YXR1cxInLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXF1ZXN0GigudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlElwKDUdldE5vZGVTdGF0dXMSJC52YXJpYS5hZG1pbi52MS5HZXROb2RlU3RhdHVzUmVxdWVzdBolLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXNwb25zZRJlChBHZXRDb25maWd1cmF0aW9uEicudmFyaWEuYWRtaW4udjEuR2V0Q29uZmlndXJhdGlvblJlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDb25maWd1cmF0aW9uUmVzcG9uc2USUwoKR2V0SGlzdG9yeRIhLnZhcmlhLmFkbWluLnYxLkdldEhpc3RvcnlSZXF1ZXN0GiIudmFyaWEuYWRtaW4udjEuR2V0SGlzdG9yeVJlc3BvbnNlElYKC1NldExvZ0xldmVsEiIudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXNwb25zZRJTCgpMaXN0RXZlbnRzEiEudmFyaWEuYWRtaW4udjEuTGlzdEV2ZW50c1JlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVzcG9uc2USWAoLV2F0Y2hFdmVudHMSIi52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1JlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAESVgoLU3dhcFJlcGxpY2ESIi52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlc3BvbnNlElkKDFN3aXRjaExlYWRlchIjLnZhcmlhLmFkbWluLnYxLlN3aXRjaExlYWRlclJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5Td2l0Y2hMZWFkZXJSZXNwb25zZRJWCgtGcmVlemVTaGFyZBIiLnZhcmlhLmFkbWluLnYxLkZyZWV6ZVNoYXJkUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLkZyZWV6ZVNoYXJkUmVzcG9uc2USUAoJVGhhd1NoYXJkEiAudmFyaWEuYWRtaW4udjEuVGhhd1NoYXJkUmVxdWVzdBohLnZhcmlhLmFkbWluLnYxLlRoYXdTaGFyZFJlc3BvbnNlElYKC0RyYWluU2VydmVyEiIudmFyaWEuYWRtaW4udjEuRHJhaW5TZXJ2ZXJSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuRHJhaW5TZXJ2ZXJSZXNwb25zZRJZCgxMaXN0U2Vzc2lvbnMSIy52YXJpYS5hZG1pbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuTGlzdFNlc3Npb25zUmVzcG9uc2USWQoMQ2xvc2VTZXNzaW9uEiMudmFyaWEuYWRtaW4udjEuQ2xvc2VTZXNzaW9uUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLkNsb3NlU2Vzc2lvblJlc3BvbnNlEl8KDkxpc3RPcGVyYXRpb25zEiUudmFyaWEuYWRtaW4udjEuTGlzdE9wZXJhdGlvbnNSZXF1ZXN0GiYudmFyaWEuYWRtaW4udjEuTGlzdE9wZXJhdGlvbnNSZXNwb25zZRJZCgxHZXRPcGVyYXRpb24SIy52YXJpYS5hZG1pbi52MS5HZXRPcGVyYXRpb25SZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuR2V0T3BlcmF0aW9uUmVzcG9uc2USYgoPQ2FuY2VsT3BlcmF0aW9uEiYudmFyaWEuYWRtaW4udjEuQ2FuY2VsT3BlcmF0aW9uUmVxdWVzdBonLnZhcmlhLmFkbWluLnYxLkNhbmNlbE9wZXJhdGlvblJlc3BvbnNlElkKDFBsYW5SZWNvdmVyeRIjLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXNwb25zZRJZCgxSZWNvdmVyU2hhcmQSIy52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * Asks how the cluster stands.
@@ -1423,6 +1423,161 @@ export const DrainServerResponseSchema: GenMessage<DrainServerResponse> = /*@__P
   messageDesc(file_varia_admin_v1_admin, 32);
 
 /**
+ * Asks for sessions.
+ *
+ * @generated from message varia.admin.v1.ListSessionsRequest
+ */
+export type ListSessionsRequest = Message<"varia.admin.v1.ListSessionsRequest"> & {
+  /**
+   * Of this namespace.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * Only of this shard.
+   *
+   * @generated from field: optional int64 shard = 2;
+   */
+  shard?: bigint | undefined;
+};
+
+/**
+ * Describes the message varia.admin.v1.ListSessionsRequest.
+ * Use `create(ListSessionsRequestSchema)` to create a new message.
+ */
+export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 33);
+
+/**
+ * Sessions that live.
+ *
+ * @generated from message varia.admin.v1.ListSessionsResponse
+ */
+export type ListSessionsResponse = Message<"varia.admin.v1.ListSessionsResponse"> & {
+  /**
+   * By shard and id, a bounded number of each shard.
+   *
+   * @generated from field: repeated varia.admin.v1.Session sessions = 1;
+   */
+  sessions: Session[];
+
+  /**
+   * Whether a shard has more than are told.
+   *
+   * @generated from field: bool has_more = 2;
+   */
+  hasMore: boolean;
+};
+
+/**
+ * Describes the message varia.admin.v1.ListSessionsResponse.
+ * Use `create(ListSessionsResponseSchema)` to create a new message.
+ */
+export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 34);
+
+/**
+ * A client that has said that it lives, and lately enough.
+ *
+ * @generated from message varia.admin.v1.Session
+ */
+export type Session = Message<"varia.admin.v1.Session"> & {
+  /**
+   * Its shard.
+   *
+   * @generated from field: int64 shard = 1;
+   */
+  shard: bigint;
+
+  /**
+   * Its id in the shard.
+   *
+   * @generated from field: int64 session = 2;
+   */
+  session: bigint;
+
+  /**
+   * What the client calls itself.
+   *
+   * @generated from field: string client_identity = 3;
+   */
+  clientIdentity: string;
+
+  /**
+   * It ends after so long without a word of its client, in milliseconds.
+   *
+   * @generated from field: uint32 timeout_ms = 4;
+   */
+  timeoutMs: number;
+
+  /**
+   * When it began, in milliseconds since the epoch.
+   *
+   * @generated from field: int64 created_at_ms = 5;
+   */
+  createdAtMs: bigint;
+};
+
+/**
+ * Describes the message varia.admin.v1.Session.
+ * Use `create(SessionSchema)` to create a new message.
+ */
+export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 35);
+
+/**
+ * Asks for a session to end.
+ *
+ * @generated from message varia.admin.v1.CloseSessionRequest
+ */
+export type CloseSessionRequest = Message<"varia.admin.v1.CloseSessionRequest"> & {
+  /**
+   * The shard's namespace.
+   *
+   * @generated from field: string namespace = 1;
+   */
+  namespace: string;
+
+  /**
+   * The shard.
+   *
+   * @generated from field: int64 shard = 2;
+   */
+  shard: bigint;
+
+  /**
+   * The session.
+   *
+   * @generated from field: int64 session = 3;
+   */
+  session: bigint;
+};
+
+/**
+ * Describes the message varia.admin.v1.CloseSessionRequest.
+ * Use `create(CloseSessionRequestSchema)` to create a new message.
+ */
+export const CloseSessionRequestSchema: GenMessage<CloseSessionRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 36);
+
+/**
+ * It has ended.
+ *
+ * @generated from message varia.admin.v1.CloseSessionResponse
+ */
+export type CloseSessionResponse = Message<"varia.admin.v1.CloseSessionResponse"> & {
+};
+
+/**
+ * Describes the message varia.admin.v1.CloseSessionResponse.
+ * Use `create(CloseSessionResponseSchema)` to create a new message.
+ */
+export const CloseSessionResponseSchema: GenMessage<CloseSessionResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 37);
+
+/**
  * Asks for operations. Fields that are not set match all.
  *
  * @generated from message varia.admin.v1.ListOperationsRequest
@@ -1462,7 +1617,7 @@ export type ListOperationsRequest = Message<"varia.admin.v1.ListOperationsReques
  * Use `create(ListOperationsRequestSchema)` to create a new message.
  */
 export const ListOperationsRequestSchema: GenMessage<ListOperationsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 33);
+  messageDesc(file_varia_admin_v1_admin, 38);
 
 /**
  * Operations, the newest first.
@@ -1490,7 +1645,7 @@ export type ListOperationsResponse = Message<"varia.admin.v1.ListOperationsRespo
  * Use `create(ListOperationsResponseSchema)` to create a new message.
  */
 export const ListOperationsResponseSchema: GenMessage<ListOperationsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 34);
+  messageDesc(file_varia_admin_v1_admin, 39);
 
 /**
  * Asks for one.
@@ -1518,7 +1673,7 @@ export type GetOperationRequest = Message<"varia.admin.v1.GetOperationRequest"> 
  * Use `create(GetOperationRequestSchema)` to create a new message.
  */
 export const GetOperationRequestSchema: GenMessage<GetOperationRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 35);
+  messageDesc(file_varia_admin_v1_admin, 40);
 
 /**
  * One operation.
@@ -1539,7 +1694,7 @@ export type GetOperationResponse = Message<"varia.admin.v1.GetOperationResponse"
  * Use `create(GetOperationResponseSchema)` to create a new message.
  */
 export const GetOperationResponseSchema: GenMessage<GetOperationResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 36);
+  messageDesc(file_varia_admin_v1_admin, 41);
 
 /**
  * Asks for one to end.
@@ -1560,7 +1715,7 @@ export type CancelOperationRequest = Message<"varia.admin.v1.CancelOperationRequ
  * Use `create(CancelOperationRequestSchema)` to create a new message.
  */
 export const CancelOperationRequestSchema: GenMessage<CancelOperationRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 37);
+  messageDesc(file_varia_admin_v1_admin, 42);
 
 /**
  * It has ended, or will as soon as it can.
@@ -1581,7 +1736,7 @@ export type CancelOperationResponse = Message<"varia.admin.v1.CancelOperationRes
  * Use `create(CancelOperationResponseSchema)` to create a new message.
  */
 export const CancelOperationResponseSchema: GenMessage<CancelOperationResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 38);
+  messageDesc(file_varia_admin_v1_admin, 43);
 
 /**
  * What somebody has asked for that takes time. It outlives the coordinator: the next one goes on with it.
@@ -1687,7 +1842,7 @@ export type Operation = Message<"varia.admin.v1.Operation"> & {
  * Use `create(OperationSchema)` to create a new message.
  */
 export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 39);
+  messageDesc(file_varia_admin_v1_admin, 44);
 
 /**
  * Asks what would be lost.
@@ -1722,7 +1877,7 @@ export type PlanRecoveryRequest = Message<"varia.admin.v1.PlanRecoveryRequest"> 
  * Use `create(PlanRecoveryRequestSchema)` to create a new message.
  */
 export const PlanRecoveryRequestSchema: GenMessage<PlanRecoveryRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 40);
+  messageDesc(file_varia_admin_v1_admin, 45);
 
 /**
  * What would be lost.
@@ -1750,7 +1905,7 @@ export type PlanRecoveryResponse = Message<"varia.admin.v1.PlanRecoveryResponse"
  * Use `create(PlanRecoveryResponseSchema)` to create a new message.
  */
 export const PlanRecoveryResponseSchema: GenMessage<PlanRecoveryResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 41);
+  messageDesc(file_varia_admin_v1_admin, 46);
 
 /**
  * Asks for a shard to go on with the replicas of these servers.
@@ -1785,7 +1940,7 @@ export type RecoverShardRequest = Message<"varia.admin.v1.RecoverShardRequest"> 
  * Use `create(RecoverShardRequestSchema)` to create a new message.
  */
 export const RecoverShardRequestSchema: GenMessage<RecoverShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 42);
+  messageDesc(file_varia_admin_v1_admin, 47);
 
 /**
  * The chosen replicas are the shard.
@@ -1813,7 +1968,7 @@ export type RecoverShardResponse = Message<"varia.admin.v1.RecoverShardResponse"
  * Use `create(RecoverShardResponseSchema)` to create a new message.
  */
 export const RecoverShardResponseSchema: GenMessage<RecoverShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 43);
+  messageDesc(file_varia_admin_v1_admin, 48);
 
 /**
  * The cluster as its coordinator knows it, and what can be done to one shard.
@@ -1943,6 +2098,26 @@ export const VariaAdmin: GenService<{
     methodKind: "unary";
     input: typeof DrainServerRequestSchema;
     output: typeof DrainServerResponseSchema;
+  },
+  /**
+   * Clients that hold records which end with them, shard by shard.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.ListSessions
+   */
+  listSessions: {
+    methodKind: "unary";
+    input: typeof ListSessionsRequestSchema;
+    output: typeof ListSessionsResponseSchema;
+  },
+  /**
+   * Ends a session, and the records with it; its client is told at its next heartbeat.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.CloseSession
+   */
+  closeSession: {
+    methodKind: "unary";
+    input: typeof CloseSessionRequestSchema;
+    output: typeof CloseSessionResponseSchema;
   },
   /**
    * What was asked for that takes time, the newest first: all that runs, and a bounded number of those that have ended.

@@ -1,0 +1,81 @@
+/**
+ * `VariaAdmin.ListSessions` and `CloseSession`: what the client API tells of sessions, of a whole namespace. Whoever
+ * serves them is a client of the cluster for it, and can do no more than any other.
+ */
+import { create } from "@bufbuild/protobuf";
+import { readSessions } from "../../web/sessions.ts";
+import { partitionKeys } from "../../web/shard-routes.ts";
+import { isBeingDeleted } from "../../web/view.ts";
+import { Http2Transport } from "../client/http2-transport.ts";
+import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
+import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { Refusal } from "../model/refusal.ts";
+import { systemClock } from "../ops/clock.ts";
+import { LocalCalls } from "../rpc/local-calls.ts";
+import type { ServedMethod } from "../rpc/method.ts";
+import { callPeer } from "../rpc/peer-call.ts";
+import { servedUnary } from "../rpc/served.ts";
+import { CLIENT_TIMEOUT_MS, type NamespaceClients } from "./namespace-clients.ts";
+
+/** Shards that are asked at a time. */
+const SHARDS_AT_ONCE = 16;
+
+/** `methods`: those that tell how the cluster stands. */
+export function sessionMethods(methods: readonly ServedMethod[], clients: NamespaceClients): ServedMethod[] {
+  const calls = new LocalCalls(methods);
+  const { method } = VariaAdmin;
+  /** Throws INVALID_ARGUMENT, NOT_FOUND. */
+  const shardsOf = async (namespace: string) => {
+    if (namespace === "") throw new Refusal("INVALID_ARGUMENT", "namespace must not be empty");
+    const { shards, servers } = await calls.call(method.getClusterStatus, {});
+    const own = shards.filter((shard) => shard.namespace === namespace && !isBeingDeleted(shard.change));
+    if (own.length === 0) throw new Refusal("NOT_FOUND", `namespace "${namespace}" not found`);
+    return { own, servers };
+  };
+  const wanted = <T extends { readonly shard: bigint }>(all: readonly T[], shard: bigint): T => {
+    const found = all.find((one) => one.shard === shard);
+    if (found === undefined) throw new Refusal("NOT_FOUND", `shard ${shard} not found`);
+    return found;
+  };
+  return [
+    servedUnary(method.listSessions, async ({ namespace, shard }) => {
+      const { own } = await shardsOf(namespace);
+      const keys = partitionKeys(own);
+      const all = own.map((one, nth) => ({ shard: one.shard, partitionKey: keys[nth]! }));
+      const routes = shard === undefined ? all : [wanted(all, shard)];
+      const client = await clients.of(namespace);
+      const sessions = [];
+      let hasMore = false;
+      for (let at = 0; at < routes.length; at += SHARDS_AT_ONCE) {
+        const found = routes.slice(at, at + SHARDS_AT_ONCE).map((route) => readSessions(client, route));
+        for (const { sessions: some, more } of await Promise.all(found)) {
+          hasMore ||= more;
+          sessions.push(...some);
+        }
+      }
+      return {
+        hasMore,
+        sessions: sessions.map(({ shard: of, id, identity, timeoutMs, createdMs }) => {
+          return { shard: of, session: id, clientIdentity: identity, timeoutMs, createdAtMs: BigInt(createdMs) };
+        }),
+      };
+    }),
+    servedUnary(method.closeSession, async ({ namespace, shard, session }) => {
+      const { own, servers } = await shardsOf(namespace);
+      const { leader } = wanted(own, shard);
+      const address = servers.find(({ internalAddress }) => internalAddress === leader)?.publicAddress;
+      if (address === undefined) throw new Refusal("RESOURCE_UNAVAILABLE", `shard ${shard} has no leader now`);
+      const { closeSession } = OxiaClient.method;
+      const request = create(closeSession.input, { shard, sessionId: session });
+      const transport = new Http2Transport();
+      const ports = { transport, clock: systemClock, instanceId: () => undefined };
+      const call = { server: address, limits: { timeoutMs: CLIENT_TIMEOUT_MS }, withoutInstance: true };
+      try {
+        await callPeer(ports, closeSession, call, request);
+      } finally {
+        transport.close();
+      }
+      return {};
+    }),
+  ];
+}
