@@ -1,7 +1,7 @@
 /** What the charts of a process show: of every process, of one that stores data, of a coordinator. */
 import type { CoordinatorStats } from "../coordination/stats.ts";
 import { CLUSTER_CHARTS, OWN_CHARTS, type SeriesSource } from "../ops/history.ts";
-import { CountsSince, quantileOf } from "../ops/quantile.ts";
+import { CountsSince, quantileOf, summed } from "../ops/quantile.ts";
 import type { Leader } from "../replication/leader.ts";
 import type { LoadWatch } from "../rpc/load-watch.ts";
 import type { MetricsSources } from "./data-metrics.ts";
@@ -58,12 +58,7 @@ export function dataSeries({ shards, log, keyValues }: DataSources): SeriesSourc
 function writeLatency(shards: MetricsSources["shards"], quantile: number): SeriesSource {
   const since = new CountsSince();
   const read = () => {
-    const leaders = shards.leaders();
-    const bounds = leaders[0]?.writeLatency.bounds ?? [];
-    const counts = new Float64Array(bounds.length + 1);
-    for (const leader of leaders) {
-      for (const [nth, count] of leader.writeLatency.counts.entries()) counts[nth]! += count;
-    }
+    const { bounds, counts } = summed(shards.leaders().map((leader) => leader.writeLatency));
     return [quantileOf(quantile, bounds, since.of(counts))] as const;
   };
   return {

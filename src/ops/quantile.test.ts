@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { CountsSince, quantileOf } from "./quantile.ts";
+import { Histogram } from "../lib/histogram.ts";
+import { CountsSince, quantileOf, summed } from "./quantile.ts";
 
 test("a quantile is the bound of its bucket; above all bounds it is the highest", () => {
   const bounds = [1, 10, 100];
@@ -17,4 +18,12 @@ test("counts are what has grown since the last look; what has begun anew does no
   expect(counts.of(Float64Array.of(4, 2))).toEqual([3, 0]);
   expect(counts.of([1, 3])).toEqual([0, 1]);
   expect(counts.of([2, 3])).toEqual([1, 0]);
+});
+
+test("histograms of the same bounds are one", () => {
+  const [a, b] = [new Histogram([1, 10]), new Histogram([1, 10])];
+  for (const value of [0.5, 5, 50]) a.record(value);
+  b.record(5);
+  expect(summed([a, b])).toEqual({ bounds: [1, 10], counts: Float64Array.of(1, 2, 1) });
+  expect(summed([])).toEqual({ bounds: [], counts: Float64Array.of(0) });
 });

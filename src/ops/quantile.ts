@@ -1,4 +1,5 @@
 /** Quantiles of what was counted in buckets, as far as buckets tell them. */
+import type { Histogram } from "../lib/histogram.ts";
 
 /**
  * The upper bound of the bucket that holds the `quantile` of all that was counted, in (0, 1]; what is above all bounds
@@ -14,6 +15,16 @@ export function quantileOf(quantile: number, bounds: readonly number[], counts: 
     if (below >= quantile * total) return bound;
   }
   return bounds.at(-1) ?? 0;
+}
+
+/** All of these in one; they have the same bounds, or there are none. */
+export function summed(histograms: readonly Pick<Histogram, "bounds" | "counts">[]) {
+  const bounds = histograms[0]?.bounds ?? [];
+  const counts = new Float64Array(bounds.length + 1);
+  for (const histogram of histograms) {
+    for (const [nth, count] of histogram.counts.entries()) counts[nth]! += count;
+  }
+  return { bounds, counts };
 }
 
 /** What was counted since the last call, and since the beginning in the first one; counts that fall have begun anew. */

@@ -2,6 +2,7 @@
 import { statfsSync } from "node:fs";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { NodeService } from "../gen/varia/internal/v1/node_pb.ts";
+import { summed } from "../ops/quantile.ts";
 import type { Log } from "../ports.ts";
 import type { Leader } from "../replication/leader.ts";
 import type { Shards } from "../replication/shards.ts";
@@ -57,11 +58,7 @@ function diskOf(directory: string) {
 
 /** Of all that lead here, in one. */
 function latenciesOf(leaders: readonly Leader[]) {
-  const bounds = leaders[0]?.writeLatency.bounds ?? [];
-  const counts = new Float64Array(bounds.length + 1);
-  for (const { writeLatency } of leaders) {
-    for (const [nth, count] of writeLatency.counts.entries()) counts[nth]! += count;
-  }
+  const { bounds, counts } = summed(leaders.map(({ writeLatency }) => writeLatency));
   return { writeLatencyBoundsMs: [...bounds], writeLatencyCounts: [...counts].map(BigInt) };
 }
 
