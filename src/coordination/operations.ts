@@ -123,7 +123,7 @@ export class Operations {
       this.#end(id, "failed", whyOf(error), error);
       throw error;
     }
-    const operation = this.#get(id);
+    const operation = this.get(id);
     // otherwise it was cancelled meanwhile, or another coordinator has taken it up, or will
     const isLeft = operation.state === "running" && !this.#drives.has(id);
     if (isLeft && this.#coordinator !== undefined) this.#drive(operation, this.#coordinator, false);
@@ -154,7 +154,7 @@ export class Operations {
 
   /** Resolves once it has ended. Rejects with the Refusal for which it failed while the caller waited. */
   async ended(id: number): Promise<Operation> {
-    const operation = this.#get(id);
+    const operation = this.get(id);
     if (operation.state !== "running") return operation;
     const ended = await new Promise<Ended>((resolve) => this.#waitingFor(id).add(resolve));
     if (ended.error instanceof Refusal) throw ended.error;
@@ -170,13 +170,13 @@ export class Operations {
   /** Waits at most so long for its end. Resolves to how it stands then, whatever it has come to. */
   async look(id: number, ms: number): Promise<Operation> {
     await this.#within(id, ms);
-    return this.#get(id);
+    return this.get(id);
   }
 
   /** Resolves once a freeze is taken by its leader, or it has ended; rejects as `ended` does. */
   async taken(id: number): Promise<Operation> {
-    while (this.#get(id).state === "running" && !this.#taken.has(id)) await this.endedWithin(id, TAKEN_LOOK_MS);
-    return this.#get(id);
+    while (this.get(id).state === "running" && !this.#taken.has(id)) await this.endedWithin(id, TAKEN_LOOK_MS);
+    return this.get(id);
   }
 
   /**
@@ -184,7 +184,7 @@ export class Operations {
    * when it has ended or cannot be cancelled.
    */
   async cancel(id: number): Promise<Operation> {
-    const { state, kind, namespace, shard = -1, to, server } = this.#get(id);
+    const { state, kind, namespace, shard = -1, to, server } = this.get(id);
     if (state !== "running") throw new Refusal("FAILED_PRECONDITION", `operation ${id} has ended: it has ${state}`);
     const coordinator = this.#working();
     switch (kind) {
@@ -211,7 +211,7 @@ export class Operations {
       default:
         throw new Refusal("FAILED_PRECONDITION", `operation ${id} cannot be cancelled`);
     }
-    return this.#get(id);
+    return this.get(id);
   }
 
   #working(): Coordinator {
@@ -219,7 +219,8 @@ export class Operations {
     return this.#coordinator;
   }
 
-  #get(id: number): Operation {
+  /** Throws NOT_FOUND. */
+  get(id: number): Operation {
     const operation = this.list.get(id);
     if (operation === undefined) throw new Refusal("NOT_FOUND", `there is no operation ${id}`);
     return operation;
@@ -238,7 +239,7 @@ export class Operations {
 
   /** Undefined: it runs on. */
   async #within(id: number, ms: number): Promise<Ended | undefined> {
-    if (this.#get(id).state !== "running") return undefined;
+    if (this.get(id).state !== "running") return undefined;
     const waiting = this.#waitingFor(id);
     const over = new AbortController();
     let ended: Ended | undefined;

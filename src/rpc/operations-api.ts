@@ -37,11 +37,6 @@ export function operationMethods(ports: AdminPorts): ServedMethod[] {
     answer: (request: MessageShape<I>, coordinator: Coordinator, call: Call) => unknown,
   ) => servedUnary(descriptor, (request, call) => answer(request, requireCoordinator(ports), call));
   const named = (name: string, coordinator: Coordinator) => internalAddress(ports, name, coordinator);
-  const got = (id: number): Operation => {
-    const operation = operations.list.get(id);
-    if (operation === undefined) throw new Refusal("NOT_FOUND", `there is no operation ${id}`);
-    return operation;
-  };
   return [
     unary(method.swapReplica, async (request, coordinator, call) => {
       const [from, to] = [named(request.from, coordinator), named(request.to, coordinator)];
@@ -49,7 +44,7 @@ export function operationMethods(ports: AdminPorts): ServedMethod[] {
       const { id } = operations.begin({ kind: "swap-replica", ...ref, from, to });
       if (request.detach) {
         await operations.endedWithin(id, REFUSED_MS);
-        return { operation: protoOperation(got(id)) };
+        return { operation: protoOperation(operations.get(id)) };
       }
       call.onCancel(() => void operations.cancel(id).catch(() => {})); // it may have ended
       const ended = await operations.ended(id);
@@ -96,8 +91,8 @@ export function operationMethods(ports: AdminPorts): ServedMethod[] {
     }),
     unary(method.getOperation, async ({ id, waitMs }) => {
       if (waitMs > WAIT_MS_MAX) throw new Refusal("INVALID_ARGUMENT", `wait_ms ${waitMs} is above ${WAIT_MS_MAX}`);
-      const { id: known } = got(toNumber(id, "id"));
-      return { operation: protoOperation(waitMs === 0 ? got(known) : await operations.look(known, waitMs)) };
+      const { id: known } = operations.get(toNumber(id, "id"));
+      return { operation: protoOperation(waitMs === 0 ? operations.get(known) : await operations.look(known, waitMs)) };
     }),
     unary(method.cancelOperation, async ({ id }) => ({
       operation: protoOperation(await operations.cancel(toNumber(id, "id"))),
