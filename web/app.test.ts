@@ -12,7 +12,7 @@ import {
   operationOf,
 } from "../test/harness/fake-inspect.ts";
 import { type WebApp, webApp } from "./app.ts";
-import { SCRIPTS, STYLE } from "./assets.ts";
+import { SCRIPT, STYLE } from "./assets.ts";
 
 /** For the first page of a visit, compressed: the document, the sheet and the scripts. */
 const FIRST_LOAD_BYTES_MAX = 60_000;
@@ -173,9 +173,9 @@ test("nothing runs or loads that is not ours, and nothing of a page is written w
 
 test("the first page of a visit is small, and what it loads may be kept", async () => {
   const document = Bun.gzipSync(new TextEncoder().encode((await get(fakeInspect(), "/")).text)).length;
-  const loaded = [STYLE, ...SCRIPTS].reduce((sum, { gzip }) => sum + gzip.length, 0);
+  const loaded = [STYLE, SCRIPT].reduce((sum, { gzip }) => sum + gzip.length, 0);
   expect(document + loaded).toBeLessThan(FIRST_LOAD_BYTES_MAX);
-  for (const { path, gzip } of [STYLE, ...SCRIPTS]) {
+  for (const { path, gzip } of [STYLE, SCRIPT]) {
     const zipped = await appOf(fakeInspect()).fetch(request(path, { "accept-encoding": "gzip" }), LOCAL);
     expect(zipped.headers.get("content-encoding")).toBe("gzip");
     expect(zipped.headers.get("cache-control")).toContain("immutable");

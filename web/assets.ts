@@ -25,15 +25,14 @@ function asset(name: string, type: string, text: string): Asset {
 const JAVASCRIPT = "text/javascript; charset=utf-8";
 
 export const STYLE = asset("style.css", "text/css; charset=utf-8", style);
-/** In the order in which they run. */
-export const SCRIPTS = [
-  asset("htmx.js", JAVASCRIPT, htmx),
-  asset("htmx-sse.js", JAVASCRIPT, sse),
-  asset("app.js", JAVASCRIPT, app),
-];
+/**
+ * One file: htmx begins in a task of its own right after it has run, and an extension that arrives in a later file may be
+ * too late for it; the page then never asks for its stream.
+ */
+export const SCRIPT = asset("varia.js", JAVASCRIPT, [htmx, sse, app].join(";\n"));
 /** Of pages with charts, before their own. */
 export const CHART_STYLE = asset("charts.css", "text/css; charset=utf-8", uplotStyle);
 export const CHART_SCRIPTS = [asset("uplot.js", JAVASCRIPT, uplot), asset("charts.js", JAVASCRIPT, charts)];
 
-const ALL = [STYLE, ...SCRIPTS, CHART_STYLE, ...CHART_SCRIPTS];
+const ALL = [STYLE, SCRIPT, CHART_STYLE, ...CHART_SCRIPTS];
 export const ASSETS: ReadonlyMap<string, Asset> = new Map(ALL.map((one) => [one.path, one]));

@@ -1,7 +1,7 @@
 /** @jsxImportSource hono/jsx */
 /** The frame around every page: where one is, where one can go, and what loads. */
 import { GetClusterStatus, ListEvents, ListOperations } from "./admin.ts";
-import { CHART_SCRIPTS, CHART_STYLE, SCRIPTS, STYLE } from "./assets.ts";
+import { CHART_SCRIPTS, CHART_STYLE, SCRIPT, STYLE } from "./assets.ts";
 import type { Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
 import type { Page } from "./page.ts";
@@ -33,7 +33,7 @@ export function document(
         <link rel="icon" href="/icon.svg" type="image/svg+xml" />
         {charts === true ? <link rel="stylesheet" href={CHART_STYLE.path} nonce={nonce} /> : null}
         <link rel="stylesheet" href={STYLE.path} nonce={nonce} />
-        {[...SCRIPTS, ...(charts === true ? CHART_SCRIPTS : [])].map((script) => (
+        {[SCRIPT, ...(charts === true ? CHART_SCRIPTS : [])].map((script) => (
           <script src={script.path} nonce={nonce} defer />
         ))}
       </head>

@@ -75,6 +75,23 @@ for (const { scheme, width, script } of [
   }, 240_000);
 }
 
+test("a page is live however late its scripts come, and in whatever pieces", async () => {
+  const context = await logIn(browser, urls);
+  const { tab, complaints } = await watchedTab(context);
+  let scripts = 0;
+  await tab.route("**/assets/*.js", async (route) => {
+    // each a good while after the one before it: the browser runs them one by one
+    await Bun.sleep(scripts++ * 300);
+    await route.continue();
+  });
+  const asked = tab.waitForRequest((request) => new URL(request.url()).pathname === "/live");
+  await tab.goto(`${stage.url}/performance`);
+  await asked;
+  expect(scripts).toBeGreaterThan(0);
+  expect(complaints).toEqual([]);
+  await context.close();
+}, 60_000);
+
 test("an election comes on screen by itself, and a pause holds it back", async () => {
   const context = await logIn(browser, urls);
   const { tab, complaints } = await watchedTab(context);
