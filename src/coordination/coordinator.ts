@@ -190,7 +190,7 @@ export class Coordinator {
 
   /** What would be lost if these servers' replicas, by internal address, were taken for the shard. Changes nothing. */
   async planLoss(ref: ShardRef, chosen: readonly string[]): Promise<LossPlan> {
-    return this.#keeper(ref).perform((signal) => planLoss(this.#cluster, { ref, chosen }, signal));
+    return planLoss(this.#cluster, { ref: this.#keeper(ref).ref, chosen }, this.#stop.signal);
   }
 
   /** `recover --accept-loss`: these servers' replicas are the shard from here on. */

@@ -62,6 +62,48 @@ test("the next leader is told too, as soon as it leads", () => {
   world.until("it is told", () => isFrozen(world), 100);
 });
 
+test("a leader that is about to stop stays frozen, whether or not another one can take over", () => {
+  const world = started();
+  const { leader, ensemble } = world.report();
+  const others = ensemble.map(({ server }) => server).filter((server) => server !== leader);
+  world.dataServers.reaches = (server) => !others.includes(server);
+  world.dataServers.append(0, 5);
+  world.complete(() => world.coordinator.freeze(SHARD, 60_000));
+  world.dataServers.server(leader!).serving = false;
+  for (let step = 0; step < 60; step++) {
+    world.run(100);
+    expect([step, isFrozen(world)]).toEqual([step, true]);
+  }
+  expect(world.report().problems.join()).toContain(`its leader ${leader} is about to stop`);
+  world.dataServers.reaches = () => true;
+  world.dataServers.replicate(0);
+  world.until("another leads", () => ![undefined, leader].includes(world.report().leader), 3_000);
+  world.until("it is told", () => isFrozen(world), 100);
+});
+
+test("an heir that does not follow a leader that is about to stop is attached, and takes over", () => {
+  const world = started();
+  const { leader, ensemble } = world.report();
+  for (const { server } of ensemble) if (server !== leader) world.dataServers.server(server).restart();
+  world.dataServers.server(leader!).serving = false;
+  world.until("another leads", () => ![undefined, leader].includes(world.report().leader), 5_000);
+});
+
+test("a freeze that has passed is not shown, nobody need lead for that", () => {
+  const world = started();
+  world.complete(() => world.coordinator.freeze(SHARD, 20_000));
+  const { leader } = world.report();
+  for (const server of ["a:1", "b:1", "c:1", "d:1"]) world.dataServers.server(server).kill();
+  world.run(10_000);
+  expect(world.report().frozen!.leftMs).toBeGreaterThan(0);
+  world.run(11_000);
+  expect(world.report().frozen).toBeUndefined();
+  expect(world.dataServers.leaderOf(0)).toBeUndefined();
+  for (const server of ["a:1", "b:1", "c:1", "d:1"]) world.dataServers.server(server).start();
+  world.until("all well", () => world.isWell() && !isFrozen(world), 30_000);
+  expect(leader).toBeDefined();
+});
+
 test("no replica and no leader is moved meanwhile, and none is frozen while it moves", () => {
   const world = started();
   const { ensemble, leader } = world.report();

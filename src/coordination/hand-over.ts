@@ -3,7 +3,7 @@
  * reports itself. Only then does the election that follows find it among the best heads; and it is over at once.
  *
  *     is it close? ─> FreezeShard(true) ─> its verified head is the frozen one ─> an election (the keeper's)
- *                                        └─ not in time: FreezeShard(false)
+ *                                        └─ not in time: FreezeShard(false), unless it is frozen by request
  *
  * It is a matter of speed alone: the election stands by its own rules, and a freeze that is forgotten lapses.
  *
@@ -24,13 +24,21 @@ import type { ShardMetadata } from "./status-document.ts";
 import type { ShardRef } from "./status-store.ts";
 import { Interrupted, sleep, unlessInterrupted } from "./wait.ts";
 
+export interface HandOver {
+  readonly ref: ShardRef;
+  readonly shard: ShardMetadata;
+  readonly heir: string;
+  /** Writes are held back by request, whatever comes of it. */
+  readonly staysFrozen: boolean;
+}
+
 /**
  * Holds writes back until `heir`, a member, holds all that the leader does. Answers why it does not come to that, with
- * writes going on; empty: it has.
+ * writes going on as before; empty: it has.
  */
 export async function settleHeir(
   cluster: Cluster,
-  { ref, shard, heir }: { readonly ref: ShardRef; readonly shard: ShardMetadata; readonly heir: string },
+  { ref, shard, heir, staysFrozen }: HandOver,
   signal: AbortSignal,
 ): Promise<string> {
   const { clock } = cluster;
@@ -45,7 +53,7 @@ export async function settleHeir(
       if (clock.monotonicMs() >= untilMs) break;
       await sleep(clock, SWAP_SETTLE_POLL_MS, signal);
     }
-    await freeze(cluster, ref, shard, false, signal);
+    if (!staysFrozen) await freeze(cluster, ref, shard, false, signal);
     return `${heir} did not hold all entries in ${HAND_OVER_MS_MAX} ms`;
   } catch (error) {
     if (error instanceof Interrupted) throw error;

@@ -35,6 +35,8 @@ export interface OperationGoal {
   readonly from: string;
   /** Internal address: who gets the replica, or the leadership. */
   readonly to: string;
+  /** Which replica goes, in decimal digits: where `from` is `to`, nothing else tells the old one from the new one. */
+  readonly replica?: string | undefined;
   /** When a freeze ends, in milliseconds since the epoch. */
   readonly untilMs?: number | undefined;
   /** Replicas, or shards, of which it consists. */

@@ -13,7 +13,7 @@ import { type ConfigFile, createDataServer } from "./administer.ts";
 import type { Coordinator } from "./coordinator.ts";
 import type { Operation, OperationGoal, OperationKind, OperationList } from "./operation-list.ts";
 import { isBeingDeleted } from "./reconcile.ts";
-import type { ShardReport } from "./report.ts";
+import type { ReplicaReport, ShardReport } from "./report.ts";
 import { wordsOf } from "./server-link.ts";
 import { StoreLost } from "./status-store.ts";
 import { serversOf } from "./stored-shard.ts";
@@ -22,8 +22,6 @@ import { Interrupted, sleep, unlessInterrupted } from "./wait.ts";
 /** How often it is looked how far one is. */
 const LOOK_MS = 200;
 const TAKEN_LOOK_MS = 10;
-/** What another request for its shard has cut off is tried again, so often. */
-const SWITCH_TRIES_MAX = 10;
 
 export interface OperationPorts {
   readonly list: OperationList;
@@ -98,7 +96,8 @@ export class Operations {
   /** Begins one. Throws RESOURCE_EXHAUSTED, STORE_FAILED, NOT_INITIALIZED. */
   begin(goal: OperationGoal): Operation {
     const coordinator = this.#working();
-    const operation = this.list.begin(goal, PHASES[goal.kind]);
+    const replica = replicaThatGoes(coordinator, goal);
+    const operation = this.list.begin(replica === undefined ? goal : { ...goal, replica }, PHASES[goal.kind]);
     this.#drive(operation, coordinator, false);
     return operation;
   }
@@ -283,8 +282,8 @@ export class Operations {
         if (!signal.aborted) this.#end(id, why === "" ? "succeeded" : this.#failure(id), why);
       },
       (error) => {
-        // this coordinator ends by it: the next one takes it up
-        if (signal.aborted || error instanceof StoreLost) return;
+        // this coordinator ends: the next one takes it up
+        if (signal.aborted || error instanceof StoreLost || error instanceof Interrupted) return;
         this.#end(id, this.#failure(id), whyOf(error), error);
       },
     );
@@ -355,13 +354,16 @@ export class Operations {
 
   async #swap({ operation, coordinator, signal, isResumed }: Drive): Promise<Outcome> {
     const { clock } = this.#ports;
-    const { id, namespace, shard = -1, from, to } = operation;
+    const { id, namespace, shard = -1, from, to, replica } = operation;
     const report = () => reportOf(coordinator, namespace, shard);
-    const has = (server: string) => report()?.ensemble.some((replica) => replica.server === server) === true;
     if (isResumed) {
       // the change may be stored already: its election decides
       while (!signal.aborted && (report()?.formerEnsemble.length ?? 0) > 0) await sleep(clock, LOOK_MS, signal);
-      if (from !== to && has(to) && !has(from)) return "";
+      const ensemble = report()?.ensemble ?? [];
+      const isThere = ({ server, replicaId }: ReplicaReport) =>
+        server === from && (replica === undefined || replica === `${replicaId}`);
+      const isGone = !ensemble.some(isThere);
+      if (isGone && ensemble.some(({ server }) => server === to)) return "";
     }
     if (this.#cancelled.has(id)) return NOT_WANTED;
     const swap = coordinator.swap({ namespace, shard }, from, to);
@@ -382,17 +384,8 @@ export class Operations {
     }
   }
 
-  async #switch({ operation, coordinator, signal }: Drive): Promise<Outcome> {
-    const { namespace, shard = -1, to } = operation;
-    for (let tries = 1; ; tries++) {
-      try {
-        return (await coordinator.moveLeader({ namespace, shard }, to)).why;
-      } catch (error) {
-        if (!(error instanceof Interrupted) || tries === SWITCH_TRIES_MAX) throw error;
-      }
-      await sleep(this.#ports.clock, LOOK_MS, signal);
-      if (signal.aborted) throw new Interrupted();
-    }
+  async #switch({ operation: { namespace, shard = -1, to }, coordinator }: Drive): Promise<Outcome> {
+    return (await coordinator.moveLeader({ namespace, shard }, to)).why;
   }
 
   /** A coordinator that comes new asks as often as it takes: the shard may have no leader yet. */
@@ -410,7 +403,7 @@ export class Operations {
           this.#taken.add(id);
         } catch (error) {
           const mayComeYet = isResumed && (error instanceof Refusal || error instanceof Unreachable);
-          if (!mayComeYet && !(error instanceof Interrupted)) throw error;
+          if (!mayComeYet) throw error;
           if (!signal.aborted) this.list.advance(id, whyOf(error), undefined);
         }
       }
@@ -424,6 +417,12 @@ export class Operations {
     if (this.#cancelled.has(id)) return "it was thawed";
     return told === "" ? "its leader could not be told" : "";
   }
+}
+
+function replicaThatGoes({ stored }: Coordinator, { kind, namespace, shard = -1, from }: OperationGoal) {
+  if (kind !== "swap-replica") return undefined;
+  const ensemble = stored.namespaces.get(namespace)?.shards.get(shard)?.ensemble;
+  return ensemble?.find(({ internal }) => internal === from)?.replicaId?.toString();
 }
 
 /** To the percent: each change of it is stored. */

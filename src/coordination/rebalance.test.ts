@@ -231,3 +231,51 @@ test("a leader that is wanted leads, also where it leads more than the others", 
   const strange = () => world.coordinator.moveLeader({ namespace: "default", shard: 0 }, "nowhere:1");
   expect(() => world.complete(strange)).toThrow("nowhere:1 is not in the shard's ensemble");
 });
+
+/** A move of a shard's leader that is held up: its heir does not come to hold what the leader does. */
+function movingLeader(): { world: CoordinatorWorld; leader: string; heir: string } {
+  const world = started({ servers: 3, shards: 1 });
+  const leader = world.report().leader!;
+  const heir = world.report().ensemble.find(({ server }) => server !== leader)!.server;
+  world.dataServers.reaches = (server) => server !== heir;
+  world.dataServers.append(0, 5);
+  return { world, leader, heir };
+}
+
+test("another request waits until a leader's move has come to its end: it does not break it off", () => {
+  const { world, leader, heir } = movingLeader();
+  const ref = { namespace: "default", shard: 0 };
+  const moved = world.coordinator.moveLeader(ref, heir);
+  world.until("held back", () => world.dataServers.leaderOf(0)!.replica(0).status === "frozen");
+  const head = world.complete(() => world.coordinator.freeze(ref, 10_000));
+  expect(world.complete(() => moved)).toEqual({
+    leader,
+    why: `${heir} did not hold all entries in ${HAND_OVER_MS_MAX} ms`,
+  });
+  expect(head).toBe(world.dataServers.leaderOf(0)!.replica(0).head.offset);
+  expect(world.dataServers.leaderOf(0)!.replica(0).status).toBe("frozen");
+});
+
+test("a leader that goes while it is moved is replaced at once", () => {
+  const { world, leader, heir } = movingLeader();
+  const moved = world.coordinator.moveLeader({ namespace: "default", shard: 0 }, heir);
+  world.until("held back", () => world.dataServers.leaderOf(0)!.replica(0).status === "frozen");
+  world.dataServers.server(leader).kill();
+  world.dataServers.reaches = () => true;
+  expect(world.complete(() => moved)).toEqual({ leader, why: "the connection broke" });
+  world.until("another leads", () => ![undefined, leader].includes(world.report().leader), HAND_OVER_MS_MAX);
+});
+
+test("a leader that is moved for evenness while its coordinator stops ends nothing but the move", () => {
+  const world = started({ servers: 3, shards: 3 });
+  world.dataServers.server("a:1").kill();
+  const isLed = () => world.coordinator.status().shards.every(({ leader }) => leader !== undefined && leader !== "a:1");
+  world.until("led by others", isLed);
+  world.dataServers.server("a:1").start();
+  world.until("all well", () => world.isWell(), 60_000);
+  world.dataServers.before = ({ method }) => (method === "freezeShard" ? world.scheduler.sleep(500) : undefined);
+  world.until("a move", () => world.dataServers.callsOf("freezeShard").length > 0, 400_000);
+  world.coordinator.stop();
+  world.until("it has ended", () => world.ended !== "no");
+  expect(world.ended).toBe("stopped");
+});

@@ -22,7 +22,7 @@ import { apartBy } from "./reconcile.ts";
 import type { ServerState } from "./server-link.ts";
 import { wordsOf } from "./server-link.ts";
 import type { ShardKeeper } from "./shard-keeper.ts";
-import { sleep } from "./wait.ts";
+import { Interrupted, sleep } from "./wait.ts";
 
 interface Running {
   readonly move: Move;
@@ -184,14 +184,15 @@ export class Rebalancer {
     });
   }
 
-  /** `ended` hears undefined when it was refused: the shard is gone, or somebody else moves it. */
+  /** `ended` hears undefined when it was refused, or broken off: the shard is gone, or somebody else moves it. */
   #finish<T>(moved: Promise<T>, ended: (result: T | undefined) => void): void {
     moved.then(ended, (error) => {
-      if (!(error instanceof Refusal)) {
+      if (error instanceof Refusal) {
+        this.#cluster.logger.info({ component: "coordinator", why: wordsOf(error) }, "move refused");
+      } else if (!(error instanceof Interrupted)) {
         this.#cluster.fault(error);
         return;
       }
-      this.#cluster.logger.info({ component: "coordinator", why: wordsOf(error) }, "move refused");
       ended(undefined);
     });
   }

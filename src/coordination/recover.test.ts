@@ -38,6 +38,20 @@ test("the plan says what would be lost, and changes nothing", () => {
   expect(world.stored()).toEqual(before);
 });
 
+test("who looks what would be lost holds up no election", () => {
+  const world = new CoordinatorWorld({ servers: 4 });
+  world.start();
+  world.until("all well", () => world.isWell(), 5_000);
+  const { leader, ensemble } = world.report();
+  world.dataServers.before = ({ method }) => (method === "newTerm" ? world.scheduler.sleep(50) : undefined);
+  world.dataServers.server(leader!).kill();
+  world.until("an election", () => world.dataServers.callsOf("newTerm").length > ensemble.length);
+  const left = ensemble.find(({ server }) => server !== leader)!.server;
+  world.complete(() => world.coordinator.planLoss(SHARD, [left]));
+  world.until("another leads", () => ![undefined, leader].includes(world.report().leader), 10_000);
+  expect(world.report().term).toBe(1);
+});
+
 test("a better head that is not chosen is named", () => {
   const { world, left, gone } = bereft();
   const [one] = gone as [string];

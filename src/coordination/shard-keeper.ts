@@ -52,13 +52,15 @@ export class ShardKeeper {
   readonly #elections: Backoff;
   readonly #deletes: Backoff;
   readonly #jobs: Job[] = [];
-  /** Of the flow that runs, if it may be cut off by what is heard of servers. */
-  #step: { readonly controller: AbortController; readonly tends: boolean } | undefined;
+  /** The flow that runs; a job is cut off by `stop` alone. */
+  #step: { readonly controller: AbortController; readonly kind: "job" | "tends a leader" | "other" } | undefined;
   #failedTerms = 0;
   #turnRound = false;
   /** The document in which no election can be held. */
   #halted: ShardMetadata | undefined;
   #problem = "";
+  /** Of a leader that is about to stop: why nobody has taken over yet, and when that is tried again. */
+  #parting: { readonly dueMs: number; readonly why: string } | undefined;
   #ended = false;
 
   constructor(cluster: Cluster, ref: ShardRef) {
@@ -112,9 +114,10 @@ export class ShardKeeper {
     if (shard === undefined || !serversOf(shard).includes(server)) return;
     this.#elections.reset();
     this.#deletes.reset();
+    this.#parting = undefined;
     if (state === "available") this.#tending.verifySoon();
     const isGoing = state === "unavailable" || state === "leaving";
-    if (isGoing && shard.leader?.internal === server && this.#step?.tends === true) {
+    if (isGoing && shard.leader?.internal === server && this.#step?.kind === "tends a leader") {
       this.#step.controller.abort();
     }
     this.#wakeup.wake();
@@ -155,7 +158,7 @@ export class ShardKeeper {
       const leader = shard.leader.internal;
       if (leader === heir) return { leader, why: "" };
       if (this.#tending.frozen !== undefined) return { leader, why: "the shard is frozen" };
-      const stays = await settleHeir(this.#cluster, { ref: this.ref, shard, heir }, signal);
+      const stays = await settleHeir(this.#cluster, { ref: this.ref, shard, heir, staysFrozen: false }, signal);
       if (stays !== "") {
         logger.info(shardFields(this.ref, { heir, why: stays }), "the leader stays");
         return { leader, why: stays };
@@ -178,12 +181,15 @@ export class ShardKeeper {
     return this.perform((signal) => this.#tending.thaw(this.#stored(), signal));
   }
 
-  /** Runs `work` as this shard's only flow: what runs is cut off, and goes on from what is stored then. */
+  /**
+   * Runs `work` as this shard's only flow, after what was asked for before: what else runs is cut off, and goes on from
+   * what is stored then. Rejects as `work` does, and with Interrupted on `stop`.
+   */
   perform<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       this.#jobs.push({ run: (signal) => work(signal).then(resolve, reject), refuse: reject });
       if (this.#ended) this.#refuseJobs();
-      this.#step?.controller.abort();
+      if (this.#step?.kind !== "job") this.#step?.controller.abort();
       this.#wakeup.wake();
     });
   }
@@ -191,7 +197,8 @@ export class ShardKeeper {
   /** One flow to its end; how long to wait before the next. */
   async #uninterrupted(shard: ShardMetadata): Promise<number> {
     const controller = new AbortController();
-    this.#step = { controller, tends: shard.leader !== undefined };
+    const tends = shard.leader === undefined ? "other" : "tends a leader";
+    this.#step = { controller, kind: this.#jobs.length > 0 ? "job" : tends };
     try {
       return await this.#next(shard, controller.signal);
     } catch (error) {
@@ -225,14 +232,12 @@ export class ShardKeeper {
         signal,
       );
     }
-    if (this.#cluster.servers.state(internal) === "leaving") {
-      const heir = this.#heirOf(shard);
-      if (heir !== undefined) return this.#handOver(shard, heir, signal);
-    }
+    const heir = await this.#settledHeir(shard, signal);
+    if (heir !== undefined) return this.#handOver(shard, heir, signal);
     const tended = await this.#tending.step(shard, signal);
     if (tended.kind === "elect") return this.#replaceLeader(shard, tended, signal);
-    this.#problem = "";
-    return tended.ms;
+    this.#problem = this.#parting === undefined ? "" : `${isLeaving(internal)}; ${this.#parting.why}`;
+    return Math.min(tended.ms, Math.max(0, (this.#parting?.dueMs ?? Infinity) - this.#cluster.clock.monotonicMs()));
   }
 
   #stored(): ShardMetadata {
@@ -270,14 +275,27 @@ export class ShardKeeper {
     return others.filter((server) => servers.isStaying(server)).sort((a, b) => leaders.ledBy(a) - leaders.ledBy(b))[0];
   }
 
-  /** Before its server stops: no write is in doubt then, and clients hear of the new leader from the old one. */
-  async #handOver(shard: ShardMetadata, heir: string, signal: AbortSignal): Promise<number> {
-    const why = `its leader ${shard.leader!.internal} is about to stop`;
-    const waits = await settleHeir(this.#cluster, { ref: this.ref, shard, heir }, signal);
-    if (waits !== "") {
-      this.#problem = `${why}; ${waits}`;
-      return SHARD_STEP_RETRY_MS_MIN;
+  /**
+   * Who takes over from a leader that is about to stop, once that can be at once. Until then the shard is looked after:
+   * an heir that does not follow is attached by that.
+   */
+  async #settledHeir(shard: ShardMetadata, signal: AbortSignal): Promise<string | undefined> {
+    const { servers, clock } = this.#cluster;
+    const heir = servers.state(shard.leader!.internal) === "leaving" ? this.#heirOf(shard) : undefined;
+    if (heir === undefined) {
+      this.#parting = undefined;
+      return undefined;
     }
+    if (this.#parting !== undefined && clock.monotonicMs() < this.#parting.dueMs) return undefined;
+    const staysFrozen = this.#tending.frozen !== undefined;
+    const why = await settleHeir(this.#cluster, { ref: this.ref, shard, heir, staysFrozen }, signal);
+    this.#parting = why === "" ? undefined : { dueMs: clock.monotonicMs() + SHARD_STEP_RETRY_MS_MIN, why };
+    return why === "" ? heir : undefined;
+  }
+
+  /** Before its server stops: no write is in doubt then, and clients hear of the new leader from the old one. */
+  #handOver(shard: ShardMetadata, heir: string, signal: AbortSignal): Promise<number> {
+    const why = isLeaving(shard.leader!.internal);
     const next = nextTerm(storedShard(shard));
     return this.#replaceLeader(shard, { next, why, cause: "leader-leaving", awaited: heir, heir }, signal);
   }
@@ -358,4 +376,8 @@ export class ShardKeeper {
     this.#problem = deleted.why;
     return Math.min(this.#deletes.nextMs(), SHARD_STEP_RETRY_MS_MAX);
   }
+}
+
+function isLeaving(leader: string): string {
+  return `its leader ${leader} is about to stop`;
 }

@@ -110,9 +110,10 @@ export class Tending {
     return { removed: removed.server, added: added.server, why: this.#swapping.why };
   }
 
+  /** Undefined: writes are not to be held back, or not any more. */
   get frozen(): FreezeReport | undefined {
-    if (this.#frozen === undefined) return undefined;
-    return { leftMs: Math.max(0, this.#frozen.untilMs - this.#nowMs), why: this.#frozen.why };
+    const leftMs = (this.#frozen?.untilMs ?? 0) - this.#nowMs;
+    return this.#frozen === undefined || leftMs <= 0 ? undefined : { leftMs, why: this.#frozen.why };
   }
 
   /** What is wrong with a shard that has a leader. */
@@ -158,7 +159,7 @@ export class Tending {
     }
     if (this.#swapping?.settle !== undefined)
       throw new Refusal("RESOURCE_CONFLICT", "the shard is being moved already");
-    if (this.#frozen !== undefined) throw new Refusal("RESOURCE_CONFLICT", "the shard is frozen");
+    if (this.frozen !== undefined) throw new Refusal("RESOURCE_CONFLICT", "the shard is frozen");
     return new Promise((settle) => this.#beginSwap(removed, to, settle));
   }
 
@@ -385,8 +386,8 @@ export class Tending {
     }
     if (this.#swapping !== undefined) throw new Refusal("RESOURCE_CONFLICT", "a replica of the shard is being moved");
     const headOffset = await this.#askFreeze(shard, true, signal);
-    const nowMs = this.#nowMs;
-    this.#frozen = { ...this.#due(nowMs + FREEZE_RENEW_MS), untilMs: nowMs + forMs };
+    const untilMs = this.#nowMs + forMs;
+    this.#frozen = { ...this.#due(this.#freezeDueMs(untilMs)), untilMs };
     return headOffset;
   }
 
@@ -397,9 +398,14 @@ export class Tending {
     await this.#keepFrozen(shard, this.#frozen, signal);
   }
 
+  /** It is renewed, or it is over. */
+  #freezeDueMs(untilMs: number): number {
+    return Math.min(this.#nowMs + FREEZE_RENEW_MS, untilMs);
+  }
+
   async #keepFrozen(shard: ShardMetadata, frozen: Frozen, signal: AbortSignal): Promise<Tended> {
     const isOver = frozen.untilMs <= this.#nowMs;
-    frozen.dueMs = this.#nowMs + FREEZE_RENEW_MS;
+    frozen.dueMs = this.#freezeDueMs(frozen.untilMs);
     if (isOver) this.#frozen = undefined;
     try {
       await this.#askFreeze(shard, !isOver, signal);

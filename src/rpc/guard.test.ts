@@ -119,7 +119,7 @@ test("every method of the service has a role, and what changes something takes a
     CloseSession: "admin",
     CancelOperation: "admin",
     // it holds up the shard's own flow
-    PlanRecovery: "admin",
+    PlanRecovery: "viewer",
     RecoverShard: "admin",
   });
 });

@@ -18,6 +18,7 @@ const LOOKS: ReadonlySet<string> = new Set([
   "ListOperations",
   "GetOperation",
   "ListSessions",
+  "PlanRecovery",
   // of OxiaAdmin, which needs no role on a port of its own
   "ListNamespaces",
   "GetNamespace",
@@ -25,16 +26,13 @@ const LOOKS: ReadonlySet<string> = new Set([
   "GetDataServer",
 ]);
 
-/** What changes nothing, and holds up a shard's elections while it looks: it is an admin's all the same. */
-const HOLDS_UP: ReadonlySet<string> = new Set(["PlanRecovery"]);
-
 /** The role that a method of an admin service takes. */
 export function roleFor(method: string): Role {
   return LOOKS.has(method) ? "viewer" : "admin";
 }
 
 export function changesSomething(method: string): boolean {
-  return !LOOKS.has(method) && !HOLDS_UP.has(method);
+  return !LOOKS.has(method);
 }
 
 /** The same methods, refused with UNAUTHENTICATED or PERMISSION_DENIED to those who may not call them. */
