@@ -90,6 +90,7 @@ export function loadOf(shards: readonly ShardStatus[]) {
   if (loads.length === 0) return undefined;
   return {
     records: loads.reduce((sum, { records }) => sum + records, 0n),
+    stateBytes: loads.reduce((sum, { stateBytes }) => sum + stateBytes, 0n),
     writesPerS: loads.reduce((sum, { writesPerS }) => sum + writesPerS, 0),
     readsPerS: loads.reduce((sum, { readsPerS }) => sum + readsPerS, 0),
   };

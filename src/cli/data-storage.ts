@@ -35,6 +35,8 @@ export interface DataStorage {
   readonly keyValues: KeyValues;
   /** Budgets and counters of the key-value files. */
   readonly node: KeyValueNode;
+  /** What a shard's state takes on disk. */
+  readonly stateBytesOf: (place: Pick<KeyValuePlace, "namespace" | "shard">) => number;
   readonly documents: Documents;
   /** Flushes and closes everything. */
   close(): Promise<void>;
@@ -74,6 +76,7 @@ export async function openDataStorage(options: DataStorageOptions): Promise<Data
     log: opened,
     keyValues: openedBefore(keyValues, accepted),
     node: keyValues.node,
+    stateBytesOf: (place) => keyValues.fileBytesOf(place),
     documents,
     async close() {
       await keyValues.close();

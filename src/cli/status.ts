@@ -73,6 +73,7 @@ export function statusObject({ instanceId, healthy, problems, faultTolerance, se
         reason: replica.reason,
         promise: replica.promise,
         head_offset: replica.headOffset,
+        ack_offset: replica.ackOffset,
         commit_offset: replica.commitOffset,
         applied_offset: replica.appliedOffset,
         lag_entries: replica.lagEntries,
@@ -99,8 +100,8 @@ function serverLoad(load: ServerLoad) {
   };
 }
 
-function shardLoad({ writesPerS, readsPerS, records }: ShardLoad) {
-  return { writes_per_s: writesPerS, reads_per_s: readsPerS, records };
+function shardLoad({ writesPerS, readsPerS, records, stateBytes }: ShardLoad) {
+  return { writes_per_s: writesPerS, reads_per_s: readsPerS, records, state_bytes: stateBytes };
 }
 
 /** What is wrong has room on a screen beside what follows; the other forms have all. */
@@ -134,8 +135,8 @@ function serverRow(server: ClusterStatus["servers"][number]) {
 
 function replicaRows({ namespace, shard, term, leader, replicas }: ClusterStatus["shards"][number]) {
   return replicas.map((replica, index) => {
-    const { server, replicaId, part, status, headOffset, commitOffset, lagEntries, lagSeconds } = replica;
-    const { reason, scanned } = replica;
+    const { server, replicaId, part, status, headOffset, ackOffset, commitOffset } = replica;
+    const { lagEntries, lagSeconds, reason, scanned } = replica;
     const is = status === "" ? "silent" : status === "leader" && server !== leader ? "leader of an old term" : status;
     return {
       shard: index === 0 ? `${namespace}/${shard}` : "",
@@ -144,6 +145,7 @@ function replicaRows({ namespace, shard, term, leader, replicas }: ClusterStatus
       id: replicaId === 0n ? "none yet" : replicaId,
       is: part === "member" ? is : `${is} (${part})`,
       head: headOffset < 0n ? "" : headOffset,
+      acked: ackOffset < 0n ? "" : ackOffset,
       committed: commitOffset < 0n ? "" : commitOffset,
       lag: lagEntries < 0n ? "" : lagEntries,
       seconds: lagEntries > 0n && lagSeconds !== undefined ? lagSeconds.toFixed(1) : "",

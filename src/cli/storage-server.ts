@@ -143,6 +143,7 @@ export class StorageServer {
         ...loadMethods(server, {
           ...{ version, startedAtMs: node.startedAtMs, shards: replicas, log, directory: settings.dataDir },
           stateBytes: () => storage.node.stats.fileBytes,
+          stateBytesOf: ({ namespace, id }) => storage.stateBytesOf({ namespace, shard: id }),
         }),
         ...internalHealth.methods(),
         ...reflectionMethods([OxiaCoordination, OxiaLogReplication, NodeService, HealthService]),

@@ -31,6 +31,7 @@ test("a cluster that is well: who leads, who follows, how far they are", () => {
   for (const replica of shard!.replicas) {
     const status = replica.server === shard!.leader ? "leader" : "follower";
     expect(replica).toMatchObject({ part: "member", status, why: "", promise: 0, lag: 0, scanned: true });
+    if (status === "follower") expect(replica.acked).toBe(replica.head);
     expect(replica.replicaId).not.toBe(0n);
   }
 });
@@ -48,7 +49,7 @@ test("a follower that is away: not healthy, serving on, nothing may fail any mor
   expect(report.problems[0]).toStartWith(`data server ${away[0]} (${away}) is not available, with its 1 replica: `);
   expect(report.shards[0]!.problems).toEqual([`${away} is not available`]);
   const replica = report.shards[0]!.replicas.find(({ server }) => server === away);
-  expect(replica).toMatchObject({ status: "", lag: undefined });
+  expect(replica).toMatchObject({ status: "", lag: undefined, acked: -1 });
   expect(replica!.why).toContain("not available");
 });
 

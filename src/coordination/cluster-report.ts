@@ -64,6 +64,8 @@ export interface ReplicaLine {
   readonly why: string;
   readonly promise: Term;
   readonly head: Offset;
+  /** Up to where it has acked entries to this term's leader, or is that leader; NO_OFFSET: none, or not known. */
+  readonly acked: Offset;
   readonly committed: Offset;
   readonly applied: Offset;
   /** Entries that the leader has committed and it has not; undefined: not known. */
@@ -216,8 +218,8 @@ function replicaLine(
   committed: Offset | undefined,
 ): ReplicaLine {
   const nothing = {
-    ...{ server, replicaId, part, status: "" as const, promise: NO_TERM, head: NO_OFFSET, committed: NO_OFFSET },
-    ...{ applied: NO_OFFSET, lag: undefined, scanned: false },
+    ...{ server, replicaId, part, status: "" as const, promise: NO_TERM, head: NO_OFFSET, acked: NO_OFFSET },
+    ...{ committed: NO_OFFSET, applied: NO_OFFSET, lag: undefined, scanned: false },
   };
   if (answer === undefined) return { ...nothing, why: "was not asked" };
   if (answer.kind === "silent") return { ...nothing, why: answer.why };
@@ -235,7 +237,12 @@ function replicaLine(
       why: counts ? "" : (ended ?? ""),
       promise: promised(answer.response),
     },
-    ...{ head: headOffset, committed: commitOffset, applied: appliedOffset ?? commitOffset },
+    ...{
+      head: headOffset,
+      acked: verifiedOffset ?? NO_OFFSET,
+      committed: commitOffset,
+      applied: appliedOffset ?? commitOffset,
+    },
     lag: committed === undefined || !counts ? undefined : lag,
     scanned: scanned ?? true,
   };

@@ -140,7 +140,7 @@ type DataServerInit = MessageInitShape<typeof DataServerSchema>;
 /** What every server says that it bears. */
 const counters = create(GetLoadResponseSchema, {
   ...{ version: "1.2.3", startedAtMs: 5n, residentBytes: 1_000n, diskFreeBytes: 70n, diskTotalBytes: 100n },
-  shards: [{ shard: 0n, term: 0n, writes: 5n, reads: 6n, records: 7n, commitOffset: 3n }],
+  shards: [{ shard: 0n, term: 0n, writes: 5n, reads: 6n, records: 7n, commitOffset: 3n, stateBytes: 8_192n }],
 });
 
 const d: DataServerInit = { identity: { name: "d", public: "d:100", internal: "d:1" } };
@@ -495,7 +495,7 @@ test("servers and shards come with what they bear, as far as they have said so",
   const load = { startedAtMs: 5n, residentBytes: 1_000n, diskFreeBytes: 70n, diskTotalBytes: 100n, writesPerS: 0 };
   expect(servers[0]!.load).toMatchObject(load);
   expect([servers[2]!.name, servers[2]!.version, servers[2]!.load]).toEqual(["c", "", undefined]);
-  expect(shards[0]!.load).toMatchObject({ records: 7n, writesPerS: 0 });
+  expect(shards[0]!.load).toMatchObject({ records: 7n, stateBytes: 8_192n, writesPerS: 0 });
   expect(shards[1]!.load).toBeUndefined();
   // all hold what is committed
   expect(shards[0]!.replicas.map(({ lagSeconds }) => lagSeconds)).toEqual([0, 0, 0]);

@@ -96,7 +96,9 @@ function beyond({ file, loads }: AdminPorts, coordinator: Coordinator): Beyond {
     },
     shard: (shard) => {
       const load = loads.shard(shard);
-      return load === undefined ? {} : { load: { ...load, records: BigInt(load.records) } };
+      return load === undefined
+        ? {}
+        : { load: { ...load, records: BigInt(load.records), stateBytes: BigInt(load.stateBytes) } };
     },
     lagSeconds: (shard, holds) => loads.lagSeconds(shard, holds),
   };
@@ -154,11 +156,16 @@ function protoReplica(
   { server, replicaId, part, status, why, scanned, ...numbers }: ReplicaLine,
   lagSeconds: (holds: Offset) => number | undefined,
 ) {
-  const { promise, head, committed, applied, lag = -1 } = numbers;
+  const { promise, head, acked, committed, applied, lag = -1 } = numbers;
   const seconds = lag < 0 ? undefined : lag === 0 ? 0 : lagSeconds(head);
   return {
     ...{ server, replicaId, part, status, reason: why, promise: BigInt(promise), scanned },
-    ...{ headOffset: BigInt(head), commitOffset: BigInt(committed), appliedOffset: BigInt(applied) },
+    ...{
+      headOffset: BigInt(head),
+      ackOffset: BigInt(acked),
+      commitOffset: BigInt(committed),
+      appliedOffset: BigInt(applied),
+    },
     lagEntries: BigInt(lag),
     ...(seconds === undefined ? {} : { lagSeconds: seconds }),
   };

@@ -18,6 +18,8 @@ export interface LoadSources {
   readonly log: Pick<Log, "stats">;
   /** Bytes of all states that are stored. */
   readonly stateBytes: () => number;
+  /** Bytes of one of them. */
+  readonly stateBytesOf: (shard: Leader) => number;
   /** Where they are. */
   readonly directory: string;
 }
@@ -45,7 +47,7 @@ export function loadMethods(server: Pick<InternalServer, "instance">, sources: L
         logBytes: BigInt(sources.log.stats().bytes),
         stateBytes: BigInt(sources.stateBytes()),
         ...latenciesOf(leaders),
-        shards: leaders.map(shardLoad),
+        shards: leaders.map((leader) => ({ ...shardLoad(leader), stateBytes: BigInt(sources.stateBytesOf(leader)) })),
       };
     }),
   ];

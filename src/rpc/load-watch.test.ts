@@ -29,7 +29,16 @@ function watching() {
 }
 
 function led(shard: number, differs: Partial<MessageInitShape<typeof ShardLoadSchema>> = {}) {
-  return { shard: BigInt(shard), term: 1n, writes: 0n, reads: 0n, records: 0n, commitOffset: -1n, ...differs };
+  return {
+    shard: BigInt(shard),
+    term: 1n,
+    writes: 0n,
+    reads: 0n,
+    records: 0n,
+    commitOffset: -1n,
+    stateBytes: 0n,
+    ...differs,
+  };
 }
 
 test("rates are what grew between two looks, by the time that has passed", async () => {
@@ -39,11 +48,11 @@ test("rates are what grew between two looks, by the time that has passed", async
   expect(watch.server("a")).toMatchObject({ writesPerS: 0, cpuCores: 0, startedAtMs: 9 });
   says.set("a", {
     ...{ startedAtMs: 9n, cpuMs: 3_000n, version: "1.0" },
-    shards: [led(0, { writes: 600n, reads: 60n, records: 8n }), led(1, { writes: 100n })],
+    shards: [led(0, { writes: 600n, reads: 60n, records: 8n, stateBytes: 4_096n }), led(1, { writes: 100n })],
   });
   await lookAfter(4_000);
   expect(watch.server("a")).toMatchObject({ version: "1.0", writesPerS: 150, readsPerS: 12.5, cpuCores: 0.5 });
-  expect(watch.shard(0)).toEqual({ writesPerS: 125, readsPerS: 12.5, records: 8 });
+  expect(watch.shard(0)).toEqual({ writesPerS: 125, readsPerS: 12.5, records: 8, stateBytes: 4_096 });
   expect([watch.totals().writesPerS, watch.totals().readsPerS]).toEqual([150, 12.5]);
 });
 

@@ -52,6 +52,7 @@ export interface ShardLoad {
   readonly writesPerS: number;
   readonly readsPerS: number;
   readonly records: number;
+  readonly stateBytes: number;
 }
 
 interface Heard {
@@ -171,12 +172,12 @@ export class LoadWatch {
       seconds <= 0 || then === undefined ? 0 : Math.max(0, now - then) / seconds;
     const led = new Map(before?.counters.shards.map((shard) => [`${shard.shard} ${shard.term}`, shard]));
     let [writesPerS, readsPerS] = [0, 0];
-    for (const { shard, term, writes, reads, records, commitOffset } of counters.shards) {
+    for (const { shard, term, writes, reads, records, commitOffset, stateBytes } of counters.shards) {
       const then = led.get(`${shard} ${term}`);
       const load = {
         writesPerS: rate(Number(writes), then && Number(then.writes)),
         readsPerS: rate(Number(reads), then && Number(then.reads)),
-        records: Number(records),
+        ...{ records: Number(records), stateBytes: Number(stateBytes) },
       };
       writesPerS += load.writesPerS;
       readsPerS += load.readsPerS;

@@ -69,6 +69,7 @@ function shardLine(
     status: serves ? "leader" : "",
     promise: replica?.state.promise ?? -1,
     head: serving?.head.offset ?? -1,
+    acked: serving?.committed ?? -1,
     committed: serving?.committed ?? -1,
     applied: serving?.applied ?? -1,
     lag: serves ? 0 : undefined,

@@ -5,7 +5,7 @@ import { seenOf } from "../deeds.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
 import { amount } from "../parts/chart.tsx";
-import { query } from "../parts/format.ts";
+import { bytes, query } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
 import { Ring } from "../parts/ring.tsx";
 import { shellWord } from "../parts/text.ts";
@@ -116,13 +116,18 @@ function NamespaceTable({ lines }: { lines: readonly NamespaceLine[] }) {
   );
 }
 
-const LOAD_HEADS = ["Records", "Writes", "Reads"];
+const LOAD_HEADS = ["Records", "On disk", "Writes", "Reads"];
 
 /** In the order of LOAD_HEADS. */
 function loadCells(shards: readonly ShardStatus[]): string[] {
   const load = loadOf(shards);
   if (load === undefined) return LOAD_HEADS.map(() => "–");
-  return [String(load.records), amount(load.writesPerS, "/s"), amount(load.readsPerS, "/s")];
+  return [
+    String(load.records),
+    bytes(Number(load.stateBytes)),
+    amount(load.writesPerS, "/s"),
+    amount(load.readsPerS, "/s"),
+  ];
 }
 
 export async function namespacePage(asked: Asked): Promise<Page> {

@@ -5,7 +5,7 @@ import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
 import { amount } from "../parts/chart.tsx";
 import { EventTable } from "../parts/event-table.tsx";
-import { hash, offset, toleranceWords } from "../parts/format.ts";
+import { bytes, hash, offset, toleranceWords } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, type Mood, Table } from "../parts/pieces.tsx";
 import { shellWord } from "../parts/text.ts";
 import {
@@ -130,6 +130,8 @@ function Facts({ shard, status }: { shard: ShardStatus; status: ClusterStatus })
         <>
           <dt>Records</dt>
           <dd>{String(load.records)}</dd>
+          <dt>On disk</dt>
+          <dd>{bytes(Number(load.stateBytes))}</dd>
           <dt>Load</dt>
           <dd>{`${amount(load.writesPerS, "writes/s")}, ${amount(load.readsPerS, "reads/s")}`}</dd>
         </>
@@ -147,7 +149,7 @@ const MOODS: Readonly<Record<string, Mood>> = {
 };
 
 function Replicas({ shard, names }: { shard: ShardStatus; names: ReadonlyMap<string, string> }) {
-  const numbers = ["Promised term", "Head", "Committed", "Applied", "Behind"].map((number) => ({ number }));
+  const numbers = ["Promised term", "Head", "Acked", "Committed", "Applied", "Behind"].map((number) => ({ number }));
   return (
     <Table caption="Replicas" head={["Server", "Status", "Part", ...numbers, "Replica id", "Note"]}>
       {shard.replicas.map((replica) => (
@@ -159,6 +161,7 @@ function Replicas({ shard, names }: { shard: ShardStatus; names: ReadonlyMap<str
           <td>{replica.part}</td>
           <td class="n">{offset(replica.promise)}</td>
           <td class="n">{offset(replica.headOffset)}</td>
+          <td class="n">{offset(replica.ackOffset)}</td>
           <td class="n">{offset(replica.commitOffset)}</td>
           <td class="n">{offset(replica.appliedOffset)}</td>
           <td class="n">{behind(replica)}</td>

@@ -13,6 +13,7 @@ import {
   renameSync,
   rmSync,
   statfsSync,
+  statSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -296,8 +297,12 @@ test("the memory of a state that was replaced or removed is given back", async (
     await kv.flush();
     for (const cursor = kv.cursor({}); cursor.next(); ) kv.get(cursor.key.slice());
     fill(kv, 200);
+    const { size } = statSync(join(directory, "default", `shard-${PLACE.shard}.sqlite`));
+    expect(keyValues.fileBytesOf(PLACE)).toBeGreaterThan(size / 2);
+    expect(keyValues.fileBytesOf(PLACE)).toBeLessThanOrEqual(keyValues.node.stats.fileBytes);
   }
   await keyValues.remove(PLACE);
+  expect(keyValues.fileBytesOf(PLACE)).toBe(0);
   await keyValues.remove(OTHER);
   expect(keyValues.node.memory).toEqual({ active: 0, frozen: 0, cache: 0 });
   expect(keyValues.node.stats.fileBytes).toBe(0);

@@ -73,6 +73,11 @@ export class SqliteKeyValues implements KeyValues {
     });
   }
 
+  /** What a shard's state takes on disk, as of its last flush. */
+  fileBytesOf(place: Pick<KeyValuePlace, "namespace" | "shard">): number {
+    return this.node.fileBytesOf(this.#pathOf(place));
+  }
+
   /** Flushes and closes all. A state that was received whole stays beside the one that it has not replaced. */
   async close(): Promise<void> {
     for (const at of this.#places.values()) {
@@ -82,14 +87,18 @@ export class SqliteKeyValues implements KeyValues {
     await this.node.close();
   }
 
+  #pathOf({ namespace, shard }: Pick<KeyValuePlace, "namespace" | "shard">): string {
+    return join(this.#options.directory, directoryOf(namespace), `shard-${shard}.sqlite`);
+  }
+
   #inTurn<T>(
-    { namespace, shard }: Pick<KeyValuePlace, "namespace" | "shard">,
+    of: Pick<KeyValuePlace, "namespace" | "shard">,
     work: (path: string, at: Place) => Promise<T>,
   ): Promise<T> {
-    const path = join(this.#options.directory, directoryOf(namespace), `shard-${shard}.sqlite`);
+    const path = this.#pathOf(of);
     let at = this.#places.get(path);
     if (at === undefined) {
-      at = { shard, turn: Promise.resolve(), receiver: undefined };
+      at = { shard: of.shard, turn: Promise.resolve(), receiver: undefined };
       this.#places.set(path, at);
     }
     const place = at;

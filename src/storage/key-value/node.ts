@@ -355,6 +355,11 @@ export class KeyValueNode implements StateHost {
     for (const resolve of this.#roomWaiters.splice(0)) resolve();
   }
 
+  /** Of a state's files, as of its last flush. */
+  fileBytesOf(path: string): number {
+    return this.#fileBytes.get(path) ?? 0;
+  }
+
   #sized(path: string, bytes: number): void {
     this.stats.fileBytes += bytes - (this.#fileBytes.get(path) ?? 0);
     this.#fileBytes.set(path, bytes);

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/internal/v1/node.proto.
  */
 export const file_varia_internal_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("Chx2YXJpYS9pbnRlcm5hbC92MS9ub2RlLnByb3RvEhF2YXJpYS5pbnRlcm5hbC52MSIQCg5HZXRMb2FkUmVxdWVzdCLEAgoPR2V0TG9hZFJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxIOCgZjcHVfbXMYAyABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBCABKAMSGQoRbG9vcF9kZWxheV9wOTlfbXMYBSABKAESFwoPZGlza19mcmVlX2J5dGVzGAYgASgDEhgKEGRpc2tfdG90YWxfYnl0ZXMYByABKAMSEQoJbG9nX2J5dGVzGAggASgDEhMKC3N0YXRlX2J5dGVzGAkgASgDEh8KF3dyaXRlX2xhdGVuY3lfYm91bmRzX21zGAogAygBEhwKFHdyaXRlX2xhdGVuY3lfY291bnRzGAsgAygEEiwKBnNoYXJkcxgMIAMoCzIcLnZhcmlhLmludGVybmFsLnYxLlNoYXJkTG9hZCJvCglTaGFyZExvYWQSDQoFc2hhcmQYASABKAMSDAoEdGVybRgCIAEoAxIOCgZ3cml0ZXMYAyABKAQSDQoFcmVhZHMYBCABKAQSDwoHcmVjb3JkcxgFIAEoBBIVCg1jb21taXRfb2Zmc2V0GAYgASgDMl8KC05vZGVTZXJ2aWNlElAKB0dldExvYWQSIS52YXJpYS5pbnRlcm5hbC52MS5HZXRMb2FkUmVxdWVzdBoiLnZhcmlhLmludGVybmFsLnYxLkdldExvYWRSZXNwb25zZWIGcHJvdG8z");
+  fileDesc("Chx2YXJpYS9pbnRlcm5hbC92MS9ub2RlLnByb3RvEhF2YXJpYS5pbnRlcm5hbC52MSIQCg5HZXRMb2FkUmVxdWVzdCLEAgoPR2V0TG9hZFJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxIOCgZjcHVfbXMYAyABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBCABKAMSGQoRbG9vcF9kZWxheV9wOTlfbXMYBSABKAESFwoPZGlza19mcmVlX2J5dGVzGAYgASgDEhgKEGRpc2tfdG90YWxfYnl0ZXMYByABKAMSEQoJbG9nX2J5dGVzGAggASgDEhMKC3N0YXRlX2J5dGVzGAkgASgDEh8KF3dyaXRlX2xhdGVuY3lfYm91bmRzX21zGAogAygBEhwKFHdyaXRlX2xhdGVuY3lfY291bnRzGAsgAygEEiwKBnNoYXJkcxgMIAMoCzIcLnZhcmlhLmludGVybmFsLnYxLlNoYXJkTG9hZCKEAQoJU2hhcmRMb2FkEg0KBXNoYXJkGAEgASgDEgwKBHRlcm0YAiABKAMSDgoGd3JpdGVzGAMgASgEEg0KBXJlYWRzGAQgASgEEg8KB3JlY29yZHMYBSABKAQSFQoNY29tbWl0X29mZnNldBgGIAEoAxITCgtzdGF0ZV9ieXRlcxgHIAEoBDJfCgtOb2RlU2VydmljZRJQCgdHZXRMb2FkEiEudmFyaWEuaW50ZXJuYWwudjEuR2V0TG9hZFJlcXVlc3QaIi52YXJpYS5pbnRlcm5hbC52MS5HZXRMb2FkUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * Asks for the load.
@@ -174,6 +174,13 @@ export type ShardLoad = Message<"varia.internal.v1.ShardLoad"> & {
    * @generated from field: int64 commit_offset = 6;
    */
   commitOffset: bigint;
+
+  /**
+   * Bytes that its state takes on disk, as of the last flush.
+   *
+   * @generated from field: uint64 state_bytes = 7;
+   */
+  stateBytes: bigint;
 };
 
 /**
