@@ -9,7 +9,7 @@
  * back licenses what was begun before (safety.md §3).
  */
 
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { DescService } from "@bufbuild/protobuf";
 import type { ReadinessCheck } from "../../web/inspect.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
@@ -22,7 +22,6 @@ import { Interrupted } from "../coordination/wait.ts";
 import { Health as HealthService } from "../gen/grpc/health/v1/health_pb.ts";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
-import { type JournalRoom, NO_JOURNAL } from "../model/journal.ts";
 import { METADATA_REOPEN_MS, PEER_CONNECTION_TIMES, SHUTDOWN_GRACE_MS } from "../model/limits.ts";
 import { Access } from "../ops/access.ts";
 import { EVENTS_SAVE_MS, Events, recordingLogger } from "../ops/events.ts";
@@ -44,15 +43,11 @@ import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
 import { operationMethods } from "../rpc/operations-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
-import { DirectoryRefused } from "../storage/data-directory.ts";
-import { openFileMetadata } from "../storage/metadata/file-directory.ts";
-import { JournalFile } from "../storage/metadata/journal.ts";
-import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";
-import { openSqliteMetadata } from "../storage/metadata/sqlite.ts";
-import { explainError } from "../storage/sqlite.ts";
 import { ClusterFile } from "./cluster-file.ts";
 import { coordinatorMetrics } from "./coordinator-metrics.ts";
 import { type CoordinatorFiles, type CoordinatorSettings, coordinatorFiles } from "./coordinator-settings.ts";
+import { type CoordinatorStores, openStores, storesDirectory } from "./coordinator-stores.ts";
+import { LeaderFile } from "./leader-file.ts";
 import { NamespaceClients } from "./namespace-clients.ts";
 import { coordinatorSeries } from "./process-history.ts";
 import { sessionMethods } from "./session-methods.ts";
@@ -65,14 +60,17 @@ export interface CoordinatorOptions {
   readonly version: string;
   readonly clock: Clock;
   readonly logger: ServerLogger;
+  /** Opened before, and closed by `stop`; default: it opens its own. */
+  readonly stores?: CoordinatorStores;
   /** Told once when it can work no more: the process must end. */
   readonly onFault: (error: Error) => void;
 }
 
 interface Parts {
   readonly file: ClusterFile;
-  readonly openStore: () => MetadataStore;
-  readonly store: MetadataStore;
+  readonly stores: CoordinatorStores;
+  /** Undefined: nobody can stand by. */
+  readonly leaderFile: LeaderFile | undefined;
   readonly health: Health;
   readonly internal: Listener;
   readonly admin: Listener;
@@ -82,7 +80,6 @@ interface Parts {
   readonly methods: readonly ServedMethod[];
   /** The log of what happens to the cluster, which is kept beside it. */
   readonly recorded: Logger;
-  readonly journal: Journal;
   readonly events: Events;
   readonly operations: Operations;
   readonly loads: LoadWatch;
@@ -104,18 +101,21 @@ export class CoordinatorServer {
   #cancelSave = () => {};
   #isJournalFull = false;
 
-  /** Opens everything and works. Rejects with an ExitError, SettingError or ConfigInvalid in words for the operator. */
+  /**
+   * Opens everything and works. Rejects with an ExitError, SettingError, DirectoryRefused or ConfigInvalid in words for
+   * the operator.
+   */
   static async start(options: CoordinatorOptions): Promise<CoordinatorServer> {
     const { settings, clock, logger } = options;
     const startedAtMs = Date.now();
-    const access = Access.open(settings.adminTokenFile);
     const files = coordinatorFiles({ values: settings });
-    const file = ClusterFile.open(configPath(files, settings), logger, { create: files.clusterConfig === undefined });
-    const openStore = storeOf(files);
+    const { access, file } = openConfiguration(settings, logger);
     const closing: (() => Promise<unknown>)[] = [];
     try {
-      const store = openStore();
-      closing.push(() => store.close());
+      const stores = options.stores ?? openStores(files);
+      const { journal } = stores;
+      closing.push(async () => journal.close());
+      closing.push(() => stores.store.close());
       const health = new Health();
       const listen = (
         address: CoordinatorSettings["internalAddr"],
@@ -128,8 +128,6 @@ export class CoordinatorServer {
       const internal = await listen(settings.internalAddr, [], []);
       closing.push(() => internal.close({ graceMs: 0 }));
       let server: CoordinatorServer | undefined;
-      const journal = openJournal(files);
-      closing.push(async () => journal.close());
       if (journal.damage !== undefined)
         logger.error({ component: "coordinator", why: journal.damage }, "journal damaged");
       const nowMs = () => clock.now();
@@ -166,9 +164,11 @@ export class CoordinatorServer {
       ]);
       closing.push(() => admin.close({ graceMs: 0 }));
       const methods = [...oxia, ...varia];
-      const kept = { journal, events, operations, loads, audit, clients };
+      const kept = { events, operations, loads, audit, clients };
       const listeners = { health, internal, admin, transport, methods, access, recorded, stats, history, ...kept };
-      server = new CoordinatorServer(options, { file, openStore, store, ...listeners });
+      const directory = storesDirectory(files);
+      const leaderFile = directory === undefined ? undefined : new LeaderFile(directory);
+      server = new CoordinatorServer(options, { file, stores, leaderFile, ...listeners });
       return server;
     } catch (error) {
       for (const close of closing.reverse()) await close();
@@ -183,7 +183,8 @@ export class CoordinatorServer {
     parts.history.start(options.clock);
     this.#saveEvents();
     parts.loads.start();
-    this.#working = this.#work(parts.store);
+    this.#sayWhere();
+    this.#working = this.#work(parts.stores.store);
     this.#stopWatching = parts.file.watch(options.clock, (config) => {
       parts.recorded.info({ component: "config", file: parts.file.path }, "configuration changed");
       this.#coordinator?.reconfigure(config).catch((error) => this.#failed(error));
@@ -211,6 +212,7 @@ export class CoordinatorServer {
   /** Ends the work and closes everything. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    this.#parts.leaderFile?.remove();
     this.#parts.history.stop();
     this.#parts.loads.stop();
     this.#stopWatching();
@@ -227,19 +229,32 @@ export class CoordinatorServer {
     this.#cancelSave();
     this.#saveEvents();
     this.#cancelSave();
-    this.#parts.journal.close();
+    this.#parts.stores.journal.close(); // the last that is let go: another one may work from here on
+  }
+
+  /** To those that stand by; they can do without. */
+  #sayWhere(): void {
+    const { publicAddr, metricsAddr } = this.#options.settings;
+    try {
+      this.#parts.leaderFile?.write({
+        admin: { host: publicAddr.host, port: this.adminPort },
+        http: { host: metricsAddr.host, port: this.httpPort },
+      });
+    } catch (error) {
+      this.#options.logger.warn({ component: "coordinator", err: error }, "others cannot be told where this one is");
+    }
   }
 
   /** Now and then. What cannot be saved now is with the next ones. */
   #saveEvents(): void {
     const { clock, logger } = this.#options;
-    const { events, journal } = this.#parts;
+    const { events, stores } = this.#parts;
     try {
       events.save();
       this.#isJournalFull = false;
     } catch (error) {
       if (!this.#isJournalFull)
-        logger.warn({ component: "coordinator", journal: journal.path, err: error }, "events not saved");
+        logger.warn({ component: "coordinator", journal: stores.journal.path, err: error }, "events not saved");
       this.#isJournalFull = true;
     }
     this.#cancelSave = clock.after(EVENTS_SAVE_MS, () => this.#saveEvents());
@@ -264,7 +279,7 @@ export class CoordinatorServer {
       if (this.#stopping) return;
       await new Promise<void>((resolve) => clock.after(METADATA_REOPEN_MS, resolve));
       try {
-        store = this.#parts.openStore();
+        store = this.#parts.stores.reopen();
       } catch (error) {
         return this.#failed(error);
       }
@@ -323,6 +338,14 @@ export class CoordinatorServer {
   }
 }
 
+/** What it is told before it works. Throws ConfigInvalid, SettingError. */
+export function openConfiguration(settings: CoordinatorSettings, logger: Logger) {
+  const access = Access.open(settings.adminTokenFile);
+  const files = coordinatorFiles({ values: settings });
+  const file = ClusterFile.open(configPath(files, settings), logger, { create: files.clusterConfig === undefined });
+  return { access, file };
+}
+
 /** Public address of a server that is there. */
 function serverForClients({ config }: ClusterFile, coordinator: Coordinator | undefined): string | undefined {
   const available = availableServers(coordinator);
@@ -345,52 +368,4 @@ function availableServers(coordinator: Coordinator | undefined): readonly string
 /** Where no file is named, one beside the SQLite store. */
 function configPath({ clusterConfig }: CoordinatorFiles, { metadataDir }: CoordinatorSettings): string {
   return clusterConfig ?? join(metadataDir, "cluster.yaml");
-}
-
-interface Journal {
-  readonly path: string;
-  readonly damage: string | undefined;
-  room(name: string): JournalRoom;
-  close(): void;
-}
-
-/** Beside the metadata store, which one process holds: so does this. */
-function openJournal({ store }: CoordinatorFiles): Journal {
-  switch (store.kind) {
-    case "sqlite":
-      return journalAt(join(store.directory, JOURNAL));
-    case "file":
-      return journalAt(join(dirname(store.statusPath), JOURNAL));
-    case "memory":
-      return forgetful("", undefined);
-  }
-}
-
-/** One that cannot be opened keeps nobody from work: what would be in it ends with this process. */
-function journalAt(path: string): Journal {
-  try {
-    return JournalFile.open(path);
-  } catch (error) {
-    if (error instanceof DirectoryRefused) throw error;
-    return forgetful(path, `it cannot be opened, and nothing is kept in it: ${explainError(error)}`);
-  }
-}
-
-function forgetful(path: string, damage: string | undefined): Journal {
-  return { path, damage, room: () => NO_JOURNAL, close: () => {} };
-}
-
-const JOURNAL = "journal.sqlite";
-
-function storeOf({ store }: CoordinatorFiles): () => MetadataStore {
-  switch (store.kind) {
-    case "sqlite":
-      return () => openSqliteMetadata(join(store.directory, "metadata.sqlite"));
-    case "file":
-      return () => openFileMetadata(store.statusPath);
-    case "memory": {
-      const memory = new MemoryMetadata();
-      return () => openMemoryMetadata(memory);
-    }
-  }
 }

@@ -2,10 +2,11 @@
 import type { Command } from "commander";
 import { systemClock } from "../ops/clock.ts";
 import { openLogger } from "../ops/logger.ts";
-import { CoordinatorServer } from "./coordinator-server.ts";
-import { COORDINATOR_SETTINGS } from "./coordinator-settings.ts";
+import { CoordinatorServer, openConfiguration } from "./coordinator-server.ts";
+import { COORDINATOR_SETTINGS, type CoordinatorSettings } from "./coordinator-settings.ts";
 import { EXIT } from "./exit.ts";
 import { addSettings, hostPort, readSettings, SETTINGS_HELP, untilSignal } from "./run-server.ts";
+import { openStoresOrStandBy } from "./standby.ts";
 import { addUnsupportedFlags, refuseUnsupported, UNSUPPORTED_COORDINATOR } from "./unsupported.ts";
 import { VERSION } from "./version.ts";
 
@@ -16,6 +17,9 @@ The cluster's configuration names the data servers and namespaces:
     - {name: s1, public: "h1:6648", internal: "h1:6649"}
   namespaces:
     - {name: default, initialShardCount: 4, replicationFactor: 1}
+
+A second coordinator on the same metadata stands by: it forwards what it is
+asked to the one that works, and takes over when that one ends.
 
 Examples:
   varia coordinator --cconfig cluster.yaml
@@ -36,13 +40,19 @@ async function serve(flags: Record<string, unknown>): Promise<void> {
     refuseUnsupported(UNSUPPORTED_COORDINATOR, { flags, environment: process.env, file }),
   );
   const logger = openLogger({ level: settings.logLevel, json: settings.logJson });
-  const signal = untilSignal();
+  const asked = new AbortController();
+  const signal = untilSignal().then(() => asked.abort());
+  const at = { settings, clock: systemClock, logger };
+  openConfiguration(settings, logger); // what is wrong with it is told now, and not when it is to take over
+  const stores = await openStoresOrStandBy(at, asked.signal, (standby) =>
+    console.log(`${addresses(settings, standby)}\nstands by: another coordinator works`),
+  );
+  if (stores === undefined) return;
   const server = await CoordinatorServer.start({
-    settings,
+    ...at,
     given,
     version: VERSION,
-    clock: systemClock,
-    logger,
+    stores,
     onFault: (error) => {
       logger.error({ component: "coordinator", err: error }, "this coordinator cannot go on: the process ends");
       process.exit(EXIT.failure);
@@ -50,17 +60,20 @@ async function serve(flags: Record<string, unknown>): Promise<void> {
   });
   logger.info({ component: "rpc", port: server.adminPort }, "Started Grpc server");
   logger.info({ component: "http", port: server.httpPort }, "Serving Prometheus metrics");
-  const { publicAddr, internalAddr, metricsAddr } = settings;
-  console.log(
-    [
-      `varia coordinator ${VERSION}`,
-      `admin    ${hostPort(publicAddr.host, server.adminPort)}`,
-      `internal ${hostPort(internalAddr.host, server.internalPort)}`,
-      `http     http://${hostPort(metricsAddr.host, server.httpPort)}`,
-    ].join("\n"),
-  );
+  console.log(addresses(settings, server));
   await signal;
   logger.info({ component: "coordinator" }, "shutting down");
   await server.stop();
   logger.info({ component: "coordinator" }, "stopped");
+}
+
+type Ports = Pick<CoordinatorServer, "adminPort" | "internalPort" | "httpPort">;
+
+function addresses({ publicAddr, internalAddr, metricsAddr }: CoordinatorSettings, ports: Ports): string {
+  return [
+    `varia coordinator ${VERSION}`,
+    `admin    ${hostPort(publicAddr.host, ports.adminPort)}`,
+    `internal ${hostPort(internalAddr.host, ports.internalPort)}`,
+    `http     http://${hostPort(metricsAddr.host, ports.httpPort)}`,
+  ].join("\n");
 }

@@ -43,7 +43,12 @@ type Manifest = FixedSettings & {
 
 /** Why a directory is not used, in words for the operator. */
 export class DirectoryRefused extends Error {
-  override readonly name = "DirectoryRefused";
+  override readonly name: string = "DirectoryRefused";
+}
+
+/** Another process has it, and may give it up. */
+export class DirectoryInUse extends DirectoryRefused {
+  override readonly name = "DirectoryInUse";
 }
 
 /** Both directories, held until `release` or the end of the process. */

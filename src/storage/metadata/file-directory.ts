@@ -36,15 +36,16 @@ import {
   readFileSync,
   realpathSync,
   renameSync,
+  rmSync,
   statSync,
 } from "node:fs";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { utf8 } from "../../lib/bytes.ts";
 import { METADATA_LOCK_TRIES_MAX, METADATA_VERSIONS_RESERVED } from "../../model/limits.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { MetadataChanges, MetadataState, MetadataStore, MetadataVersion, SwapAnswer } from "../../ports.ts";
 import { NO_METADATA_VERSION } from "../../ports.ts";
-import { DirectoryRefused } from "../data-directory.ts";
+import { DirectoryInUse, DirectoryRefused } from "../data-directory.ts";
 import { removeFile, replaceFile, syncDirectory, writeAll } from "../files.ts";
 import { isDiskFull } from "../sqlite.ts";
 import { Entries, Liveness, metadataDamage } from "./entries.ts";
@@ -52,8 +53,8 @@ import { tryLockFile } from "./file-lock.ts";
 import { decodeStatusFile, encodeStatusFile } from "./status-file.ts";
 
 /**
- * Opens the status file `name`, created empty when missing, with its directory. Throws DirectoryRefused when a
- * coordinator, ours or Oxia's, holds it, and a DATA_LOSS refusal when it is damaged.
+ * Opens the status file `name`, created empty when missing, with its directory. Throws DirectoryInUse when a
+ * coordinator, ours or Oxia's, holds it, DirectoryRefused where files cannot be locked, and a DATA_LOSS refusal when it is damaged.
  */
 export function openFileMetadata(name: string): MetadataStore {
   mkdirSync(dirname(name), { recursive: true, mode: 0o755 });
@@ -218,7 +219,8 @@ function lockFile(path: string, files: number[]): number {
     const file = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600);
     if (!tryLockFile(file)) {
       closeSync(file);
-      throw new DirectoryRefused(`${path} is in use by another coordinator, or its file system knows no locks`);
+      if (!knowsLocks(dirname(path))) throw new DirectoryRefused(`the file system of ${path} knows no locks`);
+      throw new DirectoryInUse(`${path} is in use by another coordinator`);
     }
     if (isAt(path, file)) {
       files.push(file);
@@ -228,6 +230,18 @@ function lockFile(path: string, files: number[]): number {
     closeSync(file);
   }
   throw new DirectoryRefused(`${path} is replaced all the time by another program`);
+}
+
+/** A file that nobody else opens can be locked, unless none can. */
+function knowsLocks(directory: string): boolean {
+  const path = join(directory, `.lock-${process.pid}-${Date.now()}`);
+  const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+  try {
+    return tryLockFile(file);
+  } finally {
+    closeSync(file);
+    rmSync(path, { force: true });
+  }
 }
 
 function isAt(path: string, file: number): boolean {

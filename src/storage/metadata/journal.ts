@@ -13,7 +13,7 @@ import { dirname } from "node:path";
 import { utf8 } from "../../lib/bytes.ts";
 import { crc32c } from "../../lib/crc32c.ts";
 import type { JournalChanges, JournalRoom, JournalRow } from "../../model/journal.ts";
-import { DirectoryRefused } from "../data-directory.ts";
+import { DirectoryInUse } from "../data-directory.ts";
 import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 
 /** SQLite itself has found the file damaged. */
@@ -33,14 +33,14 @@ export class JournalFile {
     this.damage = damage;
   }
 
-  /** Opens the file, created when missing, with its directory. Throws DirectoryRefused when another process holds it. */
+  /** Opens the file, created when missing, with its directory. Throws DirectoryInUse when another process holds it. */
   static open(path: string): JournalFile {
     mkdirSync(dirname(path), { recursive: true });
     try {
       return JournalFile.#open(path);
     } catch (error) {
       const kind = sqliteErrorKind(error);
-      if (kind === "busy") throw new DirectoryRefused(`${path} is in use by another process`, { cause: error });
+      if (kind === "busy") throw new DirectoryInUse(`${path} is in use by another process`, { cause: error });
       if (kind !== "corrupt" && !(error instanceof Unreadable)) throw error;
       const aside = `${path}.damaged`;
       for (const suffix of ["-wal", "-shm"]) rmSync(`${path}${suffix}`, { force: true });

@@ -23,7 +23,7 @@ import { crc32c } from "../../lib/crc32c.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { MetadataChanges, MetadataState, MetadataStore, MetadataVersion, SwapAnswer } from "../../ports.ts";
 import { NO_METADATA_VERSION } from "../../ports.ts";
-import { DirectoryRefused } from "../data-directory.ts";
+import { DirectoryInUse, DirectoryRefused } from "../data-directory.ts";
 import { syncDirectory } from "../files.ts";
 import { isDiskFull, openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { scanWal } from "../wal-scan.ts";
@@ -42,7 +42,7 @@ interface Whole {
 const NOTHING: Whole = { version: NO_METADATA_VERSION, count: 0, sum: 0 };
 
 /**
- * Opens the file, created when missing, with its directory. Throws DirectoryRefused when another process holds it or a
+ * Opens the file, created when missing, with its directory. Throws DirectoryInUse when another process holds it, DirectoryRefused when a
  * newer Varia wrote it, and a DATA_LOSS refusal when it is damaged.
  */
 export function openSqliteMetadata(path: string): MetadataStore {
@@ -60,7 +60,7 @@ export function openSqliteMetadata(path: string): MetadataStore {
     database?.close();
     switch (sqliteErrorKind(error)) {
       case "busy":
-        throw new DirectoryRefused(`${path} is in use by another process`, { cause: error });
+        throw new DirectoryInUse(`${path} is in use by another process`, { cause: error });
       case "corrupt":
         throw metadataDamage(path, "the file", (error as Error).message, error);
       default:
