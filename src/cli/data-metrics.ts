@@ -30,13 +30,23 @@ export function dataMetrics(sources: MetricsSources): Metrics {
   return metrics;
 }
 
+/** Of a leadership, the same object at each scrape. */
+const leaderLabels = new WeakMap<Leader, Labels>();
+
+function labelsOf(shard: Leader): Labels {
+  let labels = leaderLabels.get(shard);
+  if (labels === undefined) {
+    labels = { oxia_namespace: shard.namespace, shard: shard.id };
+    leaderLabels.set(shard, labels);
+  }
+  return labels;
+}
+
 function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources): void {
   const each =
     <T>(read: (shard: Leader) => T) =>
     (): Sample<T>[] =>
-      shards
-        .leaders()
-        .map((shard) => ({ labels: { oxia_namespace: shard.namespace, shard: shard.id }, value: read(shard) }));
+      shards.leaders().map((shard) => ({ labels: labelsOf(shard), value: read(shard) }));
   const operations = [
     ["puts", "Puts", (shard: Leader) => shard.counters.puts],
     ["deletes", "Deletes", (shard: Leader) => shard.counters.deletes],
@@ -94,7 +104,7 @@ function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources)
 
 /** What all replicas here are, and how far those are that follow a leader here. */
 function replicaMetrics(metrics: Metrics, shards: Shards): void {
-  const labelsOf = ({ shard, told }: Replica): Labels => ({ oxia_namespace: told?.namespace ?? "", shard });
+  const replicaLabels = ({ shard, told }: Replica): Labels => ({ oxia_namespace: told?.namespace ?? "", shard });
   metrics.gauge("oxia_server_leaders_count", "Shards led here.", () => one(shards.leaders().length));
   metrics.gauge("oxia_server_followers_count", "Shards whose replica here follows a leader elsewhere.", () =>
     one(shards.all().filter(({ state }) => state.status === "following").length),
@@ -108,11 +118,11 @@ function replicaMetrics(metrics: Metrics, shards: Shards): void {
       // what lives here may say, too, why the one before it has ended
       const isEnded = state.id === NO_REPLICA && state.ended !== "";
       const status = damage !== undefined ? "damaged" : isEnded ? "ended" : state.status;
-      return { labels: { ...labelsOf(replica), status }, value: 1 };
+      return { labels: { ...replicaLabels(replica), status }, value: 1 };
     }),
   );
   metrics.gauge("varia_replica_promised_term", "The highest term that each replica here has promised.", () =>
-    shards.all().map((replica) => ({ labels: labelsOf(replica), value: replica.state.promise })),
+    shards.all().map((replica) => ({ labels: replicaLabels(replica), value: replica.state.promise })),
   );
   const followers =
     (observer: boolean, read: (leader: Leader, follower: FollowerProgress) => number) => (): Sample<number>[] =>

@@ -11,6 +11,7 @@ export type Labels = Readonly<Record<string, string | number>>;
 
 /** One time series at the moment of a scrape. */
 export interface Sample<T> {
+  /** Written out once for each object: whoever has many time series keeps them. */
   readonly labels: Labels;
   readonly value: T;
 }
@@ -18,8 +19,12 @@ export interface Sample<T> {
 interface MetricValue {
   readonly metricName: string;
   readonly labels: Labels;
+  /** Those that prom-client keeps as text. */
+  readonly sharedLabels: Labels;
   readonly value: number;
 }
+
+const NO_LABELS: Labels = {};
 
 /** A scrape lets others go on after this long. */
 const SLICE_MS = 2;
@@ -71,19 +76,25 @@ export class Metrics {
 }
 
 function plain(metricName: string, samples: readonly Sample<number>[]): MetricValue[] {
-  return samples.map(({ labels, value }) => ({ metricName, labels, value }));
+  return samples.map(({ labels, value }) => ({ metricName, labels: NO_LABELS, sharedLabels: labels, value }));
 }
 
 function histogramValues(name: string, labels: Labels, histogram: Histogram): MetricValue[] {
   let cumulative = 0;
+  const of = (part: string, own: Labels, value: number) => ({
+    metricName: `${name}_${part}`,
+    labels: own,
+    sharedLabels: labels,
+    value,
+  });
   const buckets = histogram.bounds.map((le, index) => {
     cumulative += histogram.counts[index]!;
-    return { metricName: `${name}_bucket`, labels: { ...labels, le }, value: cumulative };
+    return of("bucket", { le }, cumulative);
   });
   return [
     ...buckets,
-    { metricName: `${name}_bucket`, labels: { ...labels, le: "+Inf" }, value: histogram.count },
-    { metricName: `${name}_sum`, labels, value: histogram.sum },
-    { metricName: `${name}_count`, labels, value: histogram.count },
+    of("bucket", { le: "+Inf" }, histogram.count),
+    of("sum", NO_LABELS, histogram.sum),
+    of("count", NO_LABELS, histogram.count),
   ];
 }
