@@ -359,6 +359,9 @@ test("another leader, a frozen shard, and the operations that they are", async (
     const watched = await admin("operation", "watch", String(frozen.id));
     expect([watched.code, watched.err]).toEqual([1, expect.stringContaining("has been cancelled: it was thawed")]);
     expect((await admin("shard", "thaw", ...of)).code).toBe(1);
+    const short = JSON.parse((await admin("shard", "freeze", ...of, "--for", "2s", "--yes", "-o", "json")).out);
+    const followed = await admin("operation", "watch", String(short.id));
+    expect([followed.code, followed.err]).toEqual([0, expect.stringContaining("no write is taken behind offset")]);
     expect((await admin("operation", "get", "999")).code).toBe(3);
     expect((await admin("operation", "cancel", String(frozen.id))).code).toBe(1);
     const kinds = JSON.parse((await admin("operation", "list", "--kind", "switch-leader", "-o", "json")).out);
@@ -425,7 +428,10 @@ test("a data server is added, takes the place of another one, which is emptied; 
   expect([unasked.code, unasked.out]).toEqual([2, ""]);
   const drained = await admin("dataserver", "drain", "s1", "--yes", "-o", "json");
   expect([drained.code, JSON.parse(drained.out)]).toMatchObject([0, { kind: "drain-server", state: "succeeded" }]);
-  expect(drained.err).toContain("1 of 1 copies are still there");
+  // nothing, where it was over before anybody looked
+  for (const line of drained.err.trim().split("\n")) {
+    expect(line).toBeOneOf(["", "replicas are being moved", "0 %  1 of 1 copies are still there"]);
+  }
   await untilHealthy(({ servers }) => servers.length === 3);
 }, 180_000);
 
