@@ -1,65 +1,94 @@
 /**
- * JSON Schemas of the files that servers read, for editors: what may stand where, with what it is for. Rules between
- * fields (a name given twice, more replicas than servers) are those of `varia config check`.
+ * JSON Schemas of the files that servers read, for editors: what may stand where, with what it is for. They take what
+ * the readers take, null where a field may be absent too. What `varia config check` alone knows: rules between fields (a
+ * name given twice, more replicas than servers), and the bounds of sizes that are text.
  *
  * Source: JSON Schema, draft 2020-12.
  */
+import { numberPattern } from "../lib/number-pattern.ts";
 import { SHARDS_PER_NAMESPACE_MAX } from "../model/limits.ts";
-import { environmentName, flagName, type Setting, type SettingsTable } from "../ops/settings.ts";
-
-type Schema = Readonly<Record<string, unknown>>;
+import {
+  DURATION_PATTERN,
+  environmentName,
+  flagName,
+  type Schema,
+  type Setting,
+  type SettingsTable,
+} from "../ops/settings.ts";
+import type { Unsupported } from "./unsupported.ts";
 
 const DIALECT = "https://json-schema.org/draft/2020-12/schema";
+/** The bound of the coordinator's reader; that there are as many servers is a rule between fields. */
+const REPLICATION_FACTOR_MAX = 1000;
 
 /** Of the file that `--sconfig` names. What Varia does not know there is passed over, and so is allowed. */
-export function settingsSchema(title: string, table: SettingsTable): Schema {
-  const root: MutableObject = objectSchema();
-  for (const setting of Object.values(table)) {
-    const names = setting.path.split(".");
-    let at = root;
-    for (const name of names.slice(0, -1)) {
-      at.properties[name] ??= objectSchema();
-      at = at.properties[name] as MutableObject;
-    }
-    at.properties[names.at(-1)!] = scalarSchema(setting);
-  }
+export function settingsSchema(title: string, table: SettingsTable, unsupported: readonly Unsupported[]): Schema {
+  const root = objectSchema();
+  for (const setting of Object.values(table)) put(root, setting.path, scalarSchema(setting));
+  for (const { path, what } of unsupported) if (path !== undefined) put(root, path, switchedOff(what));
   return { $schema: DIALECT, title, ...root };
 }
 
-interface MutableObject {
-  readonly type: "object";
-  readonly properties: Record<string, Schema | MutableObject>;
+interface ObjectSchema {
+  readonly type: readonly ["object", "null"];
+  readonly properties: Record<string, Schema | ObjectSchema>;
 }
 
-function objectSchema(): MutableObject {
-  return { type: "object", properties: {} };
+function objectSchema(): ObjectSchema {
+  return { type: ["object", "null"], properties: {} };
 }
 
-/** Values are read from their text, so that a number and its text are the same. */
+function put(root: ObjectSchema, path: string, schema: Schema): void {
+  const names = path.split(".");
+  let at = root;
+  for (const name of names.slice(0, -1)) {
+    at.properties[name] ??= objectSchema();
+    at = at.properties[name] as ObjectSchema;
+  }
+  at.properties[names.at(-1)!] = schema;
+}
+
 function scalarSchema(setting: Setting<unknown>): Schema {
   const description = `${setting.description} (--${flagName(setting)}, ${environmentName(setting)})`;
-  const type = typeof setting.default === "boolean" ? ["boolean", "string"] : ["string", "number"];
-  if (setting.default === undefined) return { description, type }; // what is shown in its place says so in words
-  return { description, type, default: setting.shown ?? setting.default };
+  const { anyOf = [setting.parse.schema] } = setting.parse.schema as { readonly anyOf?: readonly Schema[] };
+  const schema = { description, anyOf: [...anyOf, { type: "null" }] };
+  if (setting.default === undefined) return schema; // what is shown in its place says so in words
+  return { ...schema, default: setting.shown ?? setting.default };
 }
 
-const HOST_PORT = "(\\[[0-9A-Fa-f:.%]+\\]|[^\\s/?#@:\\[\\]]+):[0-9]{1,5}$";
-const ADDRESS = { type: "string", pattern: `^${HOST_PORT}` };
-const AUTHORITY = { type: "string", pattern: `^([a-z]+://)?${HOST_PORT}` };
-const DURATION = { type: "string", pattern: "^$|^([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+$" };
+/** What counts as not given. */
+function switchedOff(what: string): Schema {
+  return {
+    description: `Varia does not support ${what} yet.`,
+    anyOf: [
+      { type: "null" },
+      { enum: [false, ""] },
+      { type: "array", maxItems: 0 },
+      { type: "object", maxProperties: 0 },
+      { type: "object", required: ["enabled"], properties: { enabled: { const: false } } },
+    ],
+  };
+}
+
+const HOST = "(\\[[0-9A-Fa-f:.%]+\\]|[^\\s/?#@:\\[\\]]+)";
+const ADDRESS = { type: "string", pattern: `^${HOST}:(?=[0-9]{1,5}$)${numberPattern(1, 65_535)}$` };
+/** The reader takes any five digits for a port here. */
+const AUTHORITY = { type: "string", pattern: `^([a-z]+://)?${HOST}:[0-9]{1,5}$` };
+/** Not of nothing; empty: the default. */
+const DURATION = { type: ["string", "null"], pattern: `^$|^(?=.*[1-9])${DURATION_PATTERN}$` };
 
 /** Of the file that `--cconfig` names: Oxia's document. */
 export function clusterSchema(): Schema {
   return {
     $schema: DIALECT,
     title: "Varia cluster configuration",
-    type: "object",
+    type: ["object", "null"],
     properties: {
       servers: list("Data servers of the cluster.", {
         type: "object",
         required: ["public", "internal"],
         properties: {
-          name: text("By which admin commands call it; default: its internal address."),
+          name: optionalText("By which admin commands call it; default: its internal address."),
           public: { ...ADDRESS, description: "Where clients connect." },
           internal: { ...ADDRESS, description: "Where coordinators and other data servers connect." },
         },
@@ -68,13 +97,17 @@ export function clusterSchema(): Schema {
         type: "object",
         required: ["name", "initialShardCount", "replicationFactor"],
         properties: {
-          name: { ...text("Its name."), pattern: "^(?!.*[.][.])[a-zA-Z0-9][a-zA-Z0-9_.-]*$" },
+          name: { type: "string", description: "Its name.", pattern: "^(?!.*[.][.])[a-zA-Z0-9][a-zA-Z0-9_.-]*$" },
           initialShardCount: whole("Shards that it is made with.", SHARDS_PER_NAMESPACE_MAX),
-          replicationFactor: whole("Replicas of each shard.", 1000),
-          notificationsEnabled: { type: "boolean", default: true, description: "Whether its changes can be followed." },
-          keySorting: { enum: ["hierarchical", "natural", ""], description: "The order of its keys." },
+          replicationFactor: whole("Replicas of each shard.", REPLICATION_FACTOR_MAX),
+          notificationsEnabled: {
+            type: ["boolean", "null"],
+            default: true,
+            description: "Whether its changes can be followed.",
+          },
+          keySorting: { enum: ["hierarchical", "natural", "", null], description: "The order of its keys." },
           readConsistency: {
-            enum: ["linearizable", "leader"],
+            enum: ["linearizable", "leader", null],
             default: "linearizable",
             description: "leader: as Oxia, a leader that was cut off may answer with an old value.",
           },
@@ -82,15 +115,15 @@ export function clusterSchema(): Schema {
             type: "object",
             required: ["labels"],
             properties: {
-              labels: { ...list("Names of labels.", { type: ["string", "number"] }), minItems: 1 },
-              mode: { enum: ["strict"] },
+              labels: { ...list("Names of labels.", SCALAR), type: "array", minItems: 1 },
+              mode: { enum: ["strict", null] },
             },
           }),
         },
       }),
       serverMetadata: map("Labels of servers, by their names.", {
-        type: "object",
-        properties: { labels: map("Values of labels.", { type: ["string", "number"] }) },
+        type: ["object", "null"],
+        properties: { labels: map("Values of labels.", SCALAR) },
       }),
       allowExtraAuthorities: list("Further addresses by which clients may call servers.", AUTHORITY),
       coordinators: list("For admin clients.", {
@@ -99,32 +132,35 @@ export function clusterSchema(): Schema {
         properties: { name: { type: "string", minLength: 1 }, publicAddress: ADDRESS },
       }),
       loadBalancer: {
-        type: "object",
+        type: ["object", "null"],
         description: "When replicas and leaders are spread evenly.",
         properties: { scheduleInterval: DURATION, quarantineTime: DURATION },
       },
       autoSplit: {
-        type: "object",
+        type: ["object", "null"],
         description: "Varia does not split shards by itself.",
-        properties: { enabled: { const: false } },
+        properties: { enabled: { enum: [false, null] } },
       },
     },
   };
 }
 
-function text(description: string): Schema {
-  return { type: "string", description };
+const SCALAR = { type: ["string", "number"] };
+
+function optionalText(description: string): Schema {
+  return { type: ["string", "null"], description };
 }
 
-/** From 1 on. */
+/** From 1 on, or its digits as text. */
 function whole(description: string, maximum: number): Schema {
-  return { type: "integer", minimum: 1, maximum, description };
+  const asText = { type: "string", pattern: `^(?=.{1,16}$)${numberPattern(1, maximum)}$` };
+  return { description, anyOf: [{ type: "integer", minimum: 1, maximum }, asText] };
 }
 
 function list(description: string, items: Schema): Schema {
-  return { type: "array", description, items };
+  return { type: ["array", "null"], description, items };
 }
 
 function map(description: string, additionalProperties: Schema): Schema {
-  return { type: "object", description, additionalProperties };
+  return { type: ["object", "null"], description, additionalProperties };
 }

@@ -12,7 +12,13 @@ import { OUTPUT_FORMS, type OutputForm, onePage, printObjects, standardOutput } 
 import { addSettings, type ReadSettings, readSettings } from "./run-server.ts";
 import { STANDALONE_SETTINGS } from "./standalone-settings.ts";
 import { STORAGE_SETTINGS } from "./storage-settings.ts";
-import { addUnsupportedFlags, refuseUnsupported, UNSUPPORTED_COORDINATOR, UNSUPPORTED_STORAGE } from "./unsupported.ts";
+import {
+  addUnsupportedFlags,
+  refuseUnsupported,
+  UNSUPPORTED_COORDINATOR,
+  UNSUPPORTED_STORAGE,
+  type Unsupported,
+} from "./unsupported.ts";
 
 type Flags = Record<string, unknown>;
 type ServerTable = SettingsTable & typeof ACCESS_SETTINGS;
@@ -20,7 +26,7 @@ type ServerTable = SettingsTable & typeof ACCESS_SETTINGS;
 /** A kind of server, with its settings and what else belongs to them. */
 interface Kind {
   readonly table: ServerTable;
-  readonly addFlags: (command: Command) => void;
+  readonly unsupported: readonly Unsupported[];
   /** Throws SettingError for what cannot be used. */
   readonly read: (flags: Flags) => ReadSettings<ServerTable>;
   /** What is found in further files that the settings name, a line each. */
@@ -30,13 +36,13 @@ interface Kind {
 const KINDS: Readonly<Record<string, Kind>> = {
   standalone: {
     table: STANDALONE_SETTINGS,
-    addFlags: () => {},
+    unsupported: [],
     read: (flags) => readSettings<ServerTable>(STANDALONE_SETTINGS, flags),
     files: () => [],
   },
   storage: {
     table: STORAGE_SETTINGS,
-    addFlags: (command) => addUnsupportedFlags(command, UNSUPPORTED_STORAGE),
+    unsupported: UNSUPPORTED_STORAGE,
     read: (flags) =>
       readSettings<ServerTable>(STORAGE_SETTINGS, flags, (file) =>
         refuseUnsupported(UNSUPPORTED_STORAGE, { flags, environment: process.env, file }),
@@ -45,7 +51,7 @@ const KINDS: Readonly<Record<string, Kind>> = {
   },
   coordinator: {
     table: COORDINATOR_SETTINGS,
-    addFlags: (command) => addUnsupportedFlags(command, UNSUPPORTED_COORDINATOR),
+    unsupported: UNSUPPORTED_COORDINATOR,
     read: (flags) => readCoordinator(flags) as unknown as ReadSettings<ServerTable>,
     files: (flags) => clusterFile(flags),
   },
@@ -81,8 +87,9 @@ function addSchema(config: Command): void {
       .action(() => standardOutput()(`${JSON.stringify(make(), null, 2)}\n`));
   };
   add("cluster", "Of the cluster's configuration, the file of --cconfig.", clusterSchema);
-  for (const [name, { table }] of Object.entries(KINDS)) {
-    add(name, `Of the settings of varia ${name}, the file of --sconfig.`, () => settingsSchema(`varia ${name}`, table));
+  for (const [name, { table, unsupported }] of Object.entries(KINDS)) {
+    const description = `Of the settings of varia ${name}, the file of --sconfig.`;
+    add(name, description, () => settingsSchema(`varia ${name}`, table, unsupported));
   }
 }
 
@@ -120,7 +127,7 @@ function addCheck(check: Command, name: string, kind: Kind): void {
 
 function addServerFlags(command: Command, kind: Kind): void {
   addSettings(command, kind.table);
-  kind.addFlags(command);
+  addUnsupportedFlags(command, kind.unsupported);
 }
 
 function rowOf({ name, value, origin, source, byDefault }: GivenSetting, withOrigin: boolean) {

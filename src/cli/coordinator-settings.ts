@@ -9,6 +9,7 @@ import { LOG_LEVELS } from "../ops/logger.ts";
 import {
   address,
   boolean,
+  kind,
   oneOf,
   path,
   type Resolved,
@@ -28,6 +29,7 @@ const none = (flags: string, at: string, description: string): Setting<string | 
 });
 
 export const METADATA_STORES = ["sqlite", "file", "memory"] as const;
+const METADATA_STORE = oneOf(...METADATA_STORES);
 
 export const COORDINATOR_SETTINGS = {
   internalAddr: setting({
@@ -62,12 +64,12 @@ export const COORDINATOR_SETTINGS = {
     path: "metadata.providerName",
     default: undefined,
     shown: "sqlite, or file where a status file is named",
-    parse: (text) => {
+    parse: kind(METADATA_STORE.schema, (text) => {
       if (/^(configmap|raft|etcd)$/i.test(text)) {
         throw new SettingError(`Varia does not support ${text} as metadata store yet; use sqlite, file or memory`);
       }
-      return oneOf(...METADATA_STORES)(text);
-    },
+      return METADATA_STORE(text);
+    }),
   }),
   metadataDir: setting({
     flags: "--metadata-dir <dir>",

@@ -12,6 +12,7 @@ import {
   bytes,
   durationMs,
   integer,
+  kind,
   oneOf,
   path,
   type Setting,
@@ -23,6 +24,8 @@ const MiB = 1024 * 1024;
 const HOUR_MS = 3_600_000;
 /** Below this the tables and caches are too small to work with. */
 const MEMORY_BYTES_MIN = 32 * MiB;
+/** Below this requests of every day would be refused. */
+const MESSAGE_BYTES_MAX_MIN = 1024;
 
 /** Keeps the type of a setting's value. */
 export function setting<T>(it: Setting<T>): Setting<T> {
@@ -52,7 +55,7 @@ export const ACCESS_SETTINGS = {
     path: "observability.uiMask",
     default: [],
     shown: "",
-    parse: keyPrefixes,
+    parse: kind({ type: ["string", "number", "boolean"], pattern: "^$|^[^,]+(,[^,]+)*$" }, keyPrefixes),
   }),
 };
 
@@ -123,12 +126,11 @@ export const DATA_SETTINGS = {
     path: "storage.memory",
     default: 512 * MiB,
     shown: "512MiB",
-    parse: (text: string) => {
-      const value = bytes(text);
+    parse: bytes(MEMORY_BYTES_MIN, Number.MAX_SAFE_INTEGER, (value, text) => {
       if (value < MEMORY_BYTES_MIN)
         throw new SettingError(`"${text}" is below the least, ${MEMORY_BYTES_MIN / MiB}MiB`);
-      return value;
-    },
+      if (value > Number.MAX_SAFE_INTEGER) throw new SettingError(`"${text}" is more than there can be`);
+    }),
   }),
   dbCacheSizeMb: setting<number | undefined>({
     flags: "--db-cache-size-mb <n>",
@@ -144,11 +146,10 @@ export const DATA_SETTINGS = {
     path: "server.public.maxMessageSize",
     default: MESSAGE_BYTES_DEFAULT,
     shown: "64MiB",
-    parse: (text: string) => {
-      const value = bytes(text);
-      if (value < 1024 || value > MESSAGE_BYTES_MAX) throw new SettingError(`"${text}" is not between 1KiB and 256MiB`);
-      return value;
-    },
+    parse: bytes(MESSAGE_BYTES_MAX_MIN, MESSAGE_BYTES_MAX, (value, text) => {
+      if (value >= MESSAGE_BYTES_MAX_MIN && value <= MESSAGE_BYTES_MAX) return;
+      throw new SettingError(`"${text}" is not between 1KiB and ${MESSAGE_BYTES_MAX / MiB}MiB`);
+    }),
   }),
   verifyOnOpen: setting({
     flags: "--verify-on-open <bool>",

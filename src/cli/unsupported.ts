@@ -52,7 +52,6 @@ export const UNSUPPORTED_COORDINATOR: readonly Unsupported[] = [
   ...tls("peer-tls", "server-name <name>"),
   { flags: "--k8s-namespace <name>", path: "metadata.kubernetes", what: "a Kubernetes ConfigMap as metadata store" },
   { flags: "--k8s-configmap-name <name>", what: "a Kubernetes ConfigMap as metadata store" },
-  { path: "metadata.kubernetes.configMapName", what: "a Kubernetes ConfigMap as metadata store" },
   { flags: "--raft-address <host:port>", path: "metadata.raft", what: "a Raft group as metadata store" },
   { flags: "--raft-bootstrap-nodes <list>", what: "a Raft group as metadata store" },
   { flags: "--raft-data-dir <dir>", what: "a Raft group as metadata store" },

@@ -40,6 +40,11 @@ test("a bad value says where it was given and what is wrong", () => {
   expect(() => resolveSettings(table, { ...nothing, file: { storage: { wal: { dir: {} } } } })).toThrow(
     "storage.wal.dir: expected one value",
   );
+  expect(() => resolveSettings(table, { ...nothing, file: { storage: "./data" } })).toThrow("storage: expected fields");
+  expect(() => resolveSettings(table, { ...nothing, file: { storage: { wal: [] } } })).toThrow(
+    "storage.wal: expected fields",
+  );
+  expect(() => resolveSettings(table, { ...nothing, file: "odd" })).toThrow("the document: expected fields");
 });
 
 test("addresses take names, IPv4, bracketed IPv6 and an empty host", () => {

@@ -5,6 +5,7 @@
  *
  * Source: semantics.md §10 and §11 (Oxia's flags and file fields, so that scripts and charts move over unchanged).
  */
+import { numberPattern } from "../lib/number-pattern.ts";
 import { parseBytes, parseDurationMs } from "../lib/units.ts";
 
 export type Origin = "flag" | "environment" | "file" | "default";
@@ -16,11 +17,19 @@ export interface Setting<T> {
   /** Where it stands in the file: `server.public.bindAddress`. */
   readonly path: string;
   readonly default: T;
-  /** Reads a flag's, a variable's or a file's text. Throws SettingError when it cannot be. */
-  readonly parse: (text: string) => T;
+  readonly parse: Kind<T>;
   /** As it is shown in help; default: the default itself. */
   readonly shown?: string;
 }
+
+/** Reads a flag's, a variable's or a file's text. Throws SettingError when it cannot be. */
+export interface Kind<T> {
+  (text: string): T;
+  /** JSON Schema of the scalars in a file whose texts are read, null aside. */
+  readonly schema: Schema;
+}
+
+export type Schema = Readonly<Record<string, unknown>>;
 
 export type SettingsTable = Readonly<Record<string, Setting<unknown>>>;
 export type Settings<Table extends SettingsTable> = {
@@ -124,12 +133,20 @@ function parseGiven(setting: Setting<unknown>, where: string, text: string): unk
   }
 }
 
-/** What stands in a parsed YAML document at a path of names with dots between them; undefined where nothing does. */
+/**
+ * What stands in a parsed YAML document at a path of names with dots between them; undefined where nothing does. Throws
+ * SettingError where a value or a list stands in the way.
+ */
 export function atPath(document: unknown, path: string): unknown {
   let node = document;
+  const above: string[] = [];
   for (const part of path.split(".")) {
-    if (node === null || typeof node !== "object") return undefined;
-    node = (node as Record<string, unknown>)[part];
+    if (node === null || node === undefined) return undefined;
+    if (typeof node !== "object" || Array.isArray(node)) {
+      throw new SettingError(`${above.join(".") || "the document"}: expected fields`);
+    }
+    node = Object.hasOwn(node, part) ? (node as Record<string, unknown>)[part] : undefined;
+    above.push(part);
   }
   return node;
 }
@@ -149,52 +166,99 @@ export interface Address {
   readonly port: number;
 }
 
-export function address(text: string): Address {
-  const match = /^(\[[0-9A-Fa-f:.%]+\]|[^:[\]]*):(\d+)$/.exec(text);
-  const port = Number(match?.[2]);
-  if (match === null || port > 65_535) throw new SettingError(`"${text}" is not host:port`);
-  const host = match[1]!.replace(/^\[|\]$/g, "");
-  return { host: host === "" ? "0.0.0.0" : host, port };
+/** What `read` makes of a text; `schema` says which scalars have such a text. */
+export function kind<T>(schema: Schema, read: (text: string) => T): Kind<T> {
+  return Object.assign((text: string) => read(text), { schema });
 }
 
-export function durationMs(text: string): number {
+const PORT_MAX = 65_535;
+const ADDRESS = {
+  type: "string",
+  pattern: `^(\\[[0-9A-Fa-f:.%]+\\]|[^:\\[\\]]*):${numberPattern(0, PORT_MAX)}$`,
+};
+
+export const address = kind(ADDRESS, (text): Address => {
+  const match = /^(\[[0-9A-Fa-f:.%]+\]|[^:[\]]*):(\d+)$/.exec(text);
+  const port = Number(match?.[2]);
+  if (match === null || port > PORT_MAX) throw new SettingError(`"${text}" is not host:port`);
+  const host = match[1]!.replace(/^\[|\]$/g, "");
+  return { host: host === "" ? "0.0.0.0" : host, port };
+});
+
+/** Source of what matches one part of a duration or more: `1m30s`. Not anchored. */
+export const DURATION_PATTERN = "([0-9]+([.][0-9]+)?(ns|us|µs|ms|s|m|h))+";
+const DURATION = { anyOf: [{ type: "string", pattern: `^(0|${DURATION_PATTERN})$` }, { const: 0 }] };
+
+export const durationMs = kind(DURATION, (text) => {
   const value = parseDurationMs(text);
   if (value === undefined) throw new SettingError(`"${text}" is not a duration such as 1h, 90s or 500ms`);
   return value;
+});
+
+const SIZE_PATTERN = "^\\s*[0-9]+([.][0-9]+)?\\s*([bB]|[kKmMgG]([iI]?[bB])?)?\\s*$";
+
+/** A size, which `check` may refuse. The schema has the bounds, both inclusive, of plain numbers alone. */
+export function bytes(min: number, max: number, check: (value: number, text: string) => void): Kind<number> {
+  const schema = {
+    anyOf: [
+      { type: "string", pattern: SIZE_PATTERN },
+      { type: "number", minimum: min, exclusiveMaximum: max + 1 }, // fractions of a byte are dropped
+    ],
+  };
+  return kind(schema, (text) => {
+    const value = parseBytes(text);
+    if (value === undefined) throw new SettingError(`"${text}" is not a size such as 512MiB or 64m`);
+    check(value, text);
+    return value;
+  });
 }
 
-export function bytes(text: string): number {
-  const value = parseBytes(text);
-  if (value === undefined) throw new SettingError(`"${text}" is not a size such as 512MiB or 64m`);
-  return value;
-}
+const BOOLEAN = {
+  anyOf: [
+    { type: "boolean" },
+    { enum: [0, 1] },
+    { type: "string", pattern: inAnyCase("true", "1", "yes", "on", "t", "false", "0", "no", "off", "f") },
+  ],
+};
 
-export function boolean(text: string): boolean {
+export const boolean = kind(BOOLEAN, (text) => {
   if (/^(true|1|yes|on|t)$/i.test(text)) return true;
   if (/^(false|0|no|off|f)$/i.test(text)) return false;
   throw new SettingError(`"${text}" is neither true nor false`);
-}
+});
 
 /** A whole number from `min` to `max`, both inclusive. */
-export function integer(min: number, max: number): (text: string) => number {
-  return (text) => {
+export function integer(min: 0 | 1, max: number): Kind<number> {
+  const schema = {
+    anyOf: [
+      { type: "integer", minimum: min, maximum: max },
+      { type: "string", pattern: `^${numberPattern(min, max)}$` },
+    ],
+  };
+  return kind(schema, (text) => {
     const value = Number(text);
     if (!/^\d+$/.test(text) || value < min || value > max) {
       throw new SettingError(`"${text}" is not a whole number from ${min} to ${max}`);
     }
     return value;
-  };
+  });
 }
 
-export function oneOf<const T extends string>(...choices: readonly T[]): (text: string) => T {
-  return (text) => {
+export function oneOf<const T extends string>(...choices: readonly T[]): Kind<T> {
+  return kind({ anyOf: [{ enum: choices }, { type: "string", pattern: inAnyCase(...choices) }] }, (text) => {
     const choice = choices.find((candidate) => candidate === text.toLowerCase());
     if (choice === undefined) throw new SettingError(`"${text}" is not one of ${choices.join(", ")}`);
     return choice;
-  };
+  });
 }
 
-export function path(text: string): string {
+/** A pattern of these words, whose letters may be capitals. */
+function inAnyCase(...words: readonly string[]): string {
+  const letters = words.map((word) => word.replace(/[a-z]/g, (letter) => `[${letter.toUpperCase()}${letter}]`));
+  return `^(${letters.join("|")})$`;
+}
+
+export const path = kind({ type: ["string", "number", "boolean"], minLength: 1 }, (text) => {
   if (text === "") throw new SettingError("the path is empty");
   return text;
-}
+});
