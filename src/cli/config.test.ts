@@ -3,7 +3,9 @@ import { afterAll, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Command } from "commander";
 import { variaCommand } from "../../test/client/server.ts";
+import { buildProgram } from "./program.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "varia-config-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -72,6 +74,28 @@ test("every kind of server shows its settings, as a table too", async () => {
     expect(out).toMatch(new RegExp(`^${setting} +\\S`, "m"));
     expect(out.split("\n")[0]).toMatch(/^SETTING +VALUE$/);
   }
+});
+
+test("a server's flags, all of them, are those of what shows and checks its settings", () => {
+  const flagsOf = (...names: string[]) =>
+    names
+      .reduce<Command>((above, name) => above.commands.find((command) => command.name() === name)!, buildProgram())
+      .options.map(({ flags, hidden, variadic, defaultValue }) =>
+        JSON.stringify({ flags, hidden, variadic, defaultValue }),
+      );
+  for (const server of ["standalone", "storage", "coordinator"]) {
+    const own = flagsOf(server);
+    expect(own.length).toBeGreaterThan(10);
+    expect([server, flagsOf("config", "check", server)]).toEqual([server, own]);
+    expect([server, flagsOf("config", "show", server).filter((flag) => own.includes(flag))]).toEqual([server, own]);
+  }
+});
+
+test("shards whose damage is accepted are checked too", async () => {
+  const check = ["config", "check", "standalone", "--accept-loss", "default/1"];
+  expect(await varia([...check, "-s", "2"])).toMatchObject({ code: 0, out: expect.stringContaining("default/1: if") });
+  const { code, err } = await varia(check);
+  expect([code, err]).toEqual([2, expect.stringContaining('--accept-loss: "default/1" names no shard here')]);
 });
 
 test("what could be started is counted; a cluster's configuration that is named is looked into", async () => {

@@ -5,20 +5,18 @@ import { type GivenSetting, SettingError, type SettingsTable } from "../ops/sett
 import type { Logger } from "../ports.ts";
 import { ClusterFile } from "./cluster-file.ts";
 import { clusterSchema, settingsSchema } from "./config-schema.ts";
+import { addCoordinatorFlags } from "./coordinator.ts";
 import { COORDINATOR_SETTINGS, coordinatorFiles } from "./coordinator-settings.ts";
 import type { ACCESS_SETTINGS } from "./data-settings.ts";
 import { examples } from "./examples.ts";
 import { OUTPUT_FORMS, type OutputForm, onePage, printObjects, standardOutput } from "./output.ts";
-import { addSettings, type ReadSettings, readSettings } from "./run-server.ts";
+import { type ReadSettings, readSettings } from "./run-server.ts";
+import { acceptedShards, addStandaloneFlags } from "./standalone.ts";
+import { NAMESPACE } from "./standalone-options.ts";
 import { STANDALONE_SETTINGS } from "./standalone-settings.ts";
+import { addStorageFlags } from "./storage.ts";
 import { STORAGE_SETTINGS } from "./storage-settings.ts";
-import {
-  addUnsupportedFlags,
-  refuseUnsupported,
-  UNSUPPORTED_COORDINATOR,
-  UNSUPPORTED_STORAGE,
-  type Unsupported,
-} from "./unsupported.ts";
+import { refuseUnsupported, UNSUPPORTED_COORDINATOR, UNSUPPORTED_STORAGE, type Unsupported } from "./unsupported.ts";
 
 type Flags = Record<string, unknown>;
 type ServerTable = SettingsTable & typeof ACCESS_SETTINGS;
@@ -27,33 +25,37 @@ type ServerTable = SettingsTable & typeof ACCESS_SETTINGS;
 interface Kind {
   readonly table: ServerTable;
   readonly unsupported: readonly Unsupported[];
+  readonly addFlags: (command: Command) => void;
   /** Throws SettingError for what cannot be used. */
   readonly read: (flags: Flags) => ReadSettings<ServerTable>;
-  /** What is found in further files that the settings name, a line each. */
-  readonly files: (flags: Flags) => string[];
+  /** What is found in what is no setting, and in further files that settings name, a line each. Throws for what cannot be used. */
+  readonly others: (flags: Flags) => string[];
 }
 
 const KINDS: Readonly<Record<string, Kind>> = {
   standalone: {
     table: STANDALONE_SETTINGS,
     unsupported: [],
+    addFlags: addStandaloneFlags,
     read: (flags) => readSettings<ServerTable>(STANDALONE_SETTINGS, flags),
-    files: () => [],
+    others: (flags) => acceptedLoss(flags),
   },
   storage: {
     table: STORAGE_SETTINGS,
     unsupported: UNSUPPORTED_STORAGE,
+    addFlags: addStorageFlags,
     read: (flags) =>
       readSettings<ServerTable>(STORAGE_SETTINGS, flags, (file) =>
         refuseUnsupported(UNSUPPORTED_STORAGE, { flags, environment: process.env, file }),
       ),
-    files: () => [],
+    others: () => [],
   },
   coordinator: {
     table: COORDINATOR_SETTINGS,
     unsupported: UNSUPPORTED_COORDINATOR,
+    addFlags: addCoordinatorFlags,
     read: (flags) => readCoordinator(flags) as unknown as ReadSettings<ServerTable>,
-    files: (flags) => clusterFile(flags),
+    others: (flags) => clusterFile(flags),
   },
 };
 
@@ -103,7 +105,7 @@ function addShow(show: Command, name: string, kind: Kind): void {
       "after",
       examples(`varia config show ${name} --origin`, `varia config show ${name} --sconfig server.yaml -o json`),
     );
-  addServerFlags(command, kind);
+  kind.addFlags(command);
   command.action(async ({ origin, output, ...flags }: Flags & { readonly output: Exclude<OutputForm, "oxia"> }) => {
     const rows = kind.read(flags).given.map((setting) => rowOf(setting, origin === true));
     await printObjects(output, onePage(rows), standardOutput());
@@ -115,24 +117,24 @@ function addCheck(check: Command, name: string, kind: Kind): void {
     .command(name)
     .description(`Whether varia ${name} could be started with these settings.`)
     .addHelpText("after", examples(`varia config check ${name} --sconfig server.yaml`));
-  addServerFlags(command, kind);
+  kind.addFlags(command);
   command.action(async (flags: Flags) => {
     const { given, settings } = kind.read(flags);
     Access.open(settings.adminTokenFile);
     const changed = given.filter(({ origin }) => origin !== "default").length;
-    const lines = [`${name}: ${given.length} settings, ${changed} of them given`, ...kind.files(flags)];
+    const lines = [`${name}: ${given.length} settings, ${changed} of them given`, ...kind.others(flags)];
     await standardOutput()(`${lines.join("\n")}\n`);
   });
-}
-
-function addServerFlags(command: Command, kind: Kind): void {
-  addSettings(command, kind.table);
-  addUnsupportedFlags(command, kind.unsupported);
 }
 
 function rowOf({ name, value, origin, source, byDefault }: GivenSetting, withOrigin: boolean) {
   if (!withOrigin) return { setting: name, value };
   return { setting: name, value, origin: source === "" ? origin : `${origin} ${source}`, default: byDefault };
+}
+
+function acceptedLoss(flags: Flags): string[] {
+  const shards = acceptedShards(flags, readSettings(STANDALONE_SETTINGS, flags).settings);
+  return [...shards].map((shard) => `${NAMESPACE}/${shard}: if it is damaged, what can still be read of it is served`);
 }
 
 function readCoordinator(flags: Flags): ReadSettings<typeof COORDINATOR_SETTINGS> {

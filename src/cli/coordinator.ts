@@ -30,9 +30,14 @@ export function addCoordinatorCommand(program: Command): void {
     .command("coordinator")
     .description("Run a coordinator: it finds failures and elects leaders.")
     .addHelpText("after", EXAMPLES);
+  addCoordinatorFlags(command);
+  command.action(async (flags: Record<string, unknown>) => serve(flags));
+}
+
+/** All flags that it is started with. */
+export function addCoordinatorFlags(command: Command): void {
   addSettings(command, COORDINATOR_SETTINGS);
   addUnsupportedFlags(command, UNSUPPORTED_COORDINATOR);
-  command.action(async (flags: Record<string, unknown>) => serve(flags));
 }
 
 async function serve(flags: Record<string, unknown>): Promise<void> {

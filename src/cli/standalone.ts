@@ -30,15 +30,20 @@ export function addStandaloneCommand(program: Command): void {
   const command = program
     .command("standalone")
     .description("Run one server with all shards: no coordinator, no replication.")
-    .addHelpText("after", HELP)
-    .option(
-      "--accept-loss <namespace/shard>",
-      "serve a damaged shard with what can still be read of it; repeatable",
-      (shard: string, others: string[]) => [...others, shard],
-      [],
-    );
-  addSettings(command, STANDALONE_SETTINGS);
+    .addHelpText("after", HELP);
+  addStandaloneFlags(command);
   command.action(async (flags: Record<string, unknown>) => serve(flags));
+}
+
+/** All flags that it is started with. */
+export function addStandaloneFlags(command: Command): void {
+  command.option(
+    "--accept-loss <namespace/shard>",
+    "serve a damaged shard with what can still be read of it; repeatable",
+    (shard: string, others: string[]) => [...others, shard],
+    [],
+  );
+  addSettings(command, STANDALONE_SETTINGS);
 }
 
 async function serve(flags: Record<string, unknown>): Promise<void> {
@@ -49,7 +54,7 @@ async function serve(flags: Record<string, unknown>): Promise<void> {
     settings,
     given,
     version: VERSION,
-    acceptLoss: acceptedShards(flags.acceptLoss as string[], settings),
+    acceptLoss: acceptedShards(flags, settings),
     clock: systemClock,
     logger,
     onFault: (error) => {
@@ -69,9 +74,10 @@ async function serve(flags: Record<string, unknown>): Promise<void> {
   logger.info({ component: "standalone" }, "stopped");
 }
 
-function acceptedShards(given: readonly string[], settings: StandaloneSettings): Set<number> {
+/** Those of --accept-loss. Throws an ExitError for what is no shard here. */
+export function acceptedShards(flags: Record<string, unknown>, settings: StandaloneSettings): Set<number> {
   return new Set(
-    given.map((text) => {
+    (flags.acceptLoss as readonly string[]).map((text) => {
       const shard = new RegExp(`^${NAMESPACE}/(\\d+)$`).exec(text)?.[1];
       if (shard === undefined || Number(shard) >= settings.shards) {
         throw new ExitError(

@@ -20,9 +20,14 @@ export function addStorageCommand(program: Command): void {
     .alias("server")
     .description("Run a data server of a cluster: it holds what a coordinator gives it.")
     .addHelpText("after", HELP);
+  addStorageFlags(command);
+  command.action(async (flags: Record<string, unknown>) => serve(flags));
+}
+
+/** All flags that it is started with. */
+export function addStorageFlags(command: Command): void {
   addSettings(command, STORAGE_SETTINGS);
   addUnsupportedFlags(command, UNSUPPORTED_STORAGE);
-  command.action(async (flags: Record<string, unknown>) => serve(flags));
 }
 
 async function serve(flags: Record<string, unknown>): Promise<void> {
