@@ -3,18 +3,17 @@ import { type Command, Option } from "commander";
 import { OPERATION_KINDS, OPERATION_STATES } from "../coordination/operation-list.ts";
 import { type Operation, VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { type AdminFlags, callAdmin } from "./admin-connection.ts";
+import { addPageFlags, type PageFlags, pageRequest, printPage } from "./admin-page.ts";
 import { integerFlag } from "./client-connection.ts";
 import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
-import { onePage, printObject, printObjects, standardOutput } from "./output.ts";
+import { printObject, standardOutput } from "./output.ts";
 
-interface ListFlags extends AdminFlags {
+interface ListFlags extends PageFlags {
   readonly kind?: string;
   readonly state?: string;
-  readonly limit: number;
 }
 
-const LIMIT_DEFAULT = 50;
 const LIMIT_MAX = 1_000;
 /** How long one question waits for an end; in between, how far it is can be shown. */
 const LOOK_MS = 500;
@@ -24,20 +23,20 @@ export function addOperationCommands(admin: Command): void {
     .command("operation")
     .alias("operations")
     .description("What was asked for that takes time: swaps, freezes, servers that leave.");
-  operation
-    .command("list")
+  addPageFlags(operation.command("list"), LIMIT_MAX)
     .description("List operations, the newest first.")
     .addOption(new Option("--kind <kind>", "only of this kind").choices(OPERATION_KINDS))
     .addOption(new Option("--state <state>", "only in this state").choices(OPERATION_STATES))
-    .addOption(new Option("--limit <n>", "so many at most").default(LIMIT_DEFAULT).argParser(integerFlag(1, LIMIT_MAX)))
     .addHelpText(
       "after",
       examples("varia admin operation list --state running", "varia admin operation list --kind drain-server -o json"),
     )
     .action(async (_, command: Command) => {
-      const { kind = "", state = "", limit, ...flags } = command.optsWithGlobals<ListFlags>();
-      const { operations } = await callAdmin(flags, VariaAdmin.method.listOperations, { kind, state, limit });
-      await printObjects(flags.output, onePage(operations.map(operationRow)), standardOutput());
+      const flags = command.optsWithGlobals<ListFlags>();
+      const { kind = "", state = "" } = flags;
+      const request = { kind, state, ...pageRequest(flags) };
+      const { operations, hasMore } = await callAdmin(flags, VariaAdmin.method.listOperations, request);
+      await printPage(flags, "operations", { rows: operations.map(operationRow), hasMore });
     });
   operation
     .command("get")

@@ -105,7 +105,8 @@ test("metrics of the coordinator and of a data server, and whether they are read
 
 test("what has happened is listed, newest first, by kind and shard; a diagnosis passes", async () => {
   await untilHealthy();
-  const events = async (...words: string[]) => JSON.parse((await admin("event", "list", "-o", "json", ...words)).out);
+  const page = async (...words: string[]) => JSON.parse((await admin("event", "list", "-o", "json", ...words)).out);
+  const events = async (...words: string[]) => (await page(...words)).events;
   const all = await events("--limit", "1000");
   expect(all.map(({ time }: { time: string }) => time)).toEqual(
     all
@@ -119,6 +120,19 @@ test("what has happened is listed, newest first, by kind and shard; a diagnosis 
     elections.every(({ kind, shard }: { kind: string; shard: string }) => kind === "election" && shard === "default/1"),
   ).toBe(true);
   expect((await admin("event", "list", "--kind", "odd")).code).toBe(2);
+  // a page says whether there is another one, and where it begins
+  const kind = ["--kind", "election"];
+  const [newest, ...others] = (await page(...kind)).events;
+  const first = await page(...kind, "--limit", "1");
+  expect(first).toEqual({ events: [newest], has_more: true });
+  const rest = await page(...kind, "--before", String(first.events[0].id));
+  expect(rest).toEqual({ events: others, has_more: false });
+  const yaml = Bun.YAML.parse((await admin("event", "list", "-o", "yaml", ...kind, "--limit", "1")).out);
+  expect(yaml).toEqual(first);
+  const table = await admin("event", "list", ...kind, "--limit", "1");
+  expect(table.out.trim().split("\n")).toHaveLength(2);
+  expect(table.err).toBe(`There are more: --before ${newest.id} lists those before, --limit more at once.\n`);
+  expect((await admin("event", "list", ...kind)).err).toBe("");
   const diagnosis = await varia("diagnose", "--admin-address", cluster.adminAddress, "-o", "json");
   expect(diagnosis.code).toBe(0);
   const outcomes = JSON.parse(diagnosis.out).map(({ rule, outcome }: { rule: string; outcome: string }) => [
@@ -332,7 +346,7 @@ test("another leader, a frozen shard, and the operations that they are", async (
   const client = await connect({ serviceAddress: cluster.servers[1]!.public });
   try {
     expect((await admin("shard", "switch-leader", ...of, "--to", heir.name, "--note", "für Öle")).code).toBe(0);
-    const [audit] = JSON.parse((await admin("event", "list", "--kind", "audit", "-o", "json")).out);
+    const [audit] = JSON.parse((await admin("event", "list", "--kind", "audit", "-o", "json")).out).events;
     expect(audit).toMatchObject({ what: "change made", why: "SwitchLeader from 127.0.0.1; note: für Öle" });
     expect((await status()).shards[0].leader).toBe(heir.internal);
     expect((await admin("shard", "freeze", ...of, "--for", "60s")).code).toBe(2);
@@ -348,7 +362,7 @@ test("another leader, a frozen shard, and the operations that they are", async (
     });
     expect(await client.get(key)).toBeUndefined();
     const listed = JSON.parse((await admin("operation", "list", "--state", "running", "-o", "json")).out);
-    expect(listed.map(({ id }: { id: number }) => id)).toEqual([frozen.id]);
+    expect(listed.operations.map(({ id }: { id: number }) => id)).toEqual([frozen.id]);
     expect(isWritten).toBe(false);
     expect((await admin("operation", "cancel", String(frozen.id))).code).toBe(0);
     await write;
@@ -365,7 +379,9 @@ test("another leader, a frozen shard, and the operations that they are", async (
     expect((await admin("operation", "get", "999")).code).toBe(3);
     expect((await admin("operation", "cancel", String(frozen.id))).code).toBe(1);
     const kinds = JSON.parse((await admin("operation", "list", "--kind", "switch-leader", "-o", "json")).out);
-    expect(kinds).toMatchObject([{ state: "succeeded", to: heir.internal }]);
+    expect(kinds).toMatchObject({ operations: [{ state: "succeeded", to: heir.internal }], has_more: false });
+    const newest = JSON.parse((await admin("operation", "list", "--limit", "1", "-o", "json")).out);
+    expect([newest.operations.length, newest.has_more]).toEqual([1, true]);
   } finally {
     await client.close();
   }
