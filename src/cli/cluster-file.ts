@@ -7,21 +7,25 @@
  */
 import { chmodSync, existsSync, mkdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { dirname } from "node:path";
-import { parseDocument } from "yaml";
 import type { ConfigEdit, ConfigFile } from "../coordination/administer.ts";
 import type { ClusterConfig } from "../coordination/cluster-config.ts";
 import { ConfigInvalid, parseConfig } from "../coordination/parse-config.ts";
 import { utf8 } from "../lib/bytes.ts";
 import { CLUSTER_CONFIG_BYTES_MAX, CLUSTER_CONFIG_POLL_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
+import { StatusInvalid } from "../model/status-entries.ts";
 import type { Clock, Logger } from "../ports.ts";
 import { replaceFile, syncDirectory } from "../storage/files.ts";
 import { editedDocument } from "./cluster-document.ts";
+import { YamlText } from "./yaml-text.ts";
 
 const NEW_FILE = `# The cluster: its data servers and namespaces. Changes are taken up within a second.
 servers: []
 namespaces: []
 `;
+
+/** What is edited has the fields of a server or namespace in one place. */
+const YAML = { merge: false };
 
 export class ClusterFile implements ConfigFile {
   readonly path: string;
@@ -46,7 +50,7 @@ export class ClusterFile implements ConfigFile {
     this.path = path;
     this.#logger = logger;
     this.#text = text;
-    this.#config = this.#parse(text);
+    this.#config = this.#parseFile(text);
     this.#told = this.#config;
   }
 
@@ -76,7 +80,7 @@ export class ClusterFile implements ConfigFile {
   reload(): void {
     const text = read(this.path);
     if (text === this.#text) return;
-    this.#config = this.#parse(text);
+    this.#config = this.#parseFile(text);
     this.#text = text;
   }
 
@@ -84,7 +88,7 @@ export class ClusterFile implements ConfigFile {
   edit(decide: (config: ClusterConfig) => ConfigEdit): ClusterConfig {
     this.reload();
     const text = editedDocument(this.#text, decide(this.#config));
-    const config = this.#parse(text);
+    const config = this.#configOf(new YamlText(text, YAML)); // lines of it nobody has seen
     if (read(this.path) !== this.#text) {
       throw new Refusal("CONCURRENT_CHANGE", "the cluster's configuration was changed meanwhile");
     }
@@ -95,11 +99,19 @@ export class ClusterFile implements ConfigFile {
     return config;
   }
 
-  #parse(text: string): ClusterConfig {
-    const document = parseDocument(text);
-    const [error] = document.errors;
-    if (error !== undefined) throw new ConfigInvalid(`${this.path}: ${error.message}`, { cause: error });
-    const { config, unknown } = parseConfig(document.toJS());
+  /** Throws ConfigInvalid, which names the file and the place in it. */
+  #parseFile(text: string): ClusterConfig {
+    let yaml: YamlText | undefined;
+    try {
+      yaml = new YamlText(text, YAML);
+      return this.#configOf(yaml);
+    } catch (cause) {
+      throw new ConfigInvalid(`${this.path}: ${whatIsWrong(cause as Error, yaml)}`, { cause });
+    }
+  }
+
+  #configOf({ value }: YamlText): ClusterConfig {
+    const { config, unknown } = parseConfig(value);
     if (unknown.length > 0) {
       const fields = { component: "config", file: this.path };
       this.#logger.warn(fields, `nobody knows ${unknown.join(", ")}: passed over`);
@@ -112,6 +124,13 @@ export class ClusterFile implements ConfigFile {
     this.#complained = message;
     this.#logger.error({ component: "config", file: this.path }, `${message}; the one before stays in force`);
   }
+}
+
+/** With the line, where it is known. */
+function whatIsWrong(error: Error, yaml: YamlText | undefined): string {
+  const { cause } = error;
+  if (yaml === undefined || !(cause instanceof StatusInvalid)) return error.message;
+  return `${yaml.placeOf(cause.path)}${cause.path || "the document"} ${cause.what}`;
 }
 
 function read(path: string): string {

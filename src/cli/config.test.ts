@@ -137,6 +137,36 @@ test("what could not be started is refused with exit code 2, and says what and w
   }
 }, 30_000);
 
+test("a file that cannot be used is named, with the place in it, by the check and by the server", async () => {
+  const broken = file("broken-settings.yaml", "storage:\n  wal: {dir: /a\n");
+  const soon = file("soon.yaml", "# ours\nserver:\n  public:\n    bindAddress: nowhere\n");
+  const scalar = file("scalar.yaml", "server:\n  public: 7\n");
+  const tls = file("tls.yaml", "server:\n  public:\n    tls: {certFile: c}\n");
+  const unread = file("unread.yaml", "servers: []\nnamespaces:\n  - name: n\n    initialShardCount: 0\n");
+  const root = file("root.yaml", "- servers\n");
+  for (const [server, flag, path, complaint] of [
+    ["standalone", "--sconfig", broken, "line 3, column 1: "],
+    ["storage", "--sconfig", soon, 'line 4: server.public.bindAddress: "nowhere" is not host:port'],
+    ["standalone", "--sconfig", scalar, "line 2: server.public: expected fields"],
+    ["storage", "--sconfig", tls, "line 3: server.public.tls: Varia does not support TLS yet"],
+    ["coordinator", "--sconfig", soon, 'line 4: server.public.bindAddress: "nowhere" is not host:port'],
+    ["coordinator", "--cconfig", broken, "line 3, column 1: "],
+    ["coordinator", "--cconfig", unread, "line 4: namespaces.0.initialShardCount is not a whole number from 1 to 4096"],
+    ["coordinator", "--cconfig", root, "the document is not an object"],
+  ] as const) {
+    for (const words of [["config", "check", server], [server]]) {
+      const { code, out, err } = await varia([...words, flag, path]);
+      expect([words, path, code === 0, out, err]).toEqual([
+        words,
+        path,
+        false,
+        "",
+        expect.stringContaining(`Error: ${path}: ${complaint}`),
+      ]);
+    }
+  }
+}, 60_000);
+
 test("schemas are printed as JSON", async () => {
   for (const name of ["cluster", "standalone", "storage", "coordinator"]) {
     const { code, out } = await varia(["config", "schema", name]);

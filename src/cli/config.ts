@@ -154,7 +154,6 @@ function clusterFile(flags: Flags): string[] {
     const { servers, namespaces } = ClusterFile.open(clusterConfig, logger, { create: false }).config;
     return [`${clusterConfig}: ${servers.length} data servers, ${namespaces.length} namespaces`, ...notes];
   } catch (cause) {
-    const { message } = cause as Error;
-    throw new SettingError(message.includes(clusterConfig) ? message : `${clusterConfig}: ${message}`, { cause });
+    throw new SettingError((cause as Error).message, { cause }); // it names the file
   }
 }

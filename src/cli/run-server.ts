@@ -13,6 +13,7 @@ import {
   type SettingsTable,
 } from "../ops/settings.ts";
 import { EXIT } from "./exit.ts";
+import { YamlText } from "./yaml-text.ts";
 
 /** For the help of a server's command. */
 export const SETTINGS_HELP = `
@@ -46,17 +47,28 @@ export function readSettings<Table extends SettingsTable>(
   const texts: Record<string, string | undefined> = {};
   for (const [name, value] of Object.entries(flags)) texts[name] = value === undefined ? undefined : String(value);
   const path = texts.sconfig ?? process.env.VARIA_SCONFIG;
-  const file = path === undefined ? undefined : parseFile(path);
-  check(file);
-  const resolved = resolveSettings(table, { flags: texts, environment: process.env, file });
-  return { settings: resolved.values, given: givenSettings(table, resolved) };
+  const file = path === undefined ? undefined : openFile(path);
+  try {
+    check(file?.value);
+    const resolved = resolveSettings(table, { flags: texts, environment: process.env, file: file?.value });
+    return { settings: resolved.values, given: givenSettings(table, resolved) };
+  } catch (cause) {
+    if (!(cause instanceof SettingError) || cause.path === undefined) throw cause;
+    throw new SettingError(`${path}: ${file?.placeOf(cause.path) ?? ""}${cause.message}`, { cause });
+  }
 }
 
-function parseFile(path: string): unknown {
+function openFile(path: string): YamlText {
+  let text: string;
   try {
-    return Bun.YAML.parse(readFileSync(path, "utf8"));
+    text = readFileSync(path, "utf8");
   } catch (cause) {
-    throw new SettingError(`--sconfig: ${path}: ${(cause as Error).message}`, { cause });
+    throw new SettingError(`--sconfig: ${(cause as Error).message}`, { cause }); // it names the file
+  }
+  try {
+    return new YamlText(text, { merge: true });
+  } catch (cause) {
+    throw new SettingError(`${path}: ${(cause as Error).message}`, { cause });
   }
 }
 

@@ -83,7 +83,7 @@ export function refuseUnsupported(
       const variable = `VARIA_${option.long!.slice(2).toUpperCase().replaceAll("-", "_")}`;
       if (sources.environment[variable] !== undefined) throw unsupported(variable, what);
     }
-    if (path !== undefined && isOn(atPath(sources.file, path))) throw unsupported(path, what);
+    if (path !== undefined && isOn(atPath(sources.file, path))) throw unsupported(path, what, { path });
   }
 }
 
@@ -94,6 +94,6 @@ function isOn(value: unknown): boolean {
   return enabled !== false && Object.keys(value).length > 0;
 }
 
-function unsupported(where: string, what: string): SettingError {
-  return new SettingError(`${where}: Varia does not support ${what} yet; leave it out to go on without`);
+function unsupported(where: string, what: string, place: { readonly path?: string } = {}): SettingError {
+  return new SettingError(`${where}: Varia does not support ${what} yet; leave it out to go on without`, place);
 }

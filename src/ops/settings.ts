@@ -86,6 +86,13 @@ function sourceOf(setting: Setting<unknown>, origin: Origin): string {
 /** A setting that cannot be used: says which one, where it was given, and what is wrong. */
 export class SettingError extends Error {
   override readonly name = "SettingError";
+  /** The path in the file, where it was given there. */
+  readonly path: string | undefined;
+
+  constructor(message: string, { path, ...options }: ErrorOptions & { readonly path?: string } = {}) {
+    super(message, options);
+    this.path = path;
+  }
 }
 
 /** The long flag without dashes: `public-addr`. */
@@ -120,16 +127,17 @@ export function resolveSettings<Table extends SettingsTable>(
     const given = candidates.find(([, , text]) => text !== undefined);
     origins[name] = given?.[0] ?? "default";
     texts[name] = given?.[2];
-    values[name] = given === undefined ? setting.default : parseGiven(setting, given[1], given[2]!);
+    values[name] = given === undefined ? setting.default : parseGiven(setting, given[0], given[1], given[2]!);
   }
   return { values, origins, texts } as Resolved<Table>;
 }
 
-function parseGiven(setting: Setting<unknown>, where: string, text: string): unknown {
+function parseGiven(setting: Setting<unknown>, origin: Origin, where: string, text: string): unknown {
   try {
     return setting.parse(text);
   } catch (cause) {
-    throw new SettingError(`${where}: ${(cause as Error).message}`, { cause });
+    const place = origin === "file" ? { path: setting.path } : {};
+    throw new SettingError(`${where}: ${(cause as Error).message}`, { cause, ...place });
   }
 }
 
@@ -143,7 +151,8 @@ export function atPath(document: unknown, path: string): unknown {
   for (const part of path.split(".")) {
     if (node === null || node === undefined) return undefined;
     if (typeof node !== "object" || Array.isArray(node)) {
-      throw new SettingError(`${above.join(".") || "the document"}: expected fields`);
+      const path = above.join(".");
+      throw new SettingError(`${path || "the document"}: expected fields`, { path });
     }
     node = Object.hasOwn(node, part) ? (node as Record<string, unknown>)[part] : undefined;
     above.push(part);
@@ -155,7 +164,7 @@ export function atPath(document: unknown, path: string): unknown {
 function scalarAt(document: unknown, path: string): string | undefined {
   const node = atPath(document, path);
   if (node === undefined || node === null) return undefined;
-  if (typeof node === "object") throw new SettingError(`${path}: expected one value`);
+  if (typeof node === "object") throw new SettingError(`${path}: expected one value`, { path });
   return String(node);
 }
 
