@@ -192,6 +192,8 @@ test("what cannot be meant, is stale or too large is refused, and nothing happen
     ["freeze-shard", { namespace: "default", shard: "1", seconds: "1.5" }, 400],
     ["cancel-operation", { id: "8" }, 404],
     ["cancel-operation", { id: "x" }, 400],
+    ["log-level", { level: "loud" }, 400],
+    ["log-level", {}, 400],
     ["format-disk", {}, 404],
     ["constructor", {}, 404],
   ] as const) {

@@ -6,6 +6,7 @@
  */
 import { UnexpectedVersionIdError } from "../src/client/errors.ts";
 import { SHARD_FREEZE_MS_MAX } from "../src/model/limits.ts";
+import { LOG_LEVELS } from "../src/ops/logger.ts";
 import {
   CancelOperation,
   CreateNamespace,
@@ -241,6 +242,9 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
   "log-level": deed({
     ...{ title: "Change log level", verb: "Change", fields: ["level"], needs: needs(SetLogLevel) },
     async preview({ adminAddress, clientAddress }, { level }) {
+      if (!LOG_LEVELS.some((one) => one === level)) {
+        throw new PageError(400, `"${level}" is none of the levels ${LOG_LEVELS.join(", ")}.`);
+      }
       const lines = [`This process will log at the level ${level}, until it ends or that is changed again.`];
       return {
         lines,

@@ -54,7 +54,6 @@ test("names that a shell would take apart are words of the command, and so is wh
   const word = encodeURIComponent(odd);
   for (const [path, asked] of [
     [`/shards/${word}/1`, 3],
-    [`/do/log-level?level=${word}`, 1],
     [`/do/create-namespace?name=n&shards=1&replicas=1&sorting=${word}`, 1],
     [`/do/delete-record?namespace=n&key=k&version=${word}`, 1],
   ] as const) {
