@@ -1,10 +1,11 @@
 /**
  * A whole cluster on this machine, for trying it out: three data servers and a coordinator, each a process of its own.
  *
- *     bun scripts/cluster.ts [--directory data/cluster] [--shards 4]
+ *     bun scripts/cluster.ts [--directory data/cluster] [--shards 4] [--host 127.0.0.1]
  *
  * Ports: data server n (0 to 2) has 6648 + 10 n for clients, 6649 + 10 n internally and 8080 + n for HTTP; the
- * coordinator has 6651 for admin clients, 6652 internally and 8083 for HTTP. Interrupting it stops all of them.
+ * coordinator has 6651 for admin clients, 6652 internally and 8083 for HTTP. Interrupting it stops all of them; one that
+ * is killed stays away, so that one can see what the others do.
  */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -12,18 +13,22 @@ import { parseArgs } from "node:util";
 
 const ROOT = join(import.meta.dir, "..");
 const EXECUTABLE = join(ROOT, "dist/varia");
-const HOST = "127.0.0.1";
 const SERVERS = [0, 1, 2];
-const STARTED = /Started Grpc server/;
+/** What a server says once it listens. */
+const STARTED = /^http +http:/m;
 
 const { values } = parseArgs({
-  options: { directory: { type: "string", default: "data/cluster" }, shards: { type: "string", default: "4" } },
+  options: {
+    directory: { type: "string", default: "data/cluster" },
+    shards: { type: "string", default: "4" },
+    host: { type: "string", default: "127.0.0.1" },
+  },
 });
 const directory = resolve(values.directory);
 const shards = Number(values.shards);
 if (!Number.isInteger(shards) || shards < 1) throw new Error(`--shards: "${values.shards}" is not a whole number`);
 
-const at = (port: number) => `${HOST}:${port}`;
+const at = (port: number) => `${values.host}:${port}`;
 const publicAddress = (n: number) => at(6648 + 10 * n);
 
 function configuration(): string {
@@ -31,7 +36,7 @@ function configuration(): string {
     (n) => `  - {name: s${n}, public: "${publicAddress(n)}", internal: "${at(6649 + 10 * n)}"}`,
   );
   const namespace = `  - {name: default, initialShardCount: ${shards}, replicationFactor: 3}`;
-  const extra = SERVERS.map((n) => `"localhost:${6648 + 10 * n}"`).join(", ");
+  const extra = values.host === "127.0.0.1" ? SERVERS.map((n) => `"localhost:${6648 + 10 * n}"`).join(", ") : "";
   return ["servers:", ...servers, "namespaces:", namespace, `allowExtraAuthorities: [${extra}]`, ""].join("\n");
 }
 
@@ -48,10 +53,12 @@ async function serving(name: string, child: Bun.Subprocess<"ignore", "pipe", "in
   const { promise, resolve: done, reject } = Promise.withResolvers<void>();
   void (async () => {
     const decoder = new TextDecoder();
+    let said = "";
     for await (const chunk of child.stdout) {
       const text = decoder.decode(chunk, { stream: true });
       process.stdout.write(text.replace(/^(?=.)/gm, `${name.padEnd(11)} `));
-      if (STARTED.test(text)) done();
+      said += text;
+      if (STARTED.test(said)) done();
     }
     if (!stopping) reject(new Error(`${name} did not start`));
   })();
@@ -99,6 +106,7 @@ console.log(
     "  ./dist/varia client put greeting hello",
     `  ./dist/varia client -a ${publicAddress(1)} get greeting`,
     "  ./dist/varia status",
+    `Its pages: http://${at(8083)}`,
     "",
   ].join("\n"),
 );
