@@ -191,9 +191,14 @@ function ownPath(to: string): string {
 
 function send(context: Context<Env>, inspect: Inspect, page: Page): Response | Promise<Response> {
   const { pathname, search } = new URL(context.req.url);
-  const liveUrl = `/live?page=${encodeURIComponent(pathname + search)}`;
   const nonce = context.get("secureHeadersNonce");
-  const html = document(page, { inspect, path: pathname, liveUrl, nonce, visitor: context.get("visitor") });
+  const html = document(page, {
+    inspect,
+    path: pathname,
+    address: pathname + search,
+    nonce,
+    visitor: context.get("visitor"),
+  });
   return context.html(html, page.status ?? 200, { "cache-control": "no-store" });
 }
 

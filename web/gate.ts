@@ -11,8 +11,10 @@
 import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { bearerToken, isLoopback, isOwnName, type Role } from "../src/ops/access.ts";
 
-/** Without a request for so long a session ends. */
+/** Without a request, and without a page that is open, a session ends after so long … */
 export const SESSION_IDLE_MS = 30 * 60_000;
+/** … and after so long in any case. */
+export const SESSION_MS_MAX = 24 * 3_600_000;
 /** The one that was used longest ago ends when there are more. */
 export const SESSIONS_MAX = 1_000;
 /** Wrong tokens in a window, from one address and from all; then nobody is let in from there until it is over. */
@@ -53,6 +55,7 @@ export interface GateOptions {
 
 interface Session {
   readonly role: Role;
+  readonly begunAtMs: number;
   usedAtMs: number;
 }
 
@@ -83,11 +86,10 @@ export class Gate {
     return { kind: "admitted", visitor: { ...admission.visitor, role: "viewer" } };
   }
 
-  /** Whether a request that was admitted would still be; it counts as no further use of its session. */
+  /** Whether a request that was admitted would still be; a page that stays open uses its session. */
   isWelcome({ request }: Asking): boolean {
     if (!this.#tokens.needsToken || request.headers.has("authorization")) return true;
-    const session = this.#sessions.get(cookieOf(request) ?? "");
-    return session !== undefined && this.#nowMs() - session.usedAtMs < SESSION_IDLE_MS;
+    return this.#session(cookieOf(request) ?? "") !== undefined;
   }
 
   #admit({ request, peer }: Asking): Admission {
@@ -146,7 +148,8 @@ export class Gate {
       return { why: "The token is not known.", status: 401 };
     }
     const id = randomBytes(32).toString("base64url");
-    this.#sessions.set(id, { role, usedAtMs: this.#nowMs() });
+    const nowMs = this.#nowMs();
+    this.#sessions.set(id, { role, begunAtMs: nowMs, usedAtMs: nowMs });
     if (this.#sessions.size > SESSIONS_MAX) this.#sessions.delete(this.#sessions.keys().next().value!);
     return { cookie: `${COOKIE}=${id}; ${attributes(request)}` };
   }
@@ -163,7 +166,7 @@ export class Gate {
     if (session === undefined) return undefined;
     this.#sessions.delete(id);
     const nowMs = this.#nowMs();
-    if (nowMs - session.usedAtMs >= SESSION_IDLE_MS) return undefined;
+    if (nowMs - session.usedAtMs >= SESSION_IDLE_MS || nowMs - session.begunAtMs >= SESSION_MS_MAX) return undefined;
     session.usedAtMs = nowMs;
     this.#sessions.set(id, session);
     return session;

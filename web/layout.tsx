@@ -9,8 +9,8 @@ import type { Page } from "./page.ts";
 export interface Frame {
   readonly inspect: Inspect;
   readonly path: string;
-  /** Of the live stream of this page, if it is live. */
-  readonly liveUrl: string;
+  /** Path and query of this page. */
+  readonly address: string;
   readonly nonce: string;
   /** Who looks; undefined: nobody knows yet. */
   readonly visitor: Visitor | undefined;
@@ -19,9 +19,10 @@ export interface Frame {
 /** The whole document. */
 export function document(
   { title, body, live, still, charts }: Page,
-  { inspect, path, liveUrl, nonce, visitor }: Frame,
+  { inspect, path, address, nonce, visitor }: Frame,
 ): string {
   const mode = inspect.mode;
+  const asked = encodeURIComponent(address);
   const html = (
     <html lang="en">
       <head>
@@ -77,7 +78,18 @@ export function document(
           </header>
           <main id="main">
             {live === true ? (
-              <div id="live" data-live hx-sse:connect={liveUrl} hx-target="this" hx-swap="innerMorph">
+              <div id="stale" class="verdict warn" role="alert" hidden>
+                <strong>Not live</strong>
+                <span>
+                  <span data-stale="why" /> What is shown is as of <span data-stale="since" />.{" "}
+                  <a data-stale="login" href={`/login?to=${asked}`}>
+                    Log in
+                  </a>
+                </span>
+              </div>
+            ) : null}
+            {live === true ? (
+              <div id="live" data-live hx-sse:connect={`/live?page=${asked}`} hx-target="this" hx-swap="innerMorph">
                 {body}
               </div>
             ) : (
@@ -93,7 +105,12 @@ export function document(
 }
 
 /** Nothing of htmx that would need inline styles or evaluation. */
-const HTMX_CONFIG = JSON.stringify({ includeIndicatorCSS: false, history: false, prefix: "hx-" });
+const HTMX_CONFIG = JSON.stringify({
+  ...{ includeIndicatorCSS: false, history: false, prefix: "hx-" },
+  // an answer that is no page does not take the place of one
+  noSwap: [204, 304, "4xx", "5xx"],
+  sse: { reconnectDelay: 500, reconnectMaxDelay: 5_000 },
+});
 
 /** What can be shown here depends on what is served here. */
 export function navigation({ calls, mode }: Inspect): readonly (readonly [href: string, name: string])[] {

@@ -14,7 +14,10 @@ export const LIVE_INTERVAL_MS = 500;
 const LIVE_INTERVAL_MS_MAX = 10_000;
 /** Making a page takes at most so much of the time. */
 const LIVE_SHARE = 0.04;
-/** A stream says that it is there at least so often: what lies between may cut one that is silent. */
+/**
+ * A stream says that it is there at least so often: what lies between may cut one that is silent, and a page that hears
+ * nothing for longer says so (assets/app.js).
+ */
 const LIVE_SILENCE_MS = 5_000;
 /** Streams at a time; more are refused. */
 export const LIVE_STREAMS_MAX = 500;
@@ -132,7 +135,7 @@ export class Live {
         reader.sent = id;
         reader.sentAtMs = nowMs;
       } else if (nowMs - reader.sentAtMs >= LIVE_SILENCE_MS) {
-        reader.controller.enqueue(encode(":\n\n"));
+        reader.controller.enqueue(encode("event: alive\ndata:\n\n"));
         reader.sentAtMs = nowMs;
       }
     }

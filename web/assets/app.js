@@ -2,6 +2,7 @@
 // without it.
 (() => {
   const root = document.documentElement;
+  root.classList.add("scripted");
   const store = (name, value) => {
     try {
       if (value === undefined) return localStorage.getItem(`varia-${name}`);
@@ -41,7 +42,52 @@
   };
 
   // --- live ---
+  // The server says something at least every 5 s. A page that hears nothing for longer looks by itself, and says that what
+  // it shows is old, and why: it must not go on looking well.
+  const SILENCE_MS_MAX = 12_000;
+  const LOOK_MS = 5_000;
   let paused = false;
+  let heardAtMs = Date.now();
+  let shownAtMs = heardAtMs;
+  let lookedAtMs = 0;
+  const stale = (why, { login = false } = {}) => {
+    const banner = document.getElementById("stale");
+    if (banner === null) return;
+    const part = (name) => banner.querySelector(`[data-stale="${name}"]`);
+    banner.hidden = why === "";
+    part("login").hidden = !login;
+    const since = new Date(shownAtMs).toISOString().slice(11, 19);
+    for (const [name, text] of Object.entries({ why, since: `${since} UTC` })) {
+      if (part(name).textContent !== text) part(name).textContent = text;
+    }
+  };
+  const hear = () => {
+    heardAtMs = Date.now();
+    shownAtMs = heardAtMs;
+    stale("");
+  };
+  const look = async () => {
+    if (Date.now() - lookedAtMs < LOOK_MS) return;
+    lookedAtMs = Date.now();
+    const asked = lookedAtMs;
+    try {
+      const answer = await fetch(location.href, { cache: "no-store" });
+      const text = await answer.text();
+      if (heardAtMs > asked) return; // the stream is back meanwhile
+      if (answer.redirected) stale("Your session has ended.", { login: true });
+      else if (!answer.ok) stale(`The server answers with status ${answer.status}.`);
+      else {
+        const live = document.getElementById("live");
+        const swap = "innerMorph strip:true ignoreTitle:true";
+        if (!paused) await htmx.swap({ sourceElement: live, target: live, text, select: "#live", swap });
+        showTimes();
+        shownAtMs = Date.now();
+        stale("The stream of changes does not come through: the page is asked for every few seconds.");
+      }
+    } catch {
+      stale("The server does not answer.");
+    }
+  };
 
   document.addEventListener("DOMContentLoaded", () => {
     const tools = document.querySelector(".tools");
@@ -56,6 +102,12 @@
       live.setAttribute("aria-pressed", String(paused));
       live.hidden = document.querySelector("[data-live]") === null;
     };
+    if (document.querySelector("[data-live]") !== null) {
+      setInterval(() => {
+        if (document.hidden) heardAtMs = Date.now();
+        else if (Date.now() - heardAtMs > SILENCE_MS_MAX) void look();
+      }, 1000);
+    }
     button("theme").addEventListener("click", () => {
       theme = themes[(themes.indexOf(theme) + 1) % themes.length];
       store("theme", theme);
@@ -79,17 +131,32 @@
     }, 1000);
   });
   document.addEventListener("htmx:sse:before:message", (event) => {
+    hear();
     if (paused) event.preventDefault();
   });
+  document.addEventListener("htmx:sse:after:connection", ({ detail }) => {
+    if (detail.connection.status === 200) hear();
+  });
+  document.addEventListener("htmx:sse:error", () => void look());
   document.addEventListener("htmx:sse:after:message", showTimes);
 
   // --- copying ---
+  // Browsers offer their clipboard over TLS and on the own machine alone; elsewhere what is selected can be copied.
+  const copied = async (code) => {
+    if (navigator.clipboard !== undefined) {
+      return navigator.clipboard.writeText(code.textContent).then(
+        () => true,
+        () => false,
+      );
+    }
+    getSelection().selectAllChildren(code);
+    return document.execCommand("copy");
+  };
   document.addEventListener("click", async (event) => {
     const button = event.target.closest?.("[data-copy]");
     if (button === null || button === undefined) return;
-    const text = button.parentElement.querySelector("code")?.textContent ?? "";
-    await navigator.clipboard?.writeText(text);
-    button.textContent = "Copied";
+    const code = button.parentElement.querySelector("code");
+    button.textContent = (await copied(code)) ? "Copied" : "Not copied";
   });
 
   // --- keys ---

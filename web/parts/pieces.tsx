@@ -43,9 +43,14 @@ export function CopyAs({ commands }: { commands: readonly string[] }) {
     <details class="copy">
       <summary>Copy as command</summary>
       {commands.map((command) => (
-        <pre tabindex={0}>
-          <code>{command}</code>
-        </pre>
+        <div>
+          <pre tabindex={0}>
+            <code>{command}</code>
+          </pre>
+          <button type="button" data-copy="">
+            Copy
+          </button>
+        </div>
       ))}
     </details>
   );
