@@ -8,7 +8,7 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { compress } from "hono/compress";
 import { NONCE, secureHeaders } from "hono/secure-headers";
-import { GetClusterStatus, ListEvents, ListOperations } from "./admin.ts";
+import { GetClusterStatus, ListEvents, ListOperations, WatchEvents } from "./admin.ts";
 import { ASSETS } from "./assets.ts";
 import { DEEDS, fieldsOf, isServed } from "./deeds.ts";
 import { type Asking, Gate, type Visitor } from "./gate.ts";
@@ -70,6 +70,11 @@ export function webApp(inspect: Inspect): WebApp {
       return page.live === true ? String(page.body) : "";
     },
   });
+  const closed = new AbortController();
+  if (inspect.ui !== "off" && inspect.calls.serves(WatchEvents)) {
+    const watch = inspect.calls.stream(WatchEvents, {}, { each: () => live.wake(), signal: closed.signal });
+    watch.catch(() => {}); // pages are made from time to time all the same
+  }
   const app = new Hono<Env>();
   forMachines(app, inspect);
   app.use(async (context, next) => {
@@ -142,6 +147,7 @@ export function webApp(inspect: Inspect): WebApp {
   return {
     fetch: (request, peer) => app.fetch(request, { peer }),
     close: () => {
+      closed.abort();
       live.close();
       tails.close();
     },

@@ -33,6 +33,12 @@ export interface Calls {
     method: MethodOf<I, O>,
     request: MessageInitShape<I>,
   ): Promise<MessageShape<O>>;
+  /** A call that is answered by a stream, until `signal` aborts it. */
+  stream<I extends DescMessage, O extends DescMessage>(
+    method: MethodOf<I, O>,
+    request: MessageInitShape<I>,
+    options: { readonly each: (message: MessageShape<O>) => void; readonly signal: AbortSignal },
+  ): Promise<void>;
 }
 
 export interface ReadinessCheck {

@@ -2,13 +2,14 @@
  * `varia.admin.v1.VariaAdmin`: how the cluster stands, and recovery with loss. Servers are named by their name in the
  * configuration, or by their internal address.
  */
-import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import { create, type DescMessage, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { serverName } from "../coordination/administer.ts";
 import type { ClusterReport, ReplicaLine, ServerLine, ShardLine } from "../coordination/cluster-report.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
 import type { FoundReplica, LossPlan } from "../coordination/recover.ts";
 import type { ShardRef } from "../coordination/status-store.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import type { Bytes } from "../lib/bytes.ts";
 import type { Offset, ShardId } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
 import { NO_REPLICA } from "../protocol/replica-state.ts";
@@ -16,7 +17,7 @@ import { type AdminPorts, requireCoordinator } from "./admin-api.ts";
 import type { ServerLoad } from "./load-watch.ts";
 import type { ServedMethod } from "./method.ts";
 import { toNumber } from "./peer-fields.ts";
-import { type MethodOf, servedUnary } from "./served.ts";
+import { type MethodOf, servedEncoded, servedUnary } from "./served.ts";
 
 /** What only a coordinator answers. */
 export function clusterMethods(ports: AdminPorts): ServedMethod[] {
@@ -28,8 +29,11 @@ export function clusterMethods(ports: AdminPorts): ServedMethod[] {
   const inspections = new Inspections();
   const named = (name: string, coordinator: Coordinator) => internalAddress(ports, name, coordinator);
   return [
-    unary(method.getClusterStatus, async ({ maxAgeMs }, coordinator) => {
-      return protoReport(await inspections.of(coordinator, maxAgeMs), beyond(ports, coordinator));
+    servedEncoded(method.getClusterStatus, async ({ maxAgeMs }) => {
+      const coordinator = requireCoordinator(ports);
+      const inspection = await inspections.of(coordinator, maxAgeMs);
+      inspection.encoded ??= encoded(protoReport(inspection, beyond(ports, coordinator)));
+      return inspection.encoded;
     }),
     unary(method.planRecovery, async (request, coordinator) => {
       const servers = request.servers.map((server) => named(server, coordinator));
@@ -67,8 +71,8 @@ class Inspections {
 
   async #inspect(coordinator: Coordinator): Promise<Inspection> {
     const observedAtMs = Date.now();
-    const inspection = { report: await coordinator.inspect(), observedAtMs };
-    this.#last = { ...inspection, of: coordinator };
+    const inspection = { report: await coordinator.inspect(), observedAtMs, of: coordinator };
+    this.#last = inspection;
     return inspection;
   }
 }
@@ -77,6 +81,13 @@ class Inspections {
 export interface Inspection {
   readonly report: ClusterReport;
   readonly observedAtMs: number;
+  /** As GetClusterStatusResponse, with what was known beside it when it was first asked for. */
+  encoded?: Bytes;
+}
+
+function encoded(fields: object): Bytes {
+  const { output } = VariaAdmin.method.getClusterStatus;
+  return toBinary(output, create(output, fields as never));
 }
 
 /** What is known of servers and shards beside how they stand, in the fields of their messages. */

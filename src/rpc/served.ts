@@ -1,7 +1,8 @@
 /** Methods of services that are not hot, as they are declared: a descriptor, and what answers it. */
 import { create, type DescMessage, type DescMethod, type MessageShape } from "@bufbuild/protobuf";
+import type { Bytes } from "../lib/bytes.ts";
 import type { Call, ServedMethod } from "./method.ts";
-import { type TypedSink, typedServerStream, typedUnary } from "./typed.ts";
+import { decode, type TypedSink, typedServerStream, typedUnary } from "./typed.ts";
 
 /** A method of a service, with its messages. */
 export type MethodOf<I extends DescMessage, O extends DescMessage> = DescMethod & {
@@ -19,6 +20,17 @@ export function servedUnary<I extends DescMessage, O extends DescMessage>(
     return create(descriptor.output, fields as never);
   });
   return { ...declared(descriptor), method };
+}
+
+/** A unary method whose answer may be bytes that it has given before. */
+export function servedEncoded<I extends DescMessage, O extends DescMessage>(
+  descriptor: MethodOf<I, O>,
+  answer: (request: MessageShape<I>) => Promise<Bytes>,
+): ServedMethod {
+  return {
+    ...declared(descriptor),
+    method: { kind: "unary", handle: async (bytes) => answer(decode(descriptor.input, bytes)) },
+  };
 }
 
 /** A method that answers with a stream; the call ends when `answer` resolves. */

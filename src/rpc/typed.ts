@@ -78,7 +78,8 @@ function typedSink<O extends DescMessage>(output: O, sink: Sink): TypedSink<Mess
   return { send: (message) => sink.send(toBinary(output, message)), drained: () => sink.drained() };
 }
 
-function decode<I extends DescMessage>(schema: I, bytes: Bytes): MessageShape<I> {
+/** Refuses what is not a message of `schema` with INVALID_ARGUMENT. */
+export function decode<I extends DescMessage>(schema: I, bytes: Bytes): MessageShape<I> {
   try {
     return fromBinary(schema, bytes);
   } catch (cause) {

@@ -174,6 +174,7 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
         if (!served.includes(name)) throw new Refusal("UNIMPLEMENTED", `${name} is not served here`);
         return answers[name]!(fake, request as never) as never;
       },
+      stream: async () => {},
     },
     client: () => Promise.reject(new Error("no data server is available")),
     closeSession: () => Promise.reject(new Error("there is no session")),
