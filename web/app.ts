@@ -166,7 +166,7 @@ async function carryOut(
   if (typed !== undefined && form.get("typed") !== typed)
     throw new PageError(400, `Nothing was done: type ${typed} first.`);
   const note = (form.get(NOTE_FIELD) ?? "").slice(0, NOTE_CHARACTERS_MAX).trim();
-  const change = { what: `${deed.title} ${deed.about(fields)}`.trim(), peer, note };
+  const change = { what: `${deed.title} ${deed.about(fields)}`.trim(), peer, note, about: fields };
   try {
     const to = await deed.run(inspect, fields);
     inspect.audit.changed(change);

@@ -56,17 +56,20 @@ const note = (text: string) => ({ headers: { [NOTE_HEADER]: text } });
 test("changes are told with who asked and why, made or refused; what only looks is not", async () => {
   const { lines, client, failWith } = await served();
   await client.getNodeStatus({});
-  await client.switchLeader({}, note(encodeURIComponent("vor dem Umzug, größer")));
+  await client.switchLeader(
+    { namespace: "jobs", shard: 7n, to: "s2" },
+    note(encodeURIComponent("vor dem Umzug, größer")),
+  );
   await client.switchLeader({}, note("%zz"));
   await client.switchLeader({}, note("x".repeat(2 * NOTE_CHARACTERS_MAX)));
   failWith(new Refusal("NOT_FOUND", "there is no such shard"));
   expect(await codeOf(client.switchLeader({}))).toBe(Code.NotFound);
   expect(await codeOf(client.getNodeStatus({}))).toBe(Code.NotFound);
   expect(lines).toEqual([
-    "info change made: SwitchLeader from 127.0.0.1; note: vor dem Umzug, größer",
-    "info change made: SwitchLeader from 127.0.0.1",
-    `info change made: SwitchLeader from 127.0.0.1; note: ${"x".repeat(NOTE_CHARACTERS_MAX)}`,
-    "warn change refused: SwitchLeader from 127.0.0.1; there is no such shard",
+    "info change made: SwitchLeader namespace=jobs shard=7 to=s2 from 127.0.0.1; note: vor dem Umzug, größer",
+    "info change made: SwitchLeader shard=0 from 127.0.0.1",
+    `info change made: SwitchLeader shard=0 from 127.0.0.1; note: ${"x".repeat(NOTE_CHARACTERS_MAX)}`,
+    "warn change refused: SwitchLeader shard=0 from 127.0.0.1; there is no such shard",
   ]);
 });
 

@@ -2,6 +2,7 @@
  * Who has changed what, and who was turned away, as lines of the log; a coordinator's are events too. What changes
  * nothing is not told. The caller may say why: in a header, percent-encoded, as pages and `varia admin --note` do.
  */
+import { fromBinary, type JsonValue, toJson } from "@bufbuild/protobuf";
 import type { Bytes } from "../lib/bytes.ts";
 import type { Logger } from "../ports.ts";
 import { Code, StatusError } from "./code.ts";
@@ -12,6 +13,8 @@ import type { Call, ServedMethod, Sink } from "./method.ts";
 export const NOTE_HEADER = "varia-note";
 /** They are cut behind so many characters. */
 export const NOTE_CHARACTERS_MAX = 500;
+/** What was asked for is cut behind so many. */
+const WHAT_CHARACTERS_MAX = 300;
 /** Who is turned away, or asks for what cannot be, is told of so often in a minute: else others could push everything out. */
 export const REFUSALS_PER_MINUTE_MAX = 20;
 
@@ -21,6 +24,8 @@ export interface Change {
   /** The address that it came from. */
   readonly peer: string;
   readonly note: string;
+  /** What it is about, as fields are called: namespace, shard, server … */
+  readonly about?: Readonly<Record<string, string>>;
 }
 
 export class Audit {
@@ -80,8 +85,11 @@ export function audited(methods: readonly ServedMethod[], audit: Audit): ServedM
   return methods.map((served) => {
     const { method, json } = served;
     const isChange = changesSomething(json.name);
-    const told = async <T>(call: Call, handle: () => T | Promise<T>): Promise<T> => {
-      const change = { what: json.name, peer: call.peer, note: noteOf(call) };
+    const told = async <T>(request: Bytes, call: Call, handle: () => T | Promise<T>): Promise<T> => {
+      const about = isChange ? aboutOf(served, request) : {};
+      const words = Object.entries(about).map(([name, value]) => `${name}=${value}`);
+      const what = [json.name, ...words].join(" ").slice(0, WHAT_CHARACTERS_MAX);
+      const change = { what, peer: call.peer, note: noteOf(call), about };
       try {
         const answer = await handle();
         if (isChange) audit.changed(change);
@@ -94,12 +102,34 @@ export function audited(methods: readonly ServedMethod[], audit: Audit): ServedM
     };
     if (method.kind === "bidi") return served; // of no service of an admin's
     if (method.kind === "unary") {
-      const handle = (request: Bytes, call: Call) => told(call, () => method.handle(request, call));
+      const handle = (request: Bytes, call: Call) => told(request, call, () => method.handle(request, call));
       return { ...served, method: { ...method, handle } };
     }
-    const handle = (request: Bytes, call: Call, sink: Sink) => told(call, () => method.handle(request, call, sink));
+    const handle = (request: Bytes, call: Call, sink: Sink) =>
+      told(request, call, () => method.handle(request, call, sink));
     return { ...served, method: { ...method, handle } };
   });
+}
+
+/**
+ * The fields of a request that are given, those of messages in it as `outer.inner`: what admins send is no secret. None
+ * where it is no request.
+ */
+function aboutOf({ binary, json }: ServedMethod, request: Bytes): Record<string, string> {
+  try {
+    const all = flattened(toJson(json.input, fromBinary(binary.input, request), { alwaysEmitImplicit: true }));
+    const isGiven = ([name, value]: [string, string]) => name === "shard" || !["", "0", "false"].includes(value);
+    return Object.fromEntries(Object.entries(all).filter(isGiven));
+  } catch {
+    return {};
+  }
+}
+
+function flattened(value: JsonValue, path = ""): Record<string, string> {
+  if (value === null || typeof value !== "object") return { [path]: String(value) };
+  if (Array.isArray(value)) return { [path]: value.map((item) => JSON.stringify(item)).join(",") };
+  const inner = (name: string) => (path === "" ? name : `${path}.${name}`);
+  return Object.assign({}, ...Object.entries(value).map(([name, each]) => flattened(each, inner(name))));
 }
 
 const TURNED_AWAY: readonly Code[] = [Code.UNAUTHENTICATED, Code.PERMISSION_DENIED];
@@ -119,7 +149,10 @@ function noteOf(call: Call): string {
   }
 }
 
-function fieldsOf({ what, peer, note }: Change, problem = "") {
+function fieldsOf({ what, peer, note, about = {} }: Change, problem = "") {
   const words = [`${what} from ${peer}`, problem, note === "" ? "" : `note: ${note}`].filter((text) => text !== "");
-  return { component: "audit", what, peer, why: words.join("; ") };
+  const { namespace = about["namespace.name"] ?? "", shard, server = about.from ?? "" } = about;
+  const isShard = shard !== undefined && /^\d{1,15}$/.test(shard);
+  const of = { namespace, server, ...(isShard ? { shard: Number(shard) } : {}) };
+  return { component: "audit", what, peer, ...of, why: words.join("; ") };
 }
