@@ -23,6 +23,17 @@ export const OPERATION_KINDS = [
 ] as const;
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
+/** What has one end already, or is over before anybody could ask, cannot be cancelled. */
+export const CANCELLABLE: Readonly<Record<OperationKind, boolean>> = {
+  "create-namespace": true,
+  "delete-namespace": true,
+  "drain-server": true,
+  "freeze-shard": true,
+  "recover-shard": false,
+  "swap-replica": true,
+  "switch-leader": false,
+};
+
 export const OPERATION_STATES = ["running", "succeeded", "failed", "cancelled"] as const;
 export type OperationState = (typeof OPERATION_STATES)[number];
 
@@ -65,6 +76,8 @@ export interface Operation extends OperationGoal {
   readonly startedMs: number;
   /** Undefined while it runs. */
   readonly endedMs: number | undefined;
+  /** Somebody wants it to end: whoever drives it, or takes it up, has it end. */
+  readonly cancelRequested?: boolean;
 }
 
 export interface OperationFilter {
@@ -122,6 +135,15 @@ export class OperationList {
   advance(id: number, phase: string, progress: number | undefined): void {
     const operation = this.#running(id);
     if (operation.phase !== phase || operation.progress !== progress) this.#store({ ...operation, phase, progress });
+  }
+
+  /** Keeps that it is to end, also for the next coordinator. Throws STORE_FAILED, and it goes on. */
+  requestCancel(id: number): void {
+    const operation = this.#running(id);
+    this.#store({ ...operation, cancelRequested: true }, true);
+    if (!this.#unsaved.has(id)) return;
+    this.#all.set(id, operation);
+    throw new Refusal("STORE_FAILED", "that the operation is to end could not be stored: it goes on");
   }
 
   end(id: number, state: Exclude<OperationState, "running">, reason: string): Operation {

@@ -461,3 +461,31 @@ test("a namespace that cannot be made or deleted now is let go by who follows it
     expect(stage.get(id)).toMatchObject({ state: "cancelled", reason: expect.stringContaining("goes on by itself") });
   }
 });
+
+test("that a swap is to end is kept: the next coordinator gives it up, and does not begin it again", () => {
+  const stage = new Stage();
+  const { world } = stage;
+  const [from, to] = [follower(stage), spare(stage)];
+  world.dataServers.reaches = (server) => server !== to;
+  const { id } = stage.begin({ ...SHARD, kind: "swap-replica", from, to });
+  world.until("under way", () => world.report().swap !== undefined);
+  // the process ends before anything comes of it
+  world.coordinator.giveUpSwap = () => {};
+  world.complete(() => stage.operations.cancel(id));
+  stage.restart();
+  world.dataServers.reaches = () => true;
+  expect(stage.untilEnded(id)).toMatchObject({ state: "cancelled", reason: "it is not wanted any more" });
+  world.until("its copy is gone", () => world.isWell(), 120_000);
+  expect(world.report().ensemble.map(({ server }) => server)).toContain(from);
+});
+
+test("that one is to end, and cannot be kept, is refused: it goes on", () => {
+  const stage = new Stage();
+  const { world } = stage;
+  const { id } = stage.begin({ ...SHARD, kind: "freeze-shard", untilMs: world.clock.now() + 3_000 });
+  world.run(1_000);
+  stage.room.isFull = true;
+  expect(refusal(stage, () => stage.operations.cancel(id))).toBe("STORE_FAILED");
+  stage.room.isFull = false;
+  expect(stage.untilEnded(id).state).toBe("succeeded");
+});

@@ -7,6 +7,7 @@ import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { deleteDataServer, serverNamed } from "../coordination/administer.ts";
 import type { Coordinator } from "../coordination/coordinator.ts";
 import {
+  CANCELLABLE,
   OPERATION_KINDS,
   OPERATION_STATES,
   type Operation,
@@ -121,8 +122,6 @@ function oneOf<T extends string>(field: string, text: string, all: readonly T[])
   return text as T;
 }
 
-const NOT_CANCELLABLE: readonly OperationKind[] = ["recover-shard", "switch-leader"];
-
 function protoOperation(operation: Operation) {
   const { id, kind, state, phase, progress, reason, namespace, shard, from, to, startedMs, endedMs } = operation;
   return {
@@ -131,6 +130,6 @@ function protoOperation(operation: Operation) {
     ...(shard === undefined ? {} : { shard: BigInt(shard) }),
     startedAtMs: BigInt(Math.round(startedMs)),
     endedAtMs: BigInt(Math.round(endedMs ?? 0)),
-    cancellable: state === "running" && !NOT_CANCELLABLE.includes(kind),
+    cancellable: state === "running" && CANCELLABLE[kind],
   };
 }
