@@ -128,11 +128,18 @@ test("another replica leads, and a shard takes no writes until that is cancelled
   await tab.goto(`${stage.url}/`);
   await tab.getByRole("heading", { name: "Operations that run" }).waitFor();
   await tab.getByRole("region", { name: "Operations" }).getByRole("link").first().click();
+  await tab.getByRole("button", { name: "Cancel" }).waitFor();
+  const other = await tab.context().newPage();
+  await other.goto(tab.url());
   await tab.getByRole("button", { name: "Cancel" }).click();
   await tab.getByText("The shard will take writes again.").waitFor();
   await confirm("Cancel it", "Operation ");
   await tab.getByText("cancelled", { exact: true }).waitFor();
   expect((await shardZero()).change ?? "").toBe("");
+  // who looks at it elsewhere is offered that no more
+  await other.getByText("cancelled", { exact: true }).waitFor();
+  await other.getByRole("button", { name: "Cancel" }).waitFor({ state: "hidden" });
+  await other.close();
 }, 60_000);
 
 test("a namespace is made, changed by who has seen it as it is, and deleted by who types its name", async () => {

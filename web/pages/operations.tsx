@@ -56,7 +56,11 @@ export async function operationPage(asked: Asked): Promise<Page> {
         <a href="/operations">Operations</a>
       </p>
       <h1>{title}</h1>
-      <div class={`verdict ${MOOD_OF_OPERATION[state] ?? "quiet"}`} role="status">
+      <div
+        class={`verdict ${MOOD_OF_OPERATION[state] ?? "quiet"}`}
+        role="status"
+        data-ended={state === "running" ? undefined : ""}
+      >
         <strong>{state}</strong>
         <span>{state === "running" ? phase : reason}</span>
         <Progress operation={operation} />
@@ -81,9 +85,11 @@ export async function operationPage(asked: Asked): Promise<Page> {
   );
   const still =
     cancellable && mayDo(asked, "cancel-operation") ? (
-      <Actions>
-        <DeedForm name="cancel-operation" label="Cancel" fixed={{ id }} />
-      </Actions>
+      <div class="while-running">
+        <Actions>
+          <DeedForm name="cancel-operation" label="Cancel" fixed={{ id }} />
+        </Actions>
+      </div>
     ) : null;
   return { title, body, live: true, still };
 }
