@@ -18,6 +18,9 @@ export const {
   listOperations: ListOperations,
   getOperation: GetOperation,
   cancelOperation: CancelOperation,
+  listSessions: ListSessions,
+  getSession: GetSession,
+  closeSession: CloseSession,
 } = VariaAdmin.method;
 
 export const {

@@ -165,7 +165,7 @@ test("a viewer is offered nothing and changes nothing", async () => {
     expect([status, text.includes("/do/")]).toEqual([200, false]);
   }
   for (const name of Object.keys(DEEDS)) {
-    expect((await ask(`/do/${name}?namespace=default&name=default&shard=1`, { headers })).status).toBe(403);
+    expect((await ask(`/do/${name}?namespace=default&name=default&shard=1&session=7`, { headers })).status).toBe(403);
     expect((await ask(`/do/${name}`, { method: "POST", body: new URLSearchParams(), headers })).status).toBe(403);
   }
   expect(inspect.asked).toEqual([]);

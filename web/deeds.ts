@@ -9,12 +9,14 @@ import { SHARD_FREEZE_MS_MAX } from "../src/model/limits.ts";
 import { LOG_LEVELS } from "../src/ops/logger.ts";
 import {
   CancelOperation,
+  CloseSession,
   CreateNamespace,
   DeleteNamespace,
   DrainServer,
   FreezeShard,
   GetClusterStatus,
   GetOperation,
+  GetSession,
   ListNamespaces,
   ListOperations,
   PatchNamespace,
@@ -24,9 +26,8 @@ import {
 } from "./admin.ts";
 import type { Inspect, MethodOf } from "./inspect.ts";
 import { PageError } from "./page.ts";
-import { count, query } from "./parts/format.ts";
+import { count, query, sessionId } from "./parts/format.ts";
 import { shellWord, visible } from "./parts/text.ts";
-import { hexOf } from "./sessions.ts";
 
 type Fields = Readonly<Record<string, string>>;
 
@@ -260,19 +261,21 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     title: "Close session",
     verb: "Close",
     fields: ["namespace", "shard", "session"],
-    needs: [],
-    async preview(inspect, { namespace, shard, session }) {
-      await shardOf(inspect, { namespace, shard });
+    needs: needs(GetSession, CloseSession),
+    async preview({ calls, adminAddress, clientAddress }, { namespace, shard, session }) {
+      const of = { namespace, shard: wholeNumber(shard), session: wholeNumber(session) };
+      const { keys, hasMore } = await calls.call(GetSession, of);
+      const records = `${count(keys.length, "record")}${hasMore ? " and more" : ""}`;
+      const id = sessionId(of.session);
       const lines = [
-        `The session ${hexOf(wholeNumber(session))} of shard ${namespace}/${shard} will end, and all records with it that do.`,
+        `The session ${id} of shard ${namespace}/${shard} will end, and ${records} with it.`,
         "Its client is told at its next heartbeat.",
       ];
-      return { lines, command: undefined };
+      const at = `--admin-address ${adminAddress() ?? clientAddress() ?? ""} -n ${shellWord(namespace ?? "")}`;
+      return { lines, command: `varia admin session close ${at} --shard ${of.shard} --session ${id} --yes` };
     },
-    async run(inspect, { namespace, shard, session }) {
-      const { publicAddress } = await shardOf(inspect, { namespace, shard });
-      if (publicAddress === undefined) throw new PageError(409, `Shard ${namespace}/${shard} has no leader now.`);
-      await inspect.closeSession(publicAddress, { shard: wholeNumber(shard), session: wholeNumber(session) });
+    async run({ calls }, { namespace, shard, session }) {
+      await calls.call(CloseSession, { namespace, shard: wholeNumber(shard), session: wholeNumber(session) });
       return `/sessions${query({ namespace })}`;
     },
   }),
@@ -361,7 +364,7 @@ async function shardOf(
   const found = shards.find((one) => one.namespace === namespace && String(one.shard) === shard);
   if (found === undefined) throw new PageError(404, `There is no shard ${namespace}/${shard}.`);
   const leader = servers.find(({ internalAddress }) => internalAddress === found.leader);
-  return { leader: leader?.name ?? "nobody", publicAddress: leader?.publicAddress };
+  return { leader: leader?.name ?? "nobody" };
 }
 
 const WHAT_CANCELLING_DOES: Readonly<Record<string, string>> = {

@@ -59,11 +59,6 @@ export interface Inspect {
   readonly answer: (request: Request, peer: string) => Promise<Response> | undefined;
   /** A client of a namespace, for its keys; it is kept. Rejects when no server answers. */
   readonly client: (namespace: string) => Promise<VariaClient>;
-  /** Ends a session of a shard, as its client would, at the leader with this public address. */
-  readonly closeSession: (
-    leader: string,
-    session: { readonly shard: bigint; readonly session: bigint },
-  ) => Promise<void>;
   /** Where Oxia clients, and `varia client`, connect; undefined: at the servers that are listed. */
   readonly clientAddress: () => string | undefined;
   /** Where `varia admin` and `varia status` connect; undefined where there is no admin port. */

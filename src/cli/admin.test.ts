@@ -234,7 +234,7 @@ test("sessions are listed by client, and closed once that is said", async () => 
     const list = async () => JSON.parse((await admin("session", "list", "-o", "json")).out);
     const [found] = (await list()).filter(({ client: identity }: { client: string }) => identity === "worker-9");
     expect(found.session).toMatch(/^[0-9a-f]{16}$/);
-    expect(found.timeout_ms).toBe(15_000);
+    expect(found).toMatchObject({ timeout_ms: 15_000, records: 1 });
     const close = (...words: string[]) =>
       admin("session", "close", "--shard", String(found.shard), "--session", found.session, "-o", "json", ...words);
     expect((await close()).code).toBe(2); // nobody is there to be asked
@@ -260,11 +260,14 @@ test("sessions are listed by client, and closed once that is said", async () => 
     await other.put("/workers/10", "here", { ephemeral: true });
     const { sessions } = (await call("ListSessions", { namespace: "default" })).body;
     const own = (sessions as Record<string, unknown>[]).find(({ clientIdentity }) => clientIdentity === "worker-10")!;
-    expect(own).toMatchObject({ timeoutMs: 15_000 });
+    expect(own).toMatchObject({ timeoutMs: 15_000, ephemerals: "1" });
     expect(own.session).toMatch(/^\d+$/);
     const { shard = "0", session } = own;
     expect((await call("ListSessions", { namespace: "default", shard })).body.sessions).toContainEqual(own);
+    const one = (await call("GetSession", { namespace: "default", shard, session })).body;
+    expect(one).toEqual({ session: own, keys: ["/workers/10"] });
     expect((await call("CloseSession", { namespace: "default", shard, session })).status).toBe(200);
+    expect((await call("GetSession", { namespace: "default", shard, session })).status).toBe(404);
     expect(await client.get("/workers/10")).toBeUndefined();
     await other.close();
     expect((await call("ListSessions", { namespace: "none" })).status).toBe(404);

@@ -1,10 +1,10 @@
 /**
- * `VariaAdmin.ListSessions` and `CloseSession`: what the client API tells of sessions, of a whole namespace. Whoever
+ * `VariaAdmin.ListSessions`, `GetSession` and `CloseSession`: what the client API tells of sessions, of a whole namespace. Whoever
  * serves them is a client of the cluster for it, and can do no more than any other.
  */
 import { create } from "@bufbuild/protobuf";
-import { readSessions } from "../../web/sessions.ts";
-import { partitionKeys } from "../../web/shard-routes.ts";
+import { sessionId } from "../../web/parts/format.ts";
+import { type HashRange, partitionKeys } from "../../web/shard-routes.ts";
 import { isBeingDeleted } from "../../web/view.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
 import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
@@ -15,10 +15,13 @@ import { LocalCalls } from "../rpc/local-calls.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { callPeer } from "../rpc/peer-call.ts";
 import { servedUnary } from "../rpc/served.ts";
+import { type Route, readEphemerals, readSessions, type SessionLine } from "./client-sessions.ts";
 import { CLIENT_TIMEOUT_MS, type NamespaceClients } from "./namespace-clients.ts";
 
 /** Shards that are asked at a time. */
 const SHARDS_AT_ONCE = 16;
+/** Which shards there are may be known from before; a leader that was known is asked, and answers who leads. */
+const STATUS_AGE_MS_MAX = 2_000;
 
 /** `methods`: those that tell how the cluster stands. */
 export function sessionMethods(methods: readonly ServedMethod[], clients: NamespaceClients): ServedMethod[] {
@@ -27,7 +30,7 @@ export function sessionMethods(methods: readonly ServedMethod[], clients: Namesp
   /** Throws INVALID_ARGUMENT, NOT_FOUND. */
   const shardsOf = async (namespace: string) => {
     if (namespace === "") throw new Refusal("INVALID_ARGUMENT", "namespace must not be empty");
-    const { shards, servers } = await calls.call(method.getClusterStatus, {});
+    const { shards, servers } = await calls.call(method.getClusterStatus, { maxAgeMs: STATUS_AGE_MS_MAX });
     const own = shards.filter((shard) => shard.namespace === namespace && !isBeingDeleted(shard.change));
     if (own.length === 0) throw new Refusal("NOT_FOUND", `namespace "${namespace}" not found`);
     return { own, servers };
@@ -39,9 +42,7 @@ export function sessionMethods(methods: readonly ServedMethod[], clients: Namesp
   };
   return [
     servedUnary(method.listSessions, async ({ namespace, shard }) => {
-      const { own } = await shardsOf(namespace);
-      const keys = partitionKeys(own);
-      const all = own.map((one, nth) => ({ shard: one.shard, partitionKey: keys[nth]! }));
+      const all = routesOf((await shardsOf(namespace)).own);
       const routes = shard === undefined ? all : [wanted(all, shard)];
       const client = await clients.of(namespace);
       const sessions = [];
@@ -53,12 +54,19 @@ export function sessionMethods(methods: readonly ServedMethod[], clients: Namesp
           sessions.push(...some);
         }
       }
-      return {
-        hasMore,
-        sessions: sessions.map(({ shard: of, id, identity, timeoutMs, createdMs }) => {
-          return { shard: of, session: id, clientIdentity: identity, timeoutMs, createdAtMs: BigInt(createdMs) };
-        }),
-      };
+      return { hasMore, sessions: sessions.map(protoSession) };
+    }),
+    servedUnary(method.getSession, async ({ namespace, shard, session }) => {
+      const route = wanted(routesOf((await shardsOf(namespace)).own), shard);
+      const client = await clients.of(namespace);
+      const [{ sessions }, { keys, more }] = await Promise.all([
+        readSessions(client, route),
+        readEphemerals(client, route, session),
+      ]);
+      const found = sessions.find(({ id }) => id === session);
+      if (found === undefined)
+        throw new Refusal("NOT_FOUND", `there is no session ${sessionId(session)} in shard ${namespace}/${shard}`);
+      return { session: protoSession(found), keys, hasMore: more };
     }),
     servedUnary(method.closeSession, async ({ namespace, shard, session }) => {
       const { own, servers } = await shardsOf(namespace);
@@ -78,4 +86,16 @@ export function sessionMethods(methods: readonly ServedMethod[], clients: Namesp
       return {};
     }),
   ];
+}
+
+function routesOf(shards: readonly (HashRange & { readonly shard: bigint })[]): Route[] {
+  const keys = partitionKeys(shards);
+  return shards.map(({ shard }, nth) => ({ shard, partitionKey: keys[nth]! }));
+}
+
+function protoSession({ shard, id, identity, timeoutMs, createdMs, ephemerals }: SessionLine) {
+  return {
+    ...{ shard, session: id, clientIdentity: identity, timeoutMs },
+    ...{ createdAtMs: BigInt(createdMs), ephemerals: BigInt(ephemerals) },
+  };
 }

@@ -1,8 +1,6 @@
 /** What every server serves over HTTP: the pages, over the methods and the client that everybody may use. */
-import { create } from "@bufbuild/protobuf";
 import { webApp } from "../../web/app.ts";
 import type { Inspect } from "../../web/inspect.ts";
-import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import type { Access } from "../ops/access.ts";
 import type { Metrics } from "../ops/metrics.ts";
 import type { Address } from "../ops/settings.ts";
@@ -12,8 +10,7 @@ import { guarded } from "../rpc/guard.ts";
 import { methodsOverHttp } from "../rpc/http-methods.ts";
 import { LocalCalls } from "../rpc/local-calls.ts";
 import type { ServedMethod } from "../rpc/method.ts";
-import { callOnce } from "./admin-connection.ts";
-import { CLIENT_TIMEOUT_MS, type NamespaceClients } from "./namespace-clients.ts";
+import type { NamespaceClients } from "./namespace-clients.ts";
 
 export interface WebSideOptions {
   readonly address: Address;
@@ -50,11 +47,6 @@ export class WebSide {
       calls: new LocalCalls(methods),
       answer: methodsOverHttp(audited(guarded(methods, rest.access), rest.audit), logger),
       client: (namespace) => clients.of(namespace),
-      closeSession: async (leader, { shard, session }) => {
-        const { closeSession } = OxiaClient.method;
-        const request = create(closeSession.input, { shard, sessionId: session });
-        await callOnce(leader, closeSession, request, { timeoutMs: CLIENT_TIMEOUT_MS });
-      },
       metricsContentType: metrics.contentType,
       metricsText: () => metrics.text(),
     });

@@ -120,6 +120,7 @@ test("every method of the service has a role, and what changes something takes a
     CancelOperation: "admin",
     // it holds up the shard's own flow
     PlanRecovery: "viewer",
+    GetSession: "viewer",
     RecoverShard: "admin",
   });
 });

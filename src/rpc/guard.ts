@@ -18,6 +18,7 @@ const LOOKS: ReadonlySet<string> = new Set([
   "ListOperations",
   "GetOperation",
   "ListSessions",
+  "GetSession",
   "PlanRecovery",
   // of OxiaAdmin, which needs no role on a port of its own
   "ListNamespaces",

@@ -2,6 +2,7 @@
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ListNamespacesResponseSchema } from "../../src/gen/io/oxia/proto/v1/admin_pb.ts";
 import {
+  CloseSessionResponseSchema,
   type Event,
   EventSchema,
   type GetClusterStatusResponse,
@@ -10,8 +11,10 @@ import {
   GetHistoryResponseSchema,
   GetNodeStatusResponseSchema,
   GetOperationResponseSchema,
+  GetSessionResponseSchema,
   ListEventsResponseSchema,
   ListOperationsResponseSchema,
+  ListSessionsResponseSchema,
   type Operation,
   OperationSchema,
   type ServerStatus,
@@ -96,6 +99,11 @@ export interface FakeInspect extends Inspect {
   operations: Operation[];
 }
 
+const SESSION = {
+  ...{ shard: 0n, session: 7n, clientIdentity: "worker-7", timeoutMs: 15_000 },
+  ...{ createdAtMs: 1_790_000_000_000n, ephemerals: 1n },
+};
+
 const CHANGES = [
   "SwapReplica",
   "SwitchLeader",
@@ -144,6 +152,12 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
         ],
         ...{ lastMs: 1_790_000_000_000n, intervalMs: 10_000, samplesMax: 360 },
       }),
+    ListSessions: () => create(ListSessionsResponseSchema, { sessions: [SESSION] }),
+    GetSession: (_, { session }: { readonly session: bigint }) => {
+      if (session !== SESSION.session) throw new Refusal("NOT_FOUND", `there is no session ${session}`);
+      return create(GetSessionResponseSchema, { session: SESSION, keys: ["/workers/7"] });
+    },
+    CloseSession: () => create(CloseSessionResponseSchema),
     ListNamespaces: () =>
       create(ListNamespacesResponseSchema, {
         namespaces: [
@@ -177,7 +191,6 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
       stream: async () => {},
     },
     client: () => Promise.reject(new Error("no data server is available")),
-    closeSession: () => Promise.reject(new Error("there is no session")),
     clientAddress: () => "s1:6648",
     adminAddress: () => "h:6651",
     audit: {

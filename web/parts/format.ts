@@ -69,3 +69,8 @@ export function curlCommands(
   if (address === undefined) return [];
   return [`curl -s http://${address}/${parent.typeName}/${name} -H 'content-type: application/json' -d '{}'`];
 }
+
+/** As the keys of sessions have it. */
+export function sessionId(id: bigint): string {
+  return BigInt.asUintN(64, id).toString(16).padStart(16, "0");
+}
