@@ -15,11 +15,14 @@ import type { Damage } from "../ports.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { DataServer } from "../replication/data-server.ts";
 import { leadAlone, NO_FOLLOWERS } from "../replication/lead-alone.ts";
+import type { Shards } from "../replication/shards.ts";
 import { Audit, audited } from "../rpc/audit.ts";
 import { guarded } from "../rpc/guard.ts";
 import { HEALTH_PROCESS, HEALTH_READINESS } from "../rpc/health-api.ts";
+import { ownLoad } from "../rpc/load-api.ts";
+import { LoadWatch } from "../rpc/load-watch.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
-import { standaloneMethods } from "../rpc/standalone-api.ts";
+import { SELF as ALONE, standaloneMethods } from "../rpc/standalone-api.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, type DataStorageOptions, openDataStorage } from "./data-storage.ts";
 import { NamespaceClients } from "./namespace-clients.ts";
@@ -41,6 +44,7 @@ export class StandaloneServer {
   readonly #web: WebSide;
   readonly #history: History;
   readonly #clients: NamespaceClients;
+  readonly #loads: LoadWatch;
   #cancelFlush: () => void;
   #stopping = false;
 
@@ -73,6 +77,7 @@ export class StandaloneServer {
     const alone = {
       ...{ namespace: NAMESPACE, instanceId: storage.instance, publicAddress, keySorting, notificationsEnabled },
       ranges: initialRanges(settings.shards),
+      loads: ownLoads(replicas, storage, { ...options, startedAtMs: node.startedAtMs }),
     };
     const own = standaloneMethods(replicas, alone);
     const clients = new NamespaceClients(publicAddress);
@@ -84,6 +89,7 @@ export class StandaloneServer {
     try {
       return new StandaloneServer(options, {
         ...{ storage, server, side, methods, access, audit, clients, publicAddress, history },
+        loads: alone.loads,
       });
     } catch (error) {
       await side.listener.close({ graceMs: 0 });
@@ -99,6 +105,7 @@ export class StandaloneServer {
       readonly side: PublicSide;
       readonly publicAddress: () => string;
       readonly history: History;
+      readonly loads: LoadWatch;
     },
   ) {
     this.#options = options;
@@ -108,6 +115,8 @@ export class StandaloneServer {
     this.#web = this.#serveWeb(parts);
     this.#history = parts.history;
     this.#clients = parts.clients;
+    this.#loads = parts.loads;
+    this.#loads.start();
     this.#history.start(options.clock);
     this.#side.health.set(HEALTH_PROCESS, true);
     this.#side.health.set(HEALTH_READINESS, true);
@@ -133,6 +142,7 @@ export class StandaloneServer {
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#history.stop();
+    this.#loads.stop();
     this.#cancelFlush();
     const reason = new Refusal("RESOURCE_UNAVAILABLE", "oxia: resource unavailable: the server is shutting down");
     await this.#side.close(reason);
@@ -182,6 +192,19 @@ export class StandaloneServer {
       adminAddress: () => undefined,
     });
   }
+}
+
+/** What this process bears, as a coordinator would ask for it. */
+function ownLoads(
+  shards: Shards,
+  { log, node, stateBytesOf }: DataStorage,
+  { settings, version, startedAtMs, clock }: StandaloneOptions & { readonly startedAtMs: number },
+): LoadWatch {
+  const load = ownLoad({
+    ...{ version, startedAtMs, shards, log, directory: settings.dataDir, stateBytes: () => node.stats.fileBytes },
+    stateBytesOf: ({ namespace, id }) => stateBytesOf({ namespace, shard: id }),
+  });
+  return new LoadWatch({ ask: async () => load(), servers: () => [ALONE], clock });
 }
 
 function storageOptions(options: StandaloneOptions): DataStorageOptions {

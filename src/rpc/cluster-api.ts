@@ -14,7 +14,7 @@ import type { Offset, ShardId } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
 import { NO_REPLICA } from "../protocol/replica-state.ts";
 import { type AdminPorts, requireCoordinator } from "./admin-api.ts";
-import type { ServerLoad } from "./load-watch.ts";
+import type { LoadWatch, ServerLoad } from "./load-watch.ts";
 import type { ServedMethod } from "./method.ts";
 import { toNumber } from "./peer-fields.ts";
 import { type MethodOf, servedEncoded, servedUnary } from "./served.ts";
@@ -98,12 +98,23 @@ interface Beyond {
 }
 
 function beyond({ file, loads }: AdminPorts, coordinator: Coordinator): Beyond {
+  const known = loadsBeyond(loads);
+  return {
+    ...known,
+    server: (internal) => {
+      const labels = file.config.servers.find((one) => one.internal === internal)?.labels ?? new Map<string, string>();
+      const about = { features: coordinator.features(internal), labels: Object.fromEntries(labels) };
+      return { ...about, ...known.server(internal) };
+    },
+  };
+}
+
+/** What servers and shards bear. */
+export function loadsBeyond(loads: Pick<LoadWatch, "server" | "shard" | "lagSeconds">): Beyond {
   return {
     server: (internal) => {
       const load = loads.server(internal);
-      const labels = file.config.servers.find((one) => one.internal === internal)?.labels ?? new Map<string, string>();
-      const about = { features: coordinator.features(internal), labels: Object.fromEntries(labels) };
-      return { ...about, ...(load === undefined ? {} : { version: load.version, load: protoLoad(load) }) };
+      return load === undefined ? {} : { version: load.version, load: protoLoad(load) };
     },
     shard: (shard) => {
       const load = loads.shard(shard);
@@ -120,10 +131,8 @@ function protoLoad({ version: _, cpuCores, loopDelayP99Ms, writesPerS, readsPerS
   return { cpuCores, loopDelayP99Ms, writesPerS, readsPerS, ...Object.fromEntries(integers) };
 }
 
-const NOTHING_BEYOND: Beyond = { server: () => ({}), shard: () => ({}), lagSeconds: () => undefined };
-
 /** The fields of GetClusterStatusResponse. */
-export function protoReport({ report, observedAtMs }: Inspection, known = NOTHING_BEYOND) {
+export function protoReport({ report, observedAtMs }: Inspection, known: Beyond) {
   const { servers, shards, ...rest } = report;
   const lines = {
     servers: servers.map((server) => ({ ...protoServer(server), ...known.server(server.internal) })),

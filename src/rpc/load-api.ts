@@ -1,7 +1,8 @@
 /** `varia.internal.v1.NodeService`: what a data server bears, for its coordinator. */
 import { statfsSync } from "node:fs";
 import { monitorEventLoopDelay } from "node:perf_hooks";
-import { NodeService } from "../gen/varia/internal/v1/node_pb.ts";
+import { create, type MessageShape } from "@bufbuild/protobuf";
+import { GetLoadResponseSchema, NodeService } from "../gen/varia/internal/v1/node_pb.ts";
 import { summed } from "../ops/quantile.ts";
 import type { Log } from "../ports.ts";
 import type { Leader } from "../replication/leader.ts";
@@ -29,28 +30,36 @@ const LOOP_RESOLUTION_MS = 50;
 const NS_PER_MS = 1e6;
 
 export function loadMethods(server: Pick<InternalServer, "instance">, sources: LoadSources): ServedMethod[] {
-  const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
-  delay.enable();
+  const load = ownLoad(sources);
   return [
     servedUnary(NodeService.method.getLoad, (_, call) => {
       requireInstance(server, call);
-      const loopDelayP99Ms = delay.percentile(99) / NS_PER_MS;
-      delay.reset();
-      const { user, system } = process.cpuUsage();
-      const leaders = sources.shards.leaders();
-      return {
-        ...{ version: sources.version, startedAtMs: BigInt(Math.round(sources.startedAtMs)) },
-        cpuMs: BigInt(Math.round((user + system) / 1000)),
-        residentBytes: BigInt(process.memoryUsage.rss()),
-        loopDelayP99Ms: Number.isFinite(loopDelayP99Ms) ? loopDelayP99Ms : 0,
-        ...diskOf(sources.directory),
-        logBytes: BigInt(sources.log.stats().bytes),
-        stateBytes: BigInt(sources.stateBytes()),
-        ...latenciesOf(leaders),
-        shards: leaders.map((leader) => ({ ...shardLoad(leader), stateBytes: BigInt(sources.stateBytesOf(leader)) })),
-      };
+      return load();
     }),
   ];
+}
+
+/** What this process bears now; the delay of its event loop since the last call. */
+export function ownLoad(sources: LoadSources): () => MessageShape<typeof GetLoadResponseSchema> {
+  const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS });
+  delay.enable();
+  return () => {
+    const loopDelayP99Ms = delay.percentile(99) / NS_PER_MS;
+    delay.reset();
+    const { user, system } = process.cpuUsage();
+    const leaders = sources.shards.leaders();
+    return create(GetLoadResponseSchema, {
+      ...{ version: sources.version, startedAtMs: BigInt(Math.round(sources.startedAtMs)) },
+      cpuMs: BigInt(Math.round((user + system) / 1000)),
+      residentBytes: BigInt(process.memoryUsage.rss()),
+      loopDelayP99Ms: Number.isFinite(loopDelayP99Ms) ? loopDelayP99Ms : 0,
+      ...diskOf(sources.directory),
+      logBytes: BigInt(sources.log.stats().bytes),
+      stateBytes: BigInt(sources.stateBytes()),
+      ...latenciesOf(leaders),
+      shards: leaders.map((leader) => ({ ...shardLoad(leader), stateBytes: BigInt(sources.stateBytesOf(leader)) })),
+    });
+  };
 }
 
 function diskOf(directory: string) {

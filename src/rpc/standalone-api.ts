@@ -9,7 +9,8 @@ import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import type { HashRange } from "../protocol/assignment.ts";
 import type { Replica } from "../replication/replica.ts";
 import type { Shards } from "../replication/shards.ts";
-import { protoReport } from "./cluster-api.ts";
+import { loadsBeyond, protoReport } from "./cluster-api.ts";
+import type { LoadWatch } from "./load-watch.ts";
 import type { ServedMethod } from "./method.ts";
 import { statusOf } from "./node-api.ts";
 import { servedUnary } from "./served.ts";
@@ -22,18 +23,20 @@ export interface AloneOptions {
   readonly ranges: readonly HashRange[];
   readonly keySorting: "hierarchical" | "natural";
   readonly notificationsEnabled: boolean;
+  readonly loads: LoadWatch;
 }
 
-/** The name of the one server that there is. */
-const SELF = "standalone";
+/** The name of the one server that there is, and its internal address. */
+export const SELF = "standalone";
 
 export function standaloneMethods(replicas: Shards, options: AloneOptions): ServedMethod[] {
+  const known = loadsBeyond(options.loads);
   const { namespace: name, keySorting, notificationsEnabled, ranges } = options;
   const namespace = { name, initialShardCount: ranges.length, replicationFactor: 1, keySorting, notificationsEnabled };
   return [
     servedUnary(OxiaAdmin.method.listNamespaces, () => ({ namespaces: [{ namespace }] })),
     servedUnary(VariaAdmin.method.getClusterStatus, () =>
-      protoReport({ report: standaloneReport(replicas, options), observedAtMs: Date.now() }),
+      protoReport({ report: standaloneReport(replicas, options), observedAtMs: Date.now() }, known),
     ),
   ];
 }

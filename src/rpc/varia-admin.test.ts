@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from "bun:test";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { ManualClock } from "../../test/harness/manual-clock.ts";
 import { listenForTest, type TestListener, until } from "../../test/harness/rpc-server.ts";
 import { VariaAdmin, type WatchEventsResponse } from "../gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../model/refusal.ts";
@@ -10,10 +11,12 @@ import { History, type SeriesSource } from "../ops/history.ts";
 import { initialRanges } from "../protocol/assignment.ts";
 import { Shards } from "../replication/shards.ts";
 import { eventMethods } from "./events-api.ts";
+import { ownLoad } from "./load-api.ts";
+import { LoadWatch } from "./load-watch.ts";
 import { LocalCalls } from "./local-calls.ts";
 import type { ServedMethod } from "./method.ts";
 import { type AboutNode, nodeMethods } from "./node-api.ts";
-import { standaloneMethods } from "./standalone-api.ts";
+import { SELF, standaloneMethods } from "./standalone-api.ts";
 
 const listeners: TestListener[] = [];
 afterEach(async () => {
@@ -120,7 +123,12 @@ test("a process tells what it is; a standalone server whose shards are not there
   history.sample(10_000);
   const about: AboutNode = { ...node0, given, logger, history };
   const shards = new Shards();
+  const sources = { version: "1.2.3", startedAtMs: 5_000, shards, log: { stats: () => ({ bytes: 4_096 }) as never } };
+  const load = ownLoad({ ...sources, directory: ".", stateBytes: () => 8_192, stateBytesOf: () => 0 });
+  const loads = new LoadWatch({ ask: async () => load(), servers: () => [SELF], clock: new ManualClock() });
+  await loads.look();
   const alone = {
+    loads,
     ...{ namespace: "default", instanceId: "i", publicAddress: () => "h:6648", ranges: initialRanges(2) },
     ...({ keySorting: "natural", notificationsEnabled: true } as const),
   };
@@ -145,5 +153,6 @@ test("a process tells what it is; a standalone server whose shards are not there
   expect(await refused(client.setLogLevel({ level: "loud" }))).toBe("InvalidArgument");
   const cluster = await client.getClusterStatus({});
   expect(cluster).toMatchObject({ healthy: false, faultTolerance: -1, instanceId: "i" });
+  expect(cluster.servers[0]).toMatchObject({ version: "1.2.3", load: { logBytes: 4_096n, stateBytes: 8_192n } });
   expect(cluster.problems).toEqual(["shard default/0: it is not there", "shard default/1: it is not there"]);
 });
