@@ -2,6 +2,7 @@
  * What an experienced operator would look at first, as rules over what the admin API says: each passes, warns or fails,
  * says what it saw, and what to do next. Pure.
  */
+import { count } from "./parts/format.ts";
 import { type ClusterStatus, coverage, type Event, isBeingDeleted } from "./view.ts";
 
 export type Outcome = "pass" | "warn" | "fail";
@@ -59,7 +60,7 @@ const RULES: Readonly<Record<string, Rule>> = {
     if (status.faultTolerance > 0) return pass(`${status.faultTolerance} may`);
     if (status.servers.length < 3) {
       return warn(
-        `none may: there are ${status.servers.length} servers`,
+        `none may: the cluster has ${count(status.servers.length, "server")}`,
         "Three servers and a replication factor of three survive the loss of one.",
       );
     }

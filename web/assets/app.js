@@ -159,6 +159,13 @@
     button.textContent = (await copied(code)) ? "Copied" : "Not copied";
   });
 
+  // --- back ---
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("[data-back]") == null || history.length < 2) return;
+    event.preventDefault();
+    history.back();
+  });
+
   // --- keys ---
   let pending = "";
   const places = {
@@ -170,6 +177,10 @@
     e: "/events",
     k: "/keys",
     i: "/diagnosis",
+    c: "/sessions",
+    w: "/notifications",
+    f: "/performance",
+    t: "/configuration",
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;

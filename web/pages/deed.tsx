@@ -38,7 +38,7 @@ export async function deedPage(deed: Deed, name: string, { inspect, query, visit
         <button class={typed === undefined ? "primary" : "danger"} type="submit">
           {deed.verb}
         </button>
-        <a class="button" href="/">
+        <a class="button" href="/" data-back="">
           Leave it
         </a>
       </form>

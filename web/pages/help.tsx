@@ -14,6 +14,10 @@ const KEYS: readonly (readonly [string, string])[] = [
   ["g e", "events"],
   ["g k", "keys"],
   ["g i", "diagnosis"],
+  ["g c", "sessions of clients"],
+  ["g w", "notifications, as they come"],
+  ["g f", "performance"],
+  ["g t", "configuration"],
   ["↓ ↑", "the next row of a table, and the one before"],
   ["?", "this page"],
 ];

@@ -4,8 +4,8 @@ import { OPERATION_KINDS, OPERATION_STATES } from "../../src/coordination/operat
 import { GetOperation, ListOperations } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
-import { duration, query } from "../parts/format.ts";
-import { MOOD_OF_OPERATION, OperationTable, Progress, subjectOf } from "../parts/operation-table.tsx";
+import { query } from "../parts/format.ts";
+import { MOOD_OF_OPERATION, OperationTable, Progress, subjectOf, tookOf } from "../parts/operation-table.tsx";
 import { CopyAs, Empty, Time } from "../parts/pieces.tsx";
 import { clusterStatus, type Operation, serverNames } from "../view.ts";
 
@@ -78,7 +78,7 @@ export async function operationPage(asked: Asked): Promise<Page> {
         <dt>Ended</dt>
         <dd>{endedAtMs === 0n ? "it runs" : <Time ms={endedAtMs} />}</dd>
         <dt>Took</dt>
-        <dd>{duration(Number((endedAtMs === 0n ? BigInt(Date.now()) : endedAtMs) - startedAtMs))}</dd>
+        <dd>{tookOf(operation)}</dd>
       </dl>
       <CopyAs commands={[`varia admin operation watch --admin-address ${asked.inspect.adminAddress()} ${id}`]} />
     </>

@@ -145,7 +145,10 @@ function States({ status }: { status: ClusterStatus }) {
 function Leaders({ status }: { status: ClusterStatus }) {
   const { servers } = status;
   if (servers.length === 0) return <Empty>No data server is configured.</Empty>;
-  const most = Math.max(1, ...servers.map(({ leaders }) => leaders));
+  const led = Math.max(
+    1,
+    servers.reduce((sum, { leaders }) => sum + leaders, 0),
+  );
   return (
     <Table
       caption="Servers"
@@ -156,7 +159,7 @@ function Leaders({ status }: { status: ClusterStatus }) {
           <td>
             <meter
               min={0}
-              max={most}
+              max={led}
               value={server.leaders}
               aria-label={`${server.name}: ${count(server.leaders, "leader")}`}
             />

@@ -29,8 +29,9 @@ const STEPS = [
   [1_000, "s"],
 ] as const;
 
-/** The two largest units: `3 d 4 h`. Under a second: `0 s`. */
+/** The two largest units: `3 d 4 h`. Under a second: `250 ms`. */
 export function duration(ms: number): string {
+  if (ms > 0 && ms < 1_000) return `${Math.ceil(ms)} ms`;
   const parts: string[] = [];
   let left = Math.max(0, ms);
   for (const [size, unit] of STEPS) {

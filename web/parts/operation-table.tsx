@@ -1,6 +1,7 @@
 /** @jsxImportSource hono/jsx */
 /** Operations as rows, the newest first. */
 import type { Operation } from "../view.ts";
+import { duration } from "./format.ts";
 import { Badge, type Mood, Table, Time } from "./pieces.tsx";
 
 export const MOOD_OF_OPERATION: Readonly<Record<string, Mood>> = {
@@ -21,7 +22,7 @@ export function OperationTable({
   return (
     <Table
       caption="Operations"
-      head={[{ number: "Id" }, "State", "What", "About", "Progress", "At, or why", "Begun", "Ended"]}
+      head={[{ number: "Id" }, "State", "What", "About", "Progress", "Phase or reason", "Begun", "Took"]}
     >
       {operations.map((operation) => (
         <tr id={`operation-${operation.id}`}>
@@ -40,13 +41,16 @@ export function OperationTable({
           <td>
             <Time ms={operation.startedAtMs} />
           </td>
-          <td>
-            <Time ms={operation.endedAtMs} />
-          </td>
+          <td>{tookOf(operation)}</td>
         </tr>
       ))}
     </Table>
   );
+}
+
+/** Until now, while it runs. */
+export function tookOf({ startedAtMs, endedAtMs }: Operation): string {
+  return duration(Number((endedAtMs === 0n ? BigInt(Date.now()) : endedAtMs) - startedAtMs));
 }
 
 /** Nothing where it cannot be told. */
