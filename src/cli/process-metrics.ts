@@ -6,6 +6,8 @@ import type { Listener } from "../rpc/listener.ts";
 import type { MethodStats } from "../rpc/stats.ts";
 
 const EVENT_LOOP_RESOLUTION_MS = 10;
+/** What is told is of at least so long, and up to a scrape's interval longer. */
+const EVENT_LOOP_WINDOW_MS = 60_000;
 const NS_PER_S = 1e9;
 
 /** A metric with one time series. */
@@ -63,11 +65,20 @@ export function processMetrics(metrics: Metrics): void {
   });
   metrics.gauge("process_resident_memory_bytes", "Resident memory.", () => one(process.memoryUsage.rss()));
   metrics.gauge("process_start_time_seconds", "Start, since the epoch.", () => one(started));
-  metrics.gauge("varia_event_loop_delay_seconds", "How late the main event loop was, since the start.", () => [
-    ...[0.5, 0.99, 0.999].map((quantile) => ({
-      labels: { quantile },
-      value: delay.percentile(quantile * 100) / NS_PER_S,
-    })),
-    { labels: { quantile: 1 }, value: delay.max / NS_PER_S },
-  ]);
+  let sinceMs = performance.now();
+  metrics.gauge("varia_event_loop_delay_seconds", "How late the main event loop was, in the last minutes.", () => {
+    const samples = [
+      ...[0.5, 0.99, 0.999].map((quantile) => ({
+        labels: { quantile },
+        value: delay.percentile(quantile * 100) / NS_PER_S,
+      })),
+      { labels: { quantile: 1 }, value: delay.max / NS_PER_S },
+    ];
+    // of a whole life a bad minute would not be seen
+    if (performance.now() - sinceMs >= EVENT_LOOP_WINDOW_MS) {
+      delay.reset();
+      sinceMs = performance.now();
+    }
+    return samples;
+  });
 }
