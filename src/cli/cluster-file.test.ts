@@ -2,7 +2,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { ManualClock } from "../../test/harness/manual-clock.ts";
 import type { ConfigEdit } from "../coordination/administer.ts";
 import { CLUSTER_CONFIG_POLL_MS } from "../model/limits.ts";
@@ -184,4 +184,21 @@ test("a link stays a link, and who may read the file stays who it was", () => {
   file.edit(() => added);
   expect(readFileSync(path, "utf8")).toContain("bills");
   expect(statSync(path).mode & 0o777).toBe(0o640);
+});
+
+test("what is in force is told field by field, with the line that gives it", () => {
+  const { path, file } = opened();
+  const told = new Map(file.settings.map((setting) => [setting.name, setting]));
+  const source = (line: number) => ({ origin: "file", source: `${basename(path)}: line ${line}` });
+  expect(told.get("servers.s1.public")).toMatchObject({ value: "h1:6648", ...source(3) });
+  expect(told.get("servers.h2:6649.internal")).toMatchObject({ value: "h2:6649", ...source(5) });
+  expect(told.get("serverMetadata.s1")).toMatchObject({ value: "rack=a", ...source(12) });
+  expect(told.get("namespaces.orders.replicationFactor")).toMatchObject({ value: "1", ...source(11) });
+  const byDefault = { origin: "default", source: "" };
+  expect(told.get("namespaces.orders.keySorting")).toMatchObject({ value: "hierarchical", ...byDefault });
+  expect(told.get("allowExtraAuthorities")).toMatchObject({ value: "", ...byDefault });
+  expect(told.get("loadBalancer.scheduleInterval")).toMatchObject({ value: "30s", byDefault: "30s", ...byDefault });
+  const rest = { public: "h3:6648", internal: "h3:6649", labels: new Map() };
+  file.edit(() => ({ kind: "add-server", name: "s3", ...rest }));
+  expect(file.settings.find(({ name }) => name === "servers.s3.public")?.value).toBe("h3:6648");
 });

@@ -6,7 +6,7 @@
  * watches miss. A document that cannot be meant changes nothing; its complaint is told once.
  */
 import { chmodSync, existsSync, mkdirSync, readFileSync, realpathSync, statSync } from "node:fs";
-import { dirname } from "node:path";
+import { basename, dirname } from "node:path";
 import type { ConfigEdit, ConfigFile } from "../coordination/administer.ts";
 import type { ClusterConfig } from "../coordination/cluster-config.ts";
 import { ConfigInvalid, parseConfig } from "../coordination/parse-config.ts";
@@ -14,9 +14,11 @@ import { utf8 } from "../lib/bytes.ts";
 import { CLUSTER_CONFIG_BYTES_MAX, CLUSTER_CONFIG_POLL_MS } from "../model/limits.ts";
 import { Refusal } from "../model/refusal.ts";
 import { StatusInvalid } from "../model/status-entries.ts";
+import type { GivenSetting } from "../ops/settings.ts";
 import type { Clock, Logger } from "../ports.ts";
 import { replaceFile, syncDirectory } from "../storage/files.ts";
 import { editedDocument } from "./cluster-document.ts";
+import { clusterSettings } from "./cluster-settings.ts";
 import { YamlText } from "./yaml-text.ts";
 
 const NEW_FILE = `# The cluster: its data servers and namespaces. Changes are taken up within a second.
@@ -56,6 +58,11 @@ export class ClusterFile implements ConfigFile {
 
   get config(): ClusterConfig {
     return this.#config;
+  }
+
+  /** What is in force, with the line that gives each value. */
+  get settings(): GivenSetting[] {
+    return clusterSettings(this.#config, { yaml: new YamlText(this.#text, YAML), file: basename(this.path) });
   }
 
   /** Calls `changed` with each further configuration that can be meant, until the returned function is called. */

@@ -148,7 +148,7 @@ export class CoordinatorServer {
       const stats = new CoordinatorStats();
       const history = new History(coordinatorSeries(stats, loads), clock.now());
       const node = { mode: "coordinator", version, publicAddress, startedAtMs } as const;
-      const about = { ...node, given, logger, history };
+      const about = { ...node, given, logger, history, cluster: () => file.settings };
       const audit = new Audit(recorded);
       const oxia = adminMethods(ports);
       const clients = new NamespaceClients(() => serverForClients(file, server?.coordinator));

@@ -18,9 +18,15 @@ export interface AboutNode {
   readonly publicAddress: () => string;
   readonly startedAtMs: number;
   readonly given: readonly GivenSetting[];
+  /** The cluster's configuration; absent where there is none. */
+  readonly cluster?: () => readonly GivenSetting[];
   readonly history: History;
   /** Whose level can be changed. */
   readonly logger: Pick<ServerLogger, "level" | "info">;
+}
+
+function protoSetting({ byDefault, ...setting }: GivenSetting) {
+  return { ...setting, defaultValue: byDefault };
 }
 
 /** `replicas`: undefined where none live. */
@@ -39,7 +45,8 @@ export function nodeMethods(about: AboutNode, replicas: Shards | undefined): Ser
       };
     }),
     servedUnary(method.getConfiguration, () => ({
-      settings: about.given.map(({ byDefault, ...setting }) => ({ ...setting, defaultValue: byDefault })),
+      settings: about.given.map(protoSetting),
+      cluster: (about.cluster?.() ?? []).map(protoSetting),
     })),
     servedUnary(method.getHistory, () => {
       const { history } = about;

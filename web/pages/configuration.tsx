@@ -1,5 +1,6 @@
 /** @jsxImportSource hono/jsx */
 /** `/configuration`: what this process was started with, and what gave each value; how much it logs. */
+import type { ConfiguredSetting } from "../../src/gen/varia/admin/v1/admin_pb.ts";
 import { LOG_LEVELS } from "../../src/ops/logger.ts";
 import { GetConfiguration } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
@@ -9,7 +10,7 @@ import { Badge, CopyAs, Table } from "../parts/pieces.tsx";
 import { nodeStatus } from "../view.ts";
 
 export async function configurationPage(asked: Asked): Promise<Page> {
-  const [{ settings }, { logLevel }] = await Promise.all([
+  const [{ settings, cluster }, { logLevel }] = await Promise.all([
     asked.inspect.calls.call(GetConfiguration, {}),
     nodeStatus(asked),
   ]);
@@ -21,19 +22,14 @@ export async function configurationPage(asked: Asked): Promise<Page> {
         What this process was started with: a flag beats the environment, which beats the file. It logs at the level{" "}
         <strong>{logLevel}</strong>.
       </p>
-      <Table caption="Settings" head={["Setting", "Value", "Given by", "Default", "For"]}>
-        {settings.map(({ name, value, origin, source, defaultValue, description }) => (
-          <tr>
-            <th scope="row" class="mono">
-              {name}
-            </th>
-            <td class="mono key">{value}</td>
-            <td>{origin === "default" ? "default" : <Badge mood="quiet">{`${origin} ${source}`}</Badge>}</td>
-            <td class="mono key">{defaultValue}</td>
-            <td>{description}</td>
-          </tr>
-        ))}
-      </Table>
+      <SettingTable caption="Settings" settings={settings} />
+      {cluster.length === 0 ? null : (
+        <>
+          <h2>The cluster</h2>
+          <p class="lead">As it is in force; it changes with its file, and with what is done here.</p>
+          <SettingTable caption="The cluster" settings={cluster} />
+        </>
+      )}
       <CopyAs commands={curlCommands(adminAddress() ?? clientAddress(), GetConfiguration)} />
     </>
   );
@@ -45,4 +41,22 @@ export async function configurationPage(asked: Asked): Promise<Page> {
     </Actions>
   ) : null;
   return { title: "Configuration", body, still };
+}
+
+function SettingTable({ caption, settings }: { caption: string; settings: readonly ConfiguredSetting[] }) {
+  return (
+    <Table caption={caption} head={["Setting", "Value", "Given by", "Default", "For"]}>
+      {settings.map(({ name, value, origin, source, defaultValue, description }) => (
+        <tr>
+          <th scope="row" class="mono">
+            {name}
+          </th>
+          <td class="mono key">{value || "none"}</td>
+          <td>{origin === "default" ? "default" : <Badge mood="quiet">{`${origin} ${source}`}</Badge>}</td>
+          <td class="mono key">{defaultValue}</td>
+          <td>{description}</td>
+        </tr>
+      ))}
+    </Table>
+  );
 }
