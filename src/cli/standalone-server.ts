@@ -203,6 +203,7 @@ function ownLoads(
   const load = ownLoad({
     ...{ version, startedAtMs, shards, log, directory: settings.dataDir, stateBytes: () => node.stats.fileBytes },
     stateBytesOf: ({ namespace, id }) => stateBytesOf({ namespace, shard: id }),
+    httpPort: () => 0, // these are its pages
   });
   return new LoadWatch({ ask: async () => load(), servers: () => [ALONE], clock });
 }

@@ -52,6 +52,7 @@ export function statusObject({ instanceId, healthy, problems, faultTolerance, se
       version: server.version,
       features: server.features,
       labels: server.labels,
+      http_address: server.httpAddress,
       load: server.load === undefined ? null : serverLoad(server.load),
     })),
     shards: shards.map((shard) => ({

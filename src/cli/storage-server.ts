@@ -135,6 +135,7 @@ export class StorageServer {
     closing.push(() => side.listener.close({ graceMs: 0 }));
     const internalHealth = new Health();
     const coordinators = new Coordinators();
+    let started: StorageServer | undefined;
     const internal = await startListener({
       host,
       port,
@@ -144,6 +145,7 @@ export class StorageServer {
           ...{ version, startedAtMs: node.startedAtMs, shards: replicas, log, directory: settings.dataDir },
           stateBytes: () => storage.node.stats.fileBytes,
           stateBytesOf: ({ namespace, id }) => storage.stateBytesOf({ namespace, shard: id }),
+          httpPort: () => started?.httpPort ?? 0,
         }),
         ...internalHealth.methods(),
         ...reflectionMethods([OxiaCoordination, OxiaLogReplication, NodeService, HealthService]),
@@ -154,7 +156,7 @@ export class StorageServer {
     });
     closing.push(() => internal.close({ graceMs: 0 }));
     const ports = { internal, internalHealth, side, transport };
-    return new StorageServer(options, {
+    started = new StorageServer(options, {
       storage,
       server,
       ...ports,
@@ -163,6 +165,7 @@ export class StorageServer {
       publicAddress,
       history,
     });
+    return started;
   }
 
   private constructor(options: StorageOptions, parts: Parts) {

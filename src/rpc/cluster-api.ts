@@ -92,7 +92,7 @@ function encoded(fields: object): Bytes {
 
 /** What is known of servers and shards beside how they stand, in the fields of their messages. */
 interface Beyond {
-  readonly server: (internal: string) => object;
+  readonly server: (line: Pick<ServerLine, "internal" | "public">) => object;
   readonly shard: (shard: ShardId) => object;
   readonly lagSeconds: (shard: ShardId, holds: Offset) => number | undefined;
 }
@@ -101,10 +101,11 @@ function beyond({ file, loads }: AdminPorts, coordinator: Coordinator): Beyond {
   const known = loadsBeyond(loads);
   return {
     ...known,
-    server: (internal) => {
+    server: (line) => {
+      const { internal } = line;
       const labels = file.config.servers.find((one) => one.internal === internal)?.labels ?? new Map<string, string>();
       const about = { features: coordinator.features(internal), labels: Object.fromEntries(labels) };
-      return { ...about, ...known.server(internal) };
+      return { ...about, ...known.server(line) };
     },
   };
 }
@@ -112,9 +113,12 @@ function beyond({ file, loads }: AdminPorts, coordinator: Coordinator): Beyond {
 /** What servers and shards bear. */
 export function loadsBeyond(loads: Pick<LoadWatch, "server" | "shard" | "lagSeconds">): Beyond {
   return {
-    server: (internal) => {
+    server: ({ internal, public: address }) => {
       const load = loads.server(internal);
-      return load === undefined ? {} : { version: load.version, load: protoLoad(load) };
+      if (load === undefined) return {};
+      const { version, httpPort } = load;
+      const httpAddress = httpPort === 0 ? "" : address.replace(/:\d+$/, `:${httpPort}`);
+      return { version, httpAddress, load: protoLoad(load) };
     },
     shard: (shard) => {
       const load = loads.shard(shard);
@@ -126,7 +130,15 @@ export function loadsBeyond(loads: Pick<LoadWatch, "server" | "shard" | "lagSeco
   };
 }
 
-function protoLoad({ version: _, cpuCores, loopDelayP99Ms, writesPerS, readsPerS, ...whole }: ServerLoad) {
+function protoLoad({
+  version: _,
+  httpPort: __,
+  cpuCores,
+  loopDelayP99Ms,
+  writesPerS,
+  readsPerS,
+  ...whole
+}: ServerLoad) {
   const integers = Object.entries(whole).map(([name, value]) => [name, BigInt(Math.round(value))]);
   return { cpuCores, loopDelayP99Ms, writesPerS, readsPerS, ...Object.fromEntries(integers) };
 }
@@ -135,7 +147,7 @@ function protoLoad({ version: _, cpuCores, loopDelayP99Ms, writesPerS, readsPerS
 export function protoReport({ report, observedAtMs }: Inspection, known: Beyond) {
   const { servers, shards, ...rest } = report;
   const lines = {
-    servers: servers.map((server) => ({ ...protoServer(server), ...known.server(server.internal) })),
+    servers: servers.map((server) => ({ ...protoServer(server), ...known.server(server) })),
     shards: shards.map((shard) => ({ ...protoShard(shard, known), ...known.shard(shard.shard) })),
   };
   return { ...rest, ...lines, observedAtMs: BigInt(Math.round(observedAtMs)) };

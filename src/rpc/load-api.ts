@@ -23,6 +23,8 @@ export interface LoadSources {
   readonly stateBytesOf: (shard: Leader) => number;
   /** Where they are. */
   readonly directory: string;
+  /** Of this process's own pages. */
+  readonly httpPort: () => number;
 }
 
 /** Coarse: it costs a timer, and what it looks for lasts longer. */
@@ -50,6 +52,7 @@ export function ownLoad(sources: LoadSources): () => MessageShape<typeof GetLoad
     const leaders = sources.shards.leaders();
     return create(GetLoadResponseSchema, {
       ...{ version: sources.version, startedAtMs: BigInt(Math.round(sources.startedAtMs)) },
+      httpPort: sources.httpPort(),
       cpuMs: BigInt(Math.round((user + system) / 1000)),
       residentBytes: BigInt(process.memoryUsage.rss()),
       loopDelayP99Ms: Number.isFinite(loopDelayP99Ms) ? loopDelayP99Ms : 0,

@@ -35,6 +35,8 @@ export interface LoadPorts {
 /** What one server bears. Numbers as in varia.admin.v1.ServerLoad. */
 export interface ServerLoad {
   readonly version: string;
+  /** 0: not known. */
+  readonly httpPort: number;
   readonly observedAtMs: number;
   readonly startedAtMs: number;
   readonly cpuCores: number;
@@ -188,6 +190,7 @@ export class LoadWatch {
       this.#committed(Number(shard), { atMs, offset: Number(commitOffset) });
     }
     const load: ServerLoad = {
+      httpPort: counters.httpPort,
       ...{ version: counters.version, observedAtMs: clock.now(), startedAtMs: Number(counters.startedAtMs) },
       cpuCores: rate(Number(counters.cpuMs) / 1_000, before && Number(before.counters.cpuMs) / 1_000),
       ...{ residentBytes: Number(counters.residentBytes), loopDelayP99Ms: counters.loopDelayP99Ms },

@@ -124,7 +124,13 @@ test("a process tells what it is; a standalone server whose shards are not there
   const about: AboutNode = { ...node0, given, logger, history };
   const shards = new Shards();
   const sources = { version: "1.2.3", startedAtMs: 5_000, shards, log: { stats: () => ({ bytes: 4_096 }) as never } };
-  const load = ownLoad({ ...sources, directory: ".", stateBytes: () => 8_192, stateBytesOf: () => 0 });
+  const load = ownLoad({
+    ...sources,
+    directory: ".",
+    stateBytes: () => 8_192,
+    stateBytesOf: () => 0,
+    httpPort: () => 8_081,
+  });
   const loads = new LoadWatch({ ask: async () => load(), servers: () => [SELF], clock: new ManualClock() });
   await loads.look();
   const alone = {
@@ -153,6 +159,10 @@ test("a process tells what it is; a standalone server whose shards are not there
   expect(await refused(client.setLogLevel({ level: "loud" }))).toBe("InvalidArgument");
   const cluster = await client.getClusterStatus({});
   expect(cluster).toMatchObject({ healthy: false, faultTolerance: -1, instanceId: "i" });
-  expect(cluster.servers[0]).toMatchObject({ version: "1.2.3", load: { logBytes: 4_096n, stateBytes: 8_192n } });
+  expect(cluster.servers[0]).toMatchObject({
+    httpAddress: "h:8081",
+    version: "1.2.3",
+    load: { logBytes: 4_096n, stateBytes: 8_192n },
+  });
   expect(cluster.problems).toEqual(["shard default/0: it is not there", "shard default/1: it is not there"]);
 });

@@ -56,12 +56,20 @@ function loadCells({ load }: ServerStatus): string[] {
 }
 
 /** What it says of itself. */
-function Load({ server: { version, features, labels, load } }: { server: ServerStatus }) {
+function Load({ server: { version, features, labels, load, httpAddress } }: { server: ServerStatus }) {
   const words = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
   return (
     <dl class="facts card">
       <dt>Version</dt>
       <dd>{version || "it has not said"}</dd>
+      {httpAddress === "" ? null : (
+        <>
+          <dt>Its own pages</dt>
+          <dd>
+            <a href={`http://${httpAddress}/`}>{httpAddress}</a>, with its settings, its log level and its charts
+          </dd>
+        </>
+      )}
       <dt>Features</dt>
       <dd>{features.length === 0 ? "none" : features.join(", ")}</dd>
       <dt>Labels</dt>
