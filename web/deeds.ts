@@ -282,23 +282,27 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
   "delete-record": deed({
     title: "Delete record",
     verb: "Delete",
-    fields: ["namespace", "key", "version"],
+    fields: ["namespace", "key", "version", "partition"],
     needs: [],
-    async preview(inspect, { namespace, key, version }) {
+    async preview(inspect, { namespace, key, version, partition }) {
       const lines = [`The record ${visible(key)} of ${namespace} will be deleted, if its version is still ${version}.`];
       const at = `-a ${inspect.clientAddress() ?? ""} -n ${shellWord(namespace)}`;
-      return { lines, command: `varia client ${at} delete ${shellWord(key)} -e ${shellWord(version)}` };
+      return {
+        lines,
+        command: `varia client ${at} delete ${shellWord(key)} -e ${shellWord(version)}${partition === "" ? "" : ` -p ${shellWord(partition)}`}`,
+      };
     },
-    async run(inspect, { namespace, key, version }) {
+    async run(inspect, { namespace, key, version, partition }) {
       const client = await inspect.client(namespace);
-      await unlessChanged(() => client.delete(key, { expectedVersionId: BigInt(wholeNumber(version)) }));
+      const options = { expectedVersionId: BigInt(wholeNumber(version)), ...partitioned(partition) };
+      await unlessChanged(() => client.delete(key, options), partition);
       return `/keys${query({ namespace, place: key.slice(0, key.lastIndexOf("/") + 1) })}`;
     },
   }),
   "put-record": deed({
     title: "Write record",
     verb: "Write",
-    fields: ["namespace", "key", "value", "version"],
+    fields: ["namespace", "key", "value", "version", "partition"],
     needs: [],
     async preview(_, { namespace, key, version }) {
       const condition = version === "" ? "if there is none yet" : `if its version is still ${version}`;
@@ -307,12 +311,13 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
         command: undefined,
       };
     },
-    async run(inspect, { namespace, key, value, version }) {
+    async run(inspect, { namespace, key, value, version, partition }) {
       if (key === "") throw new PageError(400, "A key is needed.");
       const client = await inspect.client(namespace);
       const expected = version === "" ? { mustNotExist: true } : { expectedVersionId: BigInt(wholeNumber(version)) };
       // browsers send the ends of lines as two characters
-      await unlessChanged(() => client.put(key, value.replaceAll("\r\n", "\n"), expected));
+      const options = { ...expected, ...partitioned(partition) };
+      await unlessChanged(() => client.put(key, value.replaceAll("\r\n", "\n"), options), partition);
       return `/keys/record${query({ namespace, key })}`;
     },
   }),
@@ -411,11 +416,16 @@ function namespaceAddress(name: string): string {
   return `/namespaces/${encodeURIComponent(name)}`;
 }
 
-async function unlessChanged(write: () => Promise<unknown>): Promise<void> {
+function partitioned(partitionKey: string): { readonly partitionKey?: string } {
+  return partitionKey === "" ? {} : { partitionKey };
+}
+
+async function unlessChanged(write: () => Promise<unknown>, partition: string): Promise<void> {
   try {
     await write();
   } catch (error) {
     if (!(error instanceof UnexpectedVersionIdError)) throw error;
-    throw new PageError(409, "The record has changed since you saw it: nothing was written. Look at it again.");
+    const or = partition === "" ? "" : ", or its partition key is another one";
+    throw new PageError(409, `The record has changed since you saw it${or}: nothing was written. Look at it again.`);
   }
 }

@@ -13,6 +13,7 @@
 import type { VariaClient } from "../src/client/client.ts";
 import type { GetResult } from "../src/client/records.ts";
 import { compareBytes, concatBytes, utf8 } from "../src/lib/bytes.ts";
+import { eachShard } from "./shard-routes.ts";
 
 export const KEYS_PER_PAGE = 100;
 /** A page ends earlier, behind its first record, once the values on it have so many bytes. */
@@ -21,8 +22,6 @@ export const VALUE_BYTES_PER_PAGE = 1024 * 1024;
 const VALUES_AT_ONCE = 8;
 /** Leaps for one level, over all shards: what lies behind them is not shown, and the level says so. */
 export const LEAPS_MAX = 2_000;
-/** Shards that are asked at a time. */
-const SHARDS_AT_ONCE = 16;
 /** How much deeper than its own keys a place is searched for places. */
 const DEPTHS_SEARCHED = 3;
 
@@ -97,14 +96,6 @@ function behind(key: string): Uint8Array {
   return concatBytes(utf8(key), Uint8Array.of(0));
 }
 
-async function eachShard(routes: readonly string[], visit: (partitionKey: string) => Promise<void>): Promise<void> {
-  const left = [...routes];
-  const work = async () => {
-    for (let route = left.pop(); route !== undefined; route = left.pop()) await visit(route);
-  };
-  await Promise.all(Array.from({ length: Math.min(SHARDS_AT_ONCE, routes.length) }, work));
-}
-
 // --- hierarchical -----------------------------------------------------------------------------------------------------
 
 /** Keys of one place differ in their last part alone: there the order of shards and that of merging agree. */
@@ -146,22 +137,28 @@ function depthOf(key: string): number {
 
 // --- natural ----------------------------------------------------------------------------------------------------------
 
+interface KeyOfShard {
+  readonly key: string;
+  /** Leads to the shard that holds it. */
+  readonly partitionKey: string;
+}
+
 async function readNatural(client: VariaClient, request: TreeRequest, leaps: Leaps): Promise<TreeLevel> {
-  const keys: string[] = [];
+  const keys: KeyOfShard[] = [];
   const places = new Set<string>();
   await eachShard(request.routes, (partitionKey) =>
     scanNatural(client, { ...request, partitionKey }, { keys, places, leaps }),
   );
-  keys.sort(compareText);
+  keys.sort((a, b) => compareText(a.key, b.key));
   const page = new RecordPage();
   let shown = 0;
   while (shown < keys.length && !page.isFull) {
     const next = keys.slice(shown, shown + Math.min(VALUES_AT_ONCE, KEYS_PER_PAGE - page.records.length));
-    const found = await Promise.all(next.map((key) => client.get(key)));
+    const found = await Promise.all(next.map(({ key, partitionKey }) => client.get(key, { partitionKey })));
     for (const record of found) if (record !== undefined) page.add(record);
     shown += next.length;
   }
-  const after = shown < keys.length ? keys[shown - 1] : undefined;
+  const after = shown < keys.length ? keys[shown - 1]!.key : undefined;
   const { records } = page;
   return { records, places: request.after === "" ? [...places].sort(compareText) : [], after, cut: leaps.spent };
 }
@@ -170,7 +167,7 @@ async function readNatural(client: VariaClient, request: TreeRequest, leaps: Lea
 async function scanNatural(
   client: VariaClient,
   { place, after, partitionKey }: TreeRequest & { readonly partitionKey: string },
-  { keys, places, leaps }: { readonly keys: string[]; readonly places: Set<string>; readonly leaps: Leaps },
+  { keys, places, leaps }: { readonly keys: KeyOfShard[]; readonly places: Set<string>; readonly leaps: Leaps },
 ): Promise<void> {
   const endExclusive = concatBytes(utf8(place), HIGHEST);
   let startInclusive: Uint8Array | undefined = after === "" ? utf8(place) : behind(after);
@@ -184,7 +181,7 @@ async function scanNatural(
         startInclusive = concatBytes(utf8(`${place}${name}/`), HIGHEST);
         break;
       }
-      keys.push(key);
+      keys.push({ key, partitionKey });
       if (++own > KEYS_PER_PAGE) break;
     }
   }

@@ -25,3 +25,18 @@ export function partitionKeys(ranges: readonly HashRange[]): string[] {
   if (keys.size < ranges.length) throw new Error("a shard has too few hashes to be asked by itself");
   return ranges.map((range) => keys.get(range)!);
 }
+
+/** Shards that are asked at a time. */
+const SHARDS_AT_ONCE = 16;
+
+/** Visits all shards, some at a time; `routes`: a partition key of each. */
+export async function eachShard(
+  routes: readonly string[],
+  visit: (partitionKey: string) => Promise<void>,
+): Promise<void> {
+  const left = [...routes];
+  const work = async () => {
+    for (let route = left.pop(); route !== undefined; route = left.pop()) await visit(route);
+  };
+  await Promise.all(Array.from({ length: Math.min(SHARDS_AT_ONCE, routes.length) }, work));
+}

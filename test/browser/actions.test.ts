@@ -205,6 +205,33 @@ test("a record is made, changed, kept from who has not seen its last version, an
   expect(await read()).toBeUndefined();
 }, 60_000);
 
+test("a record that a partition key has put into another shard is found, changed by who knows the key, and deleted", async () => {
+  const keys = Array.from({ length: 8 }, (_, nth) => `/parts/${nth}`);
+  for (const key of keys) await client.put(key, "as it was", { partitionKey: `of ${key}` });
+  const elsewhere = [];
+  for (const key of keys) if ((await client.get(key)) === undefined) elsewhere.push(key);
+  const [key] = elsewhere as [string];
+  await tab.goto(`${stage.url}/keys?namespace=default&place=/parts/`);
+  await tab.getByRole("link", { name: key.slice(-1), exact: true }).click();
+  await tab.getByText("as it was").first().waitFor();
+  await tab.getByText("it has one, which the server does not tell").waitFor();
+  await tab.getByLabel("Value, in place of").fill("changed");
+  const write = () => tab.getByRole("button", { name: "Write" }).click();
+  await tab.getByLabel("Partition key, which the server does not tell").fill(key);
+  await write();
+  await tab.getByText("or its partition key is another one").waitFor();
+  await tab.goBack();
+  await tab.getByLabel("Value, in place of").fill("changed");
+  await tab.getByLabel("Partition key, which the server does not tell").fill(`of ${key}`);
+  await write();
+  await tab.getByText("changed").first().waitFor();
+  expect((await client.get(key, { partitionKey: `of ${key}` }))?.value).toEqual(new TextEncoder().encode("changed"));
+  await tab.getByRole("button", { name: "Delete" }).click();
+  await confirm("Delete");
+  await tab.getByRole("heading", { name: "Keys" }).waitFor();
+  expect(await client.get(key, { partitionKey: `of ${key}` })).toBeUndefined();
+}, 60_000);
+
 test("what changes is shown as it changes, of the keys that are asked for", async () => {
   await tab.goto(`${stage.url}/notifications?prefix=/tail/`);
   await tab.getByText("Nothing yet.").waitFor();

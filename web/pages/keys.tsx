@@ -4,6 +4,7 @@ import type { Child } from "hono/jsx";
 import { NamespaceNotFoundError } from "../../src/client/errors.ts";
 import type { GetResult } from "../../src/client/records.ts";
 import { ListNamespaces } from "../admin.ts";
+import { type FoundRecord, findRecord } from "../find-record.ts";
 import { readLevel, type TreeLevel } from "../key-tree.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
@@ -195,8 +196,10 @@ export async function recordPage(asked: Asked): Promise<Page> {
   const key = given.get("key") ?? "";
   if (key === "") throw new PageError(400, "A key is needed.");
   const comparison = oneOf(COMPARISONS, given.get("comparison") ?? "equal");
-  const record = await (await clientOf(asked, namespace)).get(key, { comparison });
-  if (record === undefined) throw new PageError(404, notFound(key, comparison));
+  const [client, routes] = await Promise.all([clientOf(asked, namespace), routesOf(asked, namespace)]);
+  const found = await findRecord(client, { key, comparison, routes });
+  if (found === undefined) throw new PageError(404, notFound(key, comparison));
+  const { record, route } = found;
   const form = oneOf(FORMS, given.get("as") ?? defaultForm(record.value));
   const isAdmin = asked.visitor.role === "admin";
   const isHidden = isMasked(asked, record.key) && !(isAdmin && given.get("unmasked") === "1");
@@ -208,7 +211,7 @@ export async function recordPage(asked: Asked): Promise<Page> {
       <h1 class="key">
         <bdi>{visible(record.key)}</bdi>
       </h1>
-      <Facts namespace={namespace} record={record} />
+      <Facts namespace={namespace} record={record} route={route} />
       <h2>{`Value, ${bytes(record.value.length)}`}</h2>
       {isHidden ? (
         <Masked href={isAdmin ? `/keys/record${query({ ...shownAs, unmasked: 1 })}` : undefined} />
@@ -234,12 +237,14 @@ export async function recordPage(asked: Asked): Promise<Page> {
         commands={
           address === undefined
             ? []
-            : [`varia client -a ${address} -n ${shellWord(namespace)} get ${shellWord(record.key)} -v`]
+            : [
+                `varia client -a ${address} -n ${shellWord(namespace)} get ${shellWord(record.key)}${route === undefined ? "" : ` -p ${route}`} -v`,
+              ]
         }
       />
     </>
   );
-  return { title: visible(record.key), body, still: recordActions(asked, namespace, record, isHidden) };
+  return { title: visible(record.key), body, still: recordActions(asked, namespace, found, isHidden) };
 }
 
 /** `href`: where an admin sees it. */
@@ -253,7 +258,8 @@ function Masked({ href }: { href: string | undefined }) {
 }
 
 /** What is no text, is not whole, is hidden, or ends with its session is not edited here. */
-function recordActions(asked: Asked, namespace: string, { key, value, version }: GetResult, isHidden: boolean) {
+function recordActions(asked: Asked, namespace: string, { record, route }: FoundRecord, isHidden: boolean) {
+  const { key, value, version } = record;
   if (!mayDo(asked, "put-record")) return null;
   const text = !isHidden && value.length <= VALUE_SHOWN_BYTES_MAX ? textOf(value) : undefined;
   const editable = text !== undefined && !text.includes("\r") && version.sessionId === undefined;
@@ -261,16 +267,34 @@ function recordActions(asked: Asked, namespace: string, { key, value, version }:
   return (
     <Actions>
       {editable ? (
-        <RecordForm asked={asked} namespace={namespace} recordKey={key} value={text} version={shown} />
+        <RecordForm
+          asked={asked}
+          namespace={namespace}
+          recordKey={key}
+          value={text}
+          version={shown}
+          needsPartition={route !== undefined}
+        />
       ) : null}
-      <DeedForm name="delete-record" label="Delete" fixed={{ namespace, key, version: shown }} />
+      <DeedForm
+        name="delete-record"
+        label="Delete"
+        fixed={{ namespace, key, version: shown, ...(route === undefined ? {} : { partition: route }) }}
+      />
     </Actions>
   );
 }
 
 /** Writes at once: what it does is what it says. `version`: of the record that is changed; empty: a new one. */
-function RecordForm(props: { asked: Asked; namespace: string; recordKey: string; value: string; version: string }) {
-  const { asked, namespace, recordKey, value, version } = props;
+function RecordForm(props: {
+  asked: Asked;
+  namespace: string;
+  recordKey: string;
+  value: string;
+  version: string;
+  needsPartition?: boolean;
+}) {
+  const { asked, namespace, recordKey, value, version, needsPartition = false } = props;
   return (
     <form method="post" action="/do/put-record">
       <input type="hidden" name="token" value={asked.visitor.formToken} />
@@ -290,6 +314,15 @@ function RecordForm(props: { asked: Asked; namespace: string; recordKey: string;
           {value}
         </textarea>
       </label>
+      <label>
+        {needsPartition ? "Partition key, which the server does not tell" : "Partition key, if it has one"}
+        <input name="partition" autocomplete="off" spellcheck={false} required={needsPartition} />
+      </label>
+      {version === "" ? null : (
+        <p class="muted">
+          Secondary indexes are not told by the server either: a record that is written here has none.
+        </p>
+      )}
       <button class="primary" type="submit">
         Write
       </button>
@@ -308,10 +341,11 @@ function oneOf<T extends string>(all: readonly T[], text: string): T {
   return found;
 }
 
-function Facts({ namespace, record }: { namespace: string; record: GetResult }) {
+function Facts({ namespace, record, route }: { namespace: string; record: GetResult; route: string | undefined }) {
   const { version } = record;
   const facts: readonly (readonly [string, Child])[] = [
     ["Namespace", namespace],
+    ...(route === undefined ? [] : [["Partition key", "it has one, which the server does not tell"] as const]),
     ["Version", String(version.versionId)],
     ["Modifications", String(version.modificationsCount)],
     ["Created", <Time ms={version.createdTimestamp} />],
