@@ -1,6 +1,13 @@
 /** Changes by way of pages: what is shown before, what is asked of the API, and what is refused. */
 import { afterEach, expect, test } from "bun:test";
-import { UnexpectedVersionIdError } from "../src/client/errors.ts";
+import {
+  InvalidArgumentError,
+  NamespaceNotFoundError,
+  RequestTimeoutError,
+  ServerError,
+  UnexpectedVersionIdError,
+} from "../src/client/errors.ts";
+import { GrpcCode } from "../src/client/grpc-code.ts";
 import { clusterOf, type FakeInspect, fakeInspect, operationOf } from "../test/harness/fake-inspect.ts";
 import { FORM_BYTES_MAX, type WebApp, webApp } from "./app.ts";
 import { DEEDS } from "./deeds.ts";
@@ -182,7 +189,15 @@ test("what cannot be meant, is stale or too large is refused, and nothing happen
     ["swap-replica", { namespace: "default", shard: "99", from: "s1", to: "s1" }, 404],
     ["swap-replica", { namespace: "default", shard: "x", from: "s1", to: "s2" }, 404],
     ["create-namespace", { name: "n", shards: "-1", replicas: "1" }, 400],
-    ["create-namespace", { name: "n", shards: "1", replicas: "4" }, 400],
+    ["create-namespace", { name: "n", shards: "1", replicas: "4" }, 409],
+    ["create-namespace", { name: "a b", shards: "1", replicas: "1" }, 400],
+    ["create-namespace", { name: "default", shards: "1", replicas: "1" }, 409],
+    ["create-namespace", { name: "n", shards: "999999", replicas: "1" }, 400],
+    ["create-namespace", { name: "n", shards: "1", replicas: "1", sorting: "odd" }, 400],
+    ["swap-replica", { namespace: "default", shard: "1", from: "s1", to: "nowhere" }, 404],
+    ["swap-replica", { namespace: "default", shard: "1", from: "nowhere", to: "s1" }, 400],
+    ["swap-replica", { namespace: "default", shard: "1", from: "s1", to: "s2" }, 400],
+    ["switch-leader", { namespace: "default", shard: "1", to: "nowhere" }, 400],
     ["patch-namespace", { name: "default", replicas: "2", notifications: "on", seen: "2 on" }, 409],
     ["patch-namespace", { name: "none", replicas: "2", notifications: "on", seen: "3 on" }, 404],
     ["delete-namespace", { name: "none" }, 404],
@@ -294,4 +309,25 @@ test("who changes what is told, with the words that go with it, and what came of
     expect.stringMatching(/^refused: Write record default\/\/a: The record has changed/),
     "turned away: Switch leader: The form was sent from another site.",
   ]);
+});
+
+test("what a client of the cluster is refused has its page and its status", async () => {
+  const server = (code: number) => new ServerError({ code, message: "no", reason: undefined });
+  for (const [error, status] of [
+    [new InvalidArgumentError("an internal key"), 400],
+    [new NamespaceNotFoundError("none"), 404],
+    [new UnexpectedVersionIdError(), 409],
+    [server(GrpcCode.invalidArgument), 400],
+    [server(GrpcCode.permissionDenied), 403],
+    [server(GrpcCode.unavailable), 503],
+    [new RequestTimeoutError("put", 1_000), 503],
+    [new Error("a bug"), 500],
+  ] as const) {
+    const client = { put: () => Promise.reject(error) };
+    const { send, preview } = visit(fakeInspect({ client: async () => client as never }));
+    const { text } = await preview("freeze-shard", { namespace: "default", shard: "1", seconds: "1" });
+    const token = /name="token" value="([^"]+)"/.exec(text)![1]!;
+    const answer = await send("put-record", { token, namespace: "default", key: "k", value: "v" });
+    expect([error.message, answer.status]).toEqual([error.message, status]);
+  }
 });

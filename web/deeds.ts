@@ -5,6 +5,7 @@
  *     GET /do/NAME?fields ─> what will change ─> POST /do/NAME ─> done ─> the page that shows it
  */
 import { UnexpectedVersionIdError } from "../src/client/errors.ts";
+import { createNamespace } from "../src/coordination/administer.ts";
 import { SHARD_FREEZE_MS_MAX } from "../src/model/limits.ts";
 import { LOG_LEVELS } from "../src/ops/logger.ts";
 import {
@@ -24,6 +25,7 @@ import {
   SwapReplica,
   SwitchLeader,
 } from "./admin.ts";
+import { configured, shardOf } from "./deed-checks.ts";
 import type { Inspect, MethodOf } from "./inspect.ts";
 import { PageError } from "./page.ts";
 import { count, query, sessionId } from "./parts/format.ts";
@@ -83,7 +85,11 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     fields: ["namespace", "shard", "from", "to"],
     needs: needs(SwapReplica),
     async preview(inspect, { namespace, shard, from, to }) {
-      await shardOf(inspect, { namespace, shard });
+      const { members, servers } = await shardOf(inspect, { namespace, shard });
+      if (!members.includes(from)) throw new PageError(400, `${from} holds no replica of shard ${namespace}/${shard}.`);
+      if (!servers.includes(to)) throw new PageError(404, `There is no data server ${to}.`);
+      if (to !== from && members.includes(to))
+        throw new PageError(400, `${to} holds a replica of shard ${namespace}/${shard} already.`);
       const what =
         from === to
           ? `The replica of shard ${namespace}/${shard} on ${from} will be filled anew, if its id has ended.`
@@ -103,7 +109,9 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     fields: ["namespace", "shard", "to"],
     needs: needs(SwitchLeader),
     async preview(inspect, { namespace, shard, to }) {
-      const { leader } = await shardOf(inspect, { namespace, shard });
+      const { leader, members } = await shardOf(inspect, { namespace, shard });
+      if (!members.includes(to)) throw new PageError(400, `${to} holds no replica of shard ${namespace}/${shard}.`);
+      if (to === leader) throw new PageError(409, `${to} leads shard ${namespace}/${shard} already.`);
       const lines = [
         `Shard ${namespace}/${shard}, which ${leader} leads, will be led by ${to}.`,
         "Writes wait until that one holds all that the leader does: some milliseconds.",
@@ -152,13 +160,14 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     title: "Create namespace",
     verb: "Create",
     fields: ["name", "shards", "replicas", "sorting", "notifications"],
-    needs: needs(CreateNamespace),
+    needs: needs(CreateNamespace, ListNamespaces),
     async preview(inspect, { name, shards, replicas, sorting, notifications }) {
-      const { servers } = await inspect.calls.call(GetClusterStatus, {});
       const wanted = wholeNumber(replicas);
-      if (wanted > servers.length) {
-        throw new PageError(400, `${wanted} replicas need as many servers, and there are ${servers.length}.`);
-      }
+      createNamespace(await configured(inspect), {
+        ...{ name, keySorting: sorting, notificationsEnabled: notifications === "on", hasAntiAffinities: false },
+        initialShardCount: Number(wholeNumber(shards)),
+        replicationFactor: Number(wanted),
+      });
       const lines = [
         `The namespace ${name} will have ${count(wholeNumber(shards), "shard")} with ${count(wanted, "replica")} each.`,
         `Its keys are in the order ${sorting}, and its changes can${notifications === "on" ? "" : "not"} be followed.`,
@@ -359,17 +368,6 @@ async function settingsOf({ calls }: Inspect, name: string): Promise<NamespaceSe
   const found = namespaces.find(({ namespace }) => namespace?.name === name)?.namespace;
   if (found === undefined) throw new PageError(404, `There is no namespace "${name}".`);
   return found;
-}
-
-async function shardOf(
-  { calls }: Inspect,
-  { namespace, shard }: { readonly namespace: string; readonly shard: string },
-) {
-  const { shards, servers } = await calls.call(GetClusterStatus, {});
-  const found = shards.find((one) => one.namespace === namespace && String(one.shard) === shard);
-  if (found === undefined) throw new PageError(404, `There is no shard ${namespace}/${shard}.`);
-  const leader = servers.find(({ internalAddress }) => internalAddress === found.leader);
-  return { leader: leader?.name ?? "nobody" };
 }
 
 const WHAT_CANCELLING_DOES: Readonly<Record<string, string>> = {

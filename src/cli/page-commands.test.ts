@@ -10,7 +10,7 @@ const PAGES = [
   ...["/", "/namespaces", "/namespaces/default", "/shards", "/shards/default/1", "/servers", "/events", "/diagnosis"],
   ...["/node", "/configuration", "/operations", "/operations/7"],
   "/do/swap-replica?namespace=default&shard=1&from=s1&to=s1",
-  "/do/create-namespace?name=a+b&shards=1&replicas=1&sorting=natural&notifications=on",
+  "/do/create-namespace?name=orders&shards=1&replicas=1&sorting=natural&notifications=on",
   "/do/patch-namespace?name=default&replicas=2&notifications=off&seen=3+on",
   "/do/delete-namespace?name=default",
   "/do/drain-server?name=s1",
@@ -54,7 +54,6 @@ test("names that a shell would take apart are words of the command, and so is wh
   const word = encodeURIComponent(odd);
   for (const [path, asked] of [
     [`/shards/${word}/1`, 3],
-    [`/do/create-namespace?name=n&shards=1&replicas=1&sorting=${word}`, 1],
     [`/do/delete-record?namespace=n&key=k&version=${word}`, 1],
   ] as const) {
     const request = new Request(`http://localhost${path}`, { headers: { host: "localhost" } });

@@ -1,6 +1,7 @@
 /** @jsxImportSource hono/jsx */
 /** What is shown in the place of a page that cannot be: what failed, and what to do. */
-import { RequestTimeoutError } from "../../src/client/errors.ts";
+import { ServerError, VariaError } from "../../src/client/errors.ts";
+import { GrpcCode } from "../../src/client/grpc-code.ts";
 import { Refusal, Unreachable } from "../../src/model/refusal.ts";
 import { type Page, PageError } from "../page.ts";
 
@@ -67,8 +68,35 @@ function wordsOf(error: unknown): { status: Status; title: string; message: stri
         return { status: 503, title: "Refused", message };
     }
   }
-  if (error instanceof RequestTimeoutError || error instanceof Unreachable) {
-    return { status: 503, title: "No answer", message };
-  }
+  if (error instanceof Unreachable) return { status: 503, title: "No answer", message };
+  if (error instanceof VariaError) return ofClient(error);
   return { status: 500, title: "Failed", message };
 }
+
+/** What a client of the cluster was refused, or did not get. */
+function ofClient(error: VariaError): { status: Status; title: string; message: string } {
+  const { message } = error;
+  const of = (status: PageError["status"]) => ({ status, title: TITLES[status], message });
+  switch (error.code) {
+    case "INVALID_ARGUMENT":
+      return of(400);
+    case "NAMESPACE_NOT_FOUND":
+      return of(404);
+    case "UNEXPECTED_VERSION_ID":
+    case "SESSION_DOES_NOT_EXIST":
+      return of(409);
+    case "SERVER": {
+      const status = error instanceof ServerError ? STATUS_OF_CODE.get(error.grpcCode) : undefined;
+      return status === undefined ? { status: 503, title: "Refused", message } : of(status);
+    }
+    default:
+      return { status: 503, title: "No answer", message };
+  }
+}
+
+const STATUS_OF_CODE: ReadonlyMap<number, PageError["status"]> = new Map([
+  [GrpcCode.invalidArgument, 400],
+  [GrpcCode.permissionDenied, 403],
+  [GrpcCode.notFound, 404],
+  [GrpcCode.failedPrecondition, 409],
+]);
