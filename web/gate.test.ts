@@ -82,11 +82,16 @@ test("a page that stays open uses its session, which ends all the same after a d
 });
 
 test("the cookie is kept from scripts, other sites, and plain connections where there is TLS", () => {
-  const { login } = gateOf();
+  const { login, gate } = gateOf();
   const plain = login("admin-token");
   expect("cookie" in plain && plain.cookie).toMatch(/^varia-session=[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict$/);
   const secure = login("admin-token", FAR, { origin: OWN.origin, "x-forwarded-proto": "https" });
-  expect("cookie" in secure && secure.cookie).toEndWith("; Secure");
+  const given = "cookie" in secure ? secure.cookie : "";
+  expect(given).toMatch(/^__Host-varia-session=[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict; Secure$/);
+  const [cookie] = given.split(";") as [string];
+  const over = (headers: Record<string, string>) => gate.admit({ request: request({ cookie, ...headers }), peer: FAR });
+  expect(over({ "x-forwarded-proto": "https" }).kind).toBe("admitted");
+  expect(over({}).kind).toBe("login");
 });
 
 test("a session ends when its owner says so, and the oldest when there are too many", () => {

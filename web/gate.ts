@@ -23,6 +23,8 @@ export const LOGIN_FAILURES_ALL_MAX = 200;
 export const LOGIN_WINDOW_MS = 10 * 60_000;
 const ADDRESSES_MAX = 10_000;
 const COOKIE = "varia-session";
+/** Where there is TLS: browsers take it from this very host alone, with Secure, for all paths. */
+const COOKIE_SECURE = `__Host-${COOKIE}`;
 
 /** What is needed of src/ops/access.ts. */
 export interface Tokens {
@@ -151,14 +153,14 @@ export class Gate {
     const nowMs = this.#nowMs();
     this.#sessions.set(id, { role, begunAtMs: nowMs, usedAtMs: nowMs });
     if (this.#sessions.size > SESSIONS_MAX) this.#sessions.delete(this.#sessions.keys().next().value!);
-    return { cookie: `${COOKIE}=${id}; ${attributes(request)}` };
+    return { cookie: `${cookieName(request)}=${id}; ${attributes(request)}` };
   }
 
   /** The cookie that takes the place of a session's. */
   logout(request: Request): string {
     const id = cookieOf(request);
     if (id !== undefined) this.#sessions.delete(id);
-    return `${COOKIE}=; Max-Age=0; ${attributes(request)}`;
+    return `${cookieName(request)}=; Max-Age=0; ${attributes(request)}`;
   }
 
   #session(id: string): Session | undefined {
@@ -187,12 +189,19 @@ export class Gate {
 
 function cookieOf(request: Request): string | undefined {
   const cookies = request.headers.get("cookie") ?? "";
-  return new RegExp(`(?:^|; *)${COOKIE}=([\\w-]+)`).exec(cookies)?.[1];
+  return new RegExp(`(?:^|; *)${cookieName(request)}=([\\w-]+)`).exec(cookies)?.[1];
+}
+
+function cookieName(request: Request): string {
+  return isSecure(request) ? COOKIE_SECURE : COOKIE;
 }
 
 function attributes(request: Request): string {
-  const isSecure = new URL(request.url).protocol === "https:" || request.headers.get("x-forwarded-proto") === "https";
-  return `Path=/; HttpOnly; SameSite=Strict${isSecure ? "; Secure" : ""}`;
+  return `Path=/; HttpOnly; SameSite=Strict${isSecure(request) ? "; Secure" : ""}`;
+}
+
+function isSecure(request: Request): boolean {
+  return new URL(request.url).protocol === "https:" || request.headers.get("x-forwarded-proto") === "https";
 }
 
 /** What a browser says of where a form comes from; one that says nothing is not a browser of ours. */
