@@ -9,16 +9,15 @@ import { Unreachable } from "../model/refusal.ts";
 import { systemClock } from "../ops/clock.ts";
 import { NOTE_HEADER } from "../rpc/audit.ts";
 import { callPeer, type PeerMethod } from "../rpc/peer-call.ts";
-import { authToken, durationFlag } from "./client-connection.ts";
+import { authToken, type TokenFlags, tokenAdvice } from "./auth-token.ts";
+import { durationFlag } from "./client-connection.ts";
 import { EXIT, type ExitCode, ExitError } from "./exit.ts";
 import { OUTPUT_FORMS_OF_NAMED, type OutputForm } from "./output.ts";
 
-export interface AdminFlags {
+export interface AdminFlags extends TokenFlags {
   readonly adminAddress: string;
   readonly output: Exclude<OutputForm, "oxia">;
   readonly requestTimeout: number;
-  readonly authToken?: string;
-  readonly authTokenFile?: string;
   readonly dryRun?: boolean;
   readonly note?: string;
 }
@@ -86,7 +85,8 @@ export async function callOnce<I extends DescMessage, O extends DescMessage>(
 ): Promise<MessageShape<O>> {
   const transport = new Http2Transport();
   const ports = { transport, clock: systemClock, instanceId: () => undefined };
-  const errorOf = (_: string, status: CallStatus) => exitErrorOf(status, advice);
+  const errorOf = (_: string, status: CallStatus) =>
+    exitErrorOf(status, { advice, hasToken: headers.authorization !== undefined });
   const call = { server: address, limits: { timeoutMs: Math.max(1, timeoutMs) }, headers, errorOf };
   try {
     return await callPeer(ports, method, call, request);
@@ -98,9 +98,14 @@ export async function callOnce<I extends DescMessage, O extends DescMessage>(
   }
 }
 
-function exitErrorOf({ code, message }: CallStatus, advice: string): ExitError {
+function exitErrorOf(
+  { code, message }: CallStatus,
+  { advice, hasToken }: { readonly advice: string; readonly hasToken: boolean },
+): ExitError {
+  const exit = EXITS.get(code) ?? EXIT.failure;
+  if (code === GrpcCode.unauthenticated) return new ExitError(exit, tokenAdvice(hasToken) ?? message);
   const isAbsent = message.includes("ECONNREFUSED") || message.includes("ENOTFOUND");
-  return new ExitError(EXITS.get(code) ?? EXIT.failure, isAbsent && advice !== "" ? `${message}\n${advice}` : message);
+  return new ExitError(exit, isAbsent && advice !== "" ? `${message}\n${advice}` : message);
 }
 
 const EXITS: ReadonlyMap<number, ExitCode> = new Map<number, ExitCode>([

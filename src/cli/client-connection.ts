@@ -1,5 +1,4 @@
 /** What all commands that talk to a server as clients share: its flags, the connection, and how errors end a command. */
-import { readFileSync } from "node:fs";
 import { type Command, InvalidArgumentError as InvalidFlag, Option } from "commander";
 import type { VariaClient } from "../client/client.ts";
 import { connect } from "../client/connect.ts";
@@ -13,14 +12,13 @@ import {
 import { GrpcCode } from "../client/grpc-code.ts";
 import type { ClientOptions } from "../client/options.ts";
 import { parseDurationMs } from "../lib/units.ts";
+import { authToken, type TokenFlags, tokenAdvice } from "./auth-token.ts";
 import { EXIT, ExitError } from "./exit.ts";
 
-export interface ConnectionFlags {
+export interface ConnectionFlags extends TokenFlags {
   readonly serviceAddress: string;
   readonly namespace: string;
   readonly requestTimeout: number;
-  readonly authToken?: string;
-  readonly authTokenFile?: string;
 }
 
 /** Adds Oxia's flags for reaching a server. */
@@ -77,20 +75,6 @@ export function numberFlag(min: number, max: number): (text: string) => number {
   };
 }
 
-/** The bearer token, from the flag, the environment or the file. */
-export function authToken(flags: Pick<ConnectionFlags, "authToken" | "authTokenFile">): string | undefined {
-  if (flags.authTokenFile === undefined) return flags.authToken;
-  if (flags.authToken !== undefined) {
-    throw new ExitError(EXIT.usage, "give either --auth-token or --auth-token-file, not both");
-  }
-  try {
-    return readFileSync(flags.authTokenFile, "utf8").trim();
-  } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new ExitError(EXIT.usage, `cannot read the token file: ${why}`, { cause });
-  }
-}
-
 /** Connects, runs, closes, and turns the client's errors into exit codes. */
 export async function withClient<T>(
   flags: ConnectionFlags,
@@ -112,11 +96,15 @@ export async function withClient<T>(
       await client.close();
     }
   } catch (error) {
-    throw exitErrorOf(error, flags.serviceAddress);
+    throw exitErrorOf(error, flags);
   }
 }
 
-export function exitErrorOf(error: unknown, serviceAddress: string): unknown {
+/** `flags`: what the connection was made with. */
+export function exitErrorOf(
+  error: unknown,
+  { serviceAddress, authToken: token, authTokenFile }: Pick<ConnectionFlags, "serviceAddress" | keyof TokenFlags>,
+): unknown {
   const end = (code: (typeof EXIT)[keyof typeof EXIT], message: string) =>
     new ExitError(code, message, { cause: error });
   if (error instanceof UnexpectedVersionIdError) return end(EXIT.versionConflict, error.message);
@@ -129,6 +117,7 @@ export function exitErrorOf(error: unknown, serviceAddress: string): unknown {
     case GrpcCode.deadlineExceeded:
       return end(EXIT.unavailable, withAdvice(error.message, serviceAddress));
     case GrpcCode.unauthenticated:
+      return end(EXIT.notAllowed, tokenAdvice((token ?? authTokenFile ?? "") !== "") ?? error.message);
     case GrpcCode.permissionDenied:
       return end(EXIT.notAllowed, error.message);
     default:

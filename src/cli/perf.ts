@@ -6,9 +6,9 @@ import { type Command, Option } from "commander";
 import { connect } from "../client/connect.ts";
 import type { PutOptions } from "../client/options.ts";
 import { CLIENT_BATCH_LINGER_MS, CLIENT_BATCH_REQUESTS_MAX } from "../model/limits.ts";
+import { authToken } from "./auth-token.ts";
 import {
   addConnectionFlags,
-  authToken,
   type ConnectionFlags,
   durationFlag,
   exitErrorOf,
@@ -141,7 +141,7 @@ async function runPerf(flags: PerfFlags): Promise<void> {
       await target.close();
     }
   } catch (error) {
-    throw exitErrorOf(error, flags.serviceAddress);
+    throw exitErrorOf(error, flags);
   }
   if (summary !== undefined) await print(summary, flags);
 }

@@ -64,7 +64,7 @@ class Shell {
         try {
           return await body(client);
         } catch (error) {
-          throw exitErrorOf(error, flags.serviceAddress);
+          throw exitErrorOf(error, flags);
         }
       },
       output: () => write,
