@@ -71,10 +71,18 @@ export function addOperationCommands(admin: Command): void {
     });
 }
 
-/** Follows an operation to its end; each new word of how far it is goes to standard error. */
-export async function watchOperation(flags: AdminFlags, id: bigint): Promise<Operation> {
+/**
+ * Follows an operation to its end; each new word of how far it is goes to standard error. One that has not ended in
+ * `timeoutMs` is cancelled, and followed further: it may be decided already.
+ */
+export async function watchOperation(flags: AdminFlags, id: bigint, timeoutMs = Infinity): Promise<Operation> {
   let told = "";
+  let cancelAtMs = performance.now() + timeoutMs;
   for (;;) {
+    if (performance.now() > cancelAtMs) {
+      cancelAtMs = Infinity;
+      await callAdmin(flags, VariaAdmin.method.cancelOperation, { id }).catch(() => {}); // it may have ended
+    }
     const request = { id, waitMs: Math.min(LOOK_MS, Math.floor(flags.requestTimeout / 2)) };
     const { operation } = await callAdmin(flags, VariaAdmin.method.getOperation, request);
     if (operation!.state !== "running") {

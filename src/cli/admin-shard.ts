@@ -4,7 +4,7 @@ import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { SHARD_FREEZE_MS_MAX } from "../model/limits.ts";
 import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
-import { operationRow } from "./admin-operation.ts";
+import { operationRow, requireSuccess, watchOperation } from "./admin-operation.ts";
 import { durationFlag, integerFlag } from "./client-connection.ts";
 import { confirmed } from "./confirm.ts";
 import { examples } from "./examples.ts";
@@ -64,7 +64,7 @@ function addSwap(shard: Command): void {
     .requiredOption("--from <server>", "server whose replica goes, by name or internal address")
     .requiredOption("--to <server>", "server that gets one")
     .addOption(
-      new Option("--timeout <duration>", "given up after that").default(3_600_000, "1h").argParser(durationFlag),
+      new Option("--timeout <duration>", "cancelled after that").default(3_600_000, "1h").argParser(durationFlag),
     )
     .addHelpText(
       "after",
@@ -81,11 +81,10 @@ Examples:
         isDryRun(flags, await whatSwapDoes(flags));
         return;
       }
-      const swap = callAdmin(flags, VariaAdmin.method.swapReplica, { ...request, detach }, timeout);
-      const { reason, operation } = await swap;
-      if (reason !== "") throw new ExitError(EXIT.failure, `given up: ${reason}`);
-      const done = detach ? operationRow(operation!) : { namespace, shard: flags.shard, from, to };
-      await printObject(flags.output, done, standardOutput());
+      const { operation } = await callAdmin(flags, VariaAdmin.method.swapReplica, { ...request, detach: true });
+      if (detach) return printObject(flags.output, operationRow(operation!), standardOutput());
+      requireSuccess(await watchOperation(flags, operation!.id, timeout));
+      await printObject(flags.output, { namespace, shard: flags.shard, from, to }, standardOutput());
     });
 }
 

@@ -420,8 +420,11 @@ test("a data server is added, takes the place of another one, which is emptied; 
   );
   expect([added.code, added.err]).toEqual([0, ""]);
   await untilHealthy(({ servers }) => servers.length === 4);
-  const swapped = await admin("shard", "swap", "--shard", "0", "--from", "s1", "--to", "s4");
-  expect([swapped.code, swapped.err]).toEqual([0, ""]);
+  const swapped = await admin("shard", "swap", "--shard", "0", "--from", "s1", "--to", "s4", "-o", "json");
+  expect([swapped.code, JSON.parse(swapped.out)]).toEqual([
+    0,
+    { namespace: "default", shard: 0, from: "s1", to: "s4" },
+  ]);
   await untilHealthy(({ servers }) => servers[0].replicas === 1);
   expect((await admin("dataserver", "delete", "s1")).code).toBe(0);
   expect((await admin("dataserver", "list")).out).toContain("draining");
@@ -439,7 +442,7 @@ test("a data server is added, takes the place of another one, which is emptied; 
   const [s1] = cluster.servers;
   expect((await admin("dataserver", "create", "s1", "--public", s1!.public, "--internal", s1!.internal)).code).toBe(0);
   await untilHealthy(({ servers }) => servers.length === 4);
-  expect((await admin("shard", "swap", "--shard", "0", "--from", "s4", "--to", "s1")).err).toBe("");
+  expect((await admin("shard", "swap", "--shard", "0", "--from", "s4", "--to", "s1")).code).toBe(0);
   const back = await untilHealthy(({ servers }) => servers.length === 4 && servers[3].replicas === 1);
   const replica = back.shards[0].replicas.find(({ server }: { server: string }) => server === s1!.internal);
   expect(replica).toMatchObject({ part: "member", reason: "" });
