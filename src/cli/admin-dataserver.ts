@@ -5,7 +5,7 @@ import { type DataServer, DataServerState, type DataServerStatus } from "../gen/
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
 import { operationRow, requireSuccess, watchOperation } from "./admin-operation.ts";
-import { confirmed } from "./confirm.ts";
+import { addYes, confirmed } from "./confirm.ts";
 import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { onePage, printObject, printObjects, standardOutput } from "./output.ts";
@@ -70,13 +70,15 @@ export function addDataServerCommands(admin: Command): void {
       const { dataServer } = await callAdmin(flags, method.patchDataServer, { dataServer: asked(name, flags) });
       await printObject(flags.output, row(flags, dataServer!), standardOutput());
     });
-  addDryRun(server.command("delete"))
+  addYes(addDryRun(server.command("delete")))
     .description("Remove a data server: what it holds moves to the others, which `varia status` shows.")
     .addHelpText("after", examples("varia admin dataserver delete s1"))
     .argument("<NAME>")
     .action(async (name: string, _, command: Command) => {
-      const flags = command.optsWithGlobals<DataServerFlags>();
+      const flags = command.optsWithGlobals<DataServerFlags & { readonly yes?: boolean }>();
       if (flags.dryRun === true && isDryRun(flags, await whatLeaves(flags, name))) return;
+      const question = async () => `${await whatLeaves(flags, name)} Do it?`;
+      await confirmed(flags, question, { withoutTerminal: "go on" });
       const { dataServer } = await callAdmin(flags, method.deleteDataServer, { dataServer: name });
       await printObject(flags.output, row(flags, dataServer!), standardOutput());
     });
@@ -84,10 +86,9 @@ export function addDataServerCommands(admin: Command): void {
 }
 
 function addDrain(server: Command): void {
-  addDryRun(server.command("drain"))
+  addYes(addDryRun(server.command("drain")))
     .description("Move all that a data server holds to the others and remove it; ends when nothing is left on it.")
     .option("--detach", "end as soon as it has begun; `varia admin operation watch` follows it")
-    .option("-y, --yes", "do not ask")
     .addHelpText("after", examples("varia admin dataserver drain s1", "varia admin dataserver drain s1 --detach --yes"))
     .argument("<NAME>")
     .action(async (name: string, _, command: Command) => {

@@ -2,9 +2,10 @@
 import { type Command, Option } from "commander";
 import { OPERATION_KINDS, OPERATION_STATES } from "../coordination/operation-list.ts";
 import { type Operation, VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
-import { type AdminFlags, callAdmin } from "./admin-connection.ts";
+import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
 import { addPageFlags, type PageFlags, pageRequest, printPage } from "./admin-page.ts";
 import { integerFlag } from "./client-connection.ts";
+import { addYes } from "./confirm.ts";
 import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { printObject, standardOutput } from "./output.ts";
@@ -59,13 +60,19 @@ export function addOperationCommands(admin: Command): void {
       await printObject(flags.output, operationRow(ended), standardOutput());
       requireSuccess(ended);
     });
-  operation
-    .command("cancel")
+  addDryRun(addYes(operation.command("cancel")))
     .description("Have an operation end: a swap is given up, a freeze thawed, a server that leaves stays.")
     .addHelpText("after", examples("varia admin operation cancel 17"))
     .argument("<ID>", "as it is listed", integerFlag(1))
     .action(async (id: number, _, command: Command) => {
       const flags = command.optsWithGlobals<AdminFlags>();
+      if (flags.dryRun === true) {
+        const { operation: now } = await callAdmin(flags, VariaAdmin.method.getOperation, { id: BigInt(id) });
+        const { kind, state, cancellable } = now!;
+        if (!cancellable) throw new ExitError(EXIT.failure, `operation ${id}, ${kind}, has ${verb(state)} already`);
+        isDryRun(flags, `Operation ${id}, ${kind}, would end.`);
+        return;
+      }
       const { operation: found } = await callAdmin(flags, VariaAdmin.method.cancelOperation, { id: BigInt(id) });
       await printObject(flags.output, operationRow(found!), standardOutput());
     });

@@ -6,7 +6,7 @@ import { SHARD_FREEZE_MS_MAX } from "../model/limits.ts";
 import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
 import { operationRow, requireSuccess, watchOperation } from "./admin-operation.ts";
 import { durationFlag, integerFlag } from "./client-connection.ts";
-import { confirmed } from "./confirm.ts";
+import { addYes, confirmed } from "./confirm.ts";
 import { examples } from "./examples.ts";
 import { EXIT, ExitError } from "./exit.ts";
 import { json, printObject, standardOutput } from "./output.ts";
@@ -58,7 +58,7 @@ function addShardFlags(command: Command): Command {
 }
 
 function addSwap(shard: Command): void {
-  addDryRun(addShardFlags(shard.command("swap")))
+  addYes(addDryRun(addShardFlags(shard.command("swap"))))
     .description("Move one replica to another server, or refill it on the same one. Ends when that is done.")
     .option("--detach", "end as soon as it has begun; `varia admin operation watch` follows it")
     .requiredOption("--from <server>", "server whose replica goes, by name or internal address")
@@ -89,7 +89,7 @@ Examples:
 }
 
 function addSwitchLeader(shard: Command): void {
-  addDryRun(addShardFlags(shard.command("switch-leader")))
+  addYes(addDryRun(addShardFlags(shard.command("switch-leader"))))
     .description("Have another replica lead, as soon as it holds all that the leader does.")
     .requiredOption("--to <server>", "server whose replica is to lead, by name or internal address")
     .addHelpText("after", examples("varia admin shard switch-leader --shard 3 --to s2"))
@@ -109,10 +109,9 @@ function addSwitchLeader(shard: Command): void {
 }
 
 function addFreeze(shard: Command): void {
-  addDryRun(addShardFlags(shard.command("freeze")))
+  addYes(addDryRun(addShardFlags(shard.command("freeze"))))
     .description("Have a shard take no writes for a while, whoever leads it; reads go on.")
     .addOption(new Option("--for <duration>", "how long, at most 1h").argParser(freezeFlag).makeOptionMandatory())
-    .option("-y, --yes", "do not ask")
     .addHelpText("after", examples("varia admin shard freeze --shard 3 --for 5m"))
     .action(async (_, command: Command) => {
       const { for: forMs, ...flags } = command.optsWithGlobals<FreezeFlags & { readonly yes?: boolean }>();
@@ -131,12 +130,17 @@ function addFreeze(shard: Command): void {
 }
 
 function addThaw(shard: Command): void {
-  addShardFlags(shard.command("thaw"))
+  addYes(addDryRun(addShardFlags(shard.command("thaw"))))
     .description("Have a frozen shard take writes again.")
     .addHelpText("after", examples("varia admin shard thaw --shard 3"))
     .action(async (_, command: Command) => {
       const flags = command.optsWithGlobals<ShardFlags>();
       const { namespace } = flags;
+      if (flags.dryRun === true) {
+        const { change } = await shardNow(flags);
+        isDryRun(flags, `Shard ${namespace}/${flags.shard} would take writes; it is ${change || "not frozen"}.`);
+        return;
+      }
       const request = { namespace, shard: BigInt(flags.shard) };
       const { operation } = await callAdmin(flags, VariaAdmin.method.thawShard, request);
       if (operation === undefined) {
@@ -171,7 +175,7 @@ async function whatSwapDoes({ namespace, shard, from, to, ...flags }: Omit<SwapF
 }
 
 function addRecover(shard: Command): void {
-  addShardFlags(shard.command("recover"))
+  addYes(addDryRun(addShardFlags(shard.command("recover"))))
     .description("Let a shard whose majority is lost for ever go on with the replicas that are left.")
     .addOption(
       new Option("--servers <list>", "servers whose replicas are to be the shard, by name or internal address")
@@ -179,7 +183,6 @@ function addRecover(shard: Command): void {
         .makeOptionMandatory(),
     )
     .option("--accept-loss", "carry it out; without it, only what would be lost is shown")
-    .option("-y, --yes", "do not ask")
     .addHelpText(
       "after",
       `
@@ -200,6 +203,7 @@ async function recover(flags: RecoverFlags): Promise<void> {
   console.error(
     [...lines, loses ? "Acknowledged writes may be lost." : "Nothing that is known would be lost."].join("\n"),
   );
+  if (isDryRun(flags)) return;
   if (flags.acceptLoss !== true) {
     console.error("Nothing was changed: say --accept-loss to carry it out.");
     return;

@@ -198,6 +198,8 @@ test("names alone are printed a line each; a dry run says what would be, and not
     [["shard", "switch-leader", "--shard", "1", "--to", "s2"], "would be led by s2"],
     [["shard", "freeze", "--shard", "1", "--for", "5m"], "Shard default/1 would take no writes for 300 s."],
     [["dataserver", "drain", "s1"], "its 2 replicas would be filled on others"],
+    [["shard", "thaw", "--shard", "1"], "Shard default/1 would take writes; it is not frozen."],
+    [["shard", "recover", "--shard", "1", "--servers", "s1,s2", "--accept-loss"], "The shard goes on in term"],
   ] as const) {
     const { code, out, err } = await admin(...words, "--dry-run");
     expect([words, code, out]).toEqual([words, 0, ""]);
@@ -215,6 +217,8 @@ test("names alone are printed a line each; a dry run says what would be, and not
     [["shard", "freeze", "--shard", "1", "--for", "2h"], 2],
     [["shard", "freeze", "--shard", "1", "--for", "0s"], 2],
     [["dataserver", "drain", "s9"], 3],
+    [["shard", "thaw", "--shard", "7"], 3],
+    [["operation", "cancel", "999"], 3],
   ] as const) {
     expect([words, (await admin(...words, "--dry-run")).code]).toEqual([words, code]);
   }
