@@ -120,6 +120,10 @@ test("what has happened is listed, newest first, by kind and shard; a diagnosis 
     elections.every(({ kind, shard }: { kind: string; shard: string }) => kind === "election" && shard === "default/1"),
   ).toBe(true);
   expect((await admin("event", "list", "--kind", "odd")).code).toBe(2);
+  const [server] = cluster.servers;
+  expect(await page("--server", server!.name)).toEqual(await page("--server", server!.internal));
+  expect((await page("--server", server!.name)).events.length).toBeGreaterThan(0);
+  expect((await admin("event", "list", "--server", "nobody")).code).toBe(3);
   // a page says whether there is another one, and where it begins
   const kind = ["--kind", "election"];
   const [newest, ...others] = (await page(...kind)).events;
@@ -471,7 +475,7 @@ test("two of three gone for ever: status says so, the loss is shown first, and t
   for (let now = found; now.fault_tolerance !== -1; now = await status()) await Bun.sleep(50);
   const sick = await varia("status", "--admin-address", cluster.adminAddress);
   expect(sick.code).toBe(1);
-  expect(sick.out).toStartWith("not healthy: a shard has stopped\n");
+  expect(sick.out).toStartWith("unavailable: a shard has stopped\n");
   const words = ["shard", "recover", "--shard", "1", "--servers", "s4"];
   const plan = await admin(...words);
   expect(plan.code).toBe(0);

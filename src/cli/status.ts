@@ -2,13 +2,19 @@
 import type { MessageShape } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { toleranceWords } from "../../web/parts/format.ts";
+import { SHARD_STATES, shardState, verdictOf, worstLag } from "../../web/view.ts";
 import {
+  type Event,
   type GetClusterStatusResponseSchema,
+  type Operation,
   type ServerLoad,
   type ShardLoad,
   VariaAdmin,
 } from "../gen/varia/admin/v1/admin_pb.ts";
+import { SELF } from "../rpc/standalone-api.ts";
 import { type AdminFlags, addAdminFlags, callAdmin } from "./admin-connection.ts";
+import { eventRow } from "./admin-event.ts";
+import { operationRow } from "./admin-operation.ts";
 import { examples } from "./examples.ts";
 import { EXIT } from "./exit.ts";
 import { onePage, printObject, printObjects, standardOutput, type Write } from "./output.ts";
@@ -27,7 +33,7 @@ export function addStatusCommand(program: Command): void {
     .action(async (flags: StatusFlags) => {
       const status = await callAdmin(flags, VariaAdmin.method.getClusterStatus, {});
       const form = flags.json === true ? "json" : flags.output;
-      if (form === "table") await printStatus(status, standardOutput());
+      if (form === "table") await printStatus(status, standardOutput(), await lately(flags));
       else await printObject(form, statusObject(status), standardOutput());
       if (!status.healthy) process.exitCode = EXIT.failure;
     });
@@ -108,19 +114,60 @@ function shardLoad({ writesPerS, readsPerS, records, stateBytes }: ShardLoad) {
 /** What is wrong has room on a screen beside what follows; the other forms have all. */
 const PROBLEMS_SHOWN_MAX = 20;
 
-/** For people. */
-export async function printStatus(status: ClusterStatus, write: Write): Promise<void> {
-  const { healthy, problems, faultTolerance, instanceId } = status;
-  await write(`${healthy ? "healthy" : "not healthy"}: ${toleranceWords(faultTolerance)}\n`);
+const EVENTS_SHOWN = 5;
+const OPERATIONS_SHOWN = 10;
+
+interface Lately {
+  /** Those that run. */
+  readonly operations: readonly Operation[];
+  /** The newest first. */
+  readonly events: readonly Event[];
+}
+
+/** Nothing where nobody tells of it: a standalone server has neither. */
+async function lately(flags: AdminFlags): Promise<Lately> {
+  const { listOperations, listEvents } = VariaAdmin.method;
+  const none = { operations: [], events: [] };
+  const [{ operations }, { events }] = await Promise.all([
+    callAdmin(flags, listOperations, { state: "running", limit: OPERATIONS_SHOWN }).catch(() => none),
+    callAdmin(flags, listEvents, { limit: EVENTS_SHOWN }).catch(() => none),
+  ]);
+  return { operations, events };
+}
+
+/** For people: what the overview of the pages shows. */
+export async function printStatus(
+  status: ClusterStatus,
+  write: Write,
+  { operations, events }: Lately = { operations: [], events: [] },
+): Promise<void> {
+  const { problems, faultTolerance, instanceId, shards } = status;
+  const isAlone = status.servers.length === 1 && status.servers[0]!.internalAddress === SELF;
+  const may = isAlone ? "one server, without replicas" : toleranceWords(faultTolerance);
+  await write(`${verdictOf(status).word.toLowerCase()}: ${may}\n`);
   for (const problem of problems.slice(0, PROBLEMS_SHOWN_MAX)) await write(`  - ${problem}\n`);
   if (problems.length > PROBLEMS_SHOWN_MAX) await write(`  - and ${problems.length - PROBLEMS_SHOWN_MAX} more\n`);
-  await write(`cluster ${instanceId}\n\n`);
+  await write(`cluster ${instanceId}; ${shardWords(shards)}\n\n`);
   await printObjects("table", onePage(status.servers.map(serverRow)), write);
   if (status.shards.length > 0) await write("\n");
   await printObjects("table", onePage(status.shards.flatMap(replicaRows)), write);
   const changes = status.shards.filter(({ change }) => change !== "");
   if (changes.length > 0) await write("\n");
   for (const { namespace, shard, change } of changes) await write(`shard ${namespace}/${shard}: ${change}\n`);
+  if (operations.length > 0) await write("\n");
+  await printObjects("table", onePage(operations.map(operationRow)), write);
+  if (events.length > 0) await write("\n");
+  await printObjects("table", onePage(events.map(eventRow)), write);
+}
+
+function shardWords(shards: ClusterStatus["shards"]): string {
+  const states = SHARD_STATES.flatMap((state) => {
+    const found = shards.filter((shard) => shardState(shard) === state).length;
+    return found === 0 ? [] : [`${found} ${state}`];
+  });
+  const lag = worstLag(shards);
+  const behind = lag === undefined || lag === 0n ? "" : `, a replica up to ${lag} entries behind`;
+  return `shards: ${states.join(", ") || "none"}${behind}`;
 }
 
 function serverRow(server: ClusterStatus["servers"][number]) {
