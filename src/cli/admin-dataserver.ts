@@ -27,7 +27,11 @@ const INTERNAL = ["--internal <host:port>", "where coordinators and other data s
 const { method } = OxiaAdmin;
 
 export function addDataServerCommands(admin: Command): void {
-  const server = admin.command("dataserver").alias("dataservers").description("Data servers of the cluster.");
+  const server = admin
+    .command("dataserver")
+    .alias("dataservers")
+    .description("Data servers of the cluster.")
+    .addHelpText("after", examples("varia admin dataserver list", "varia admin dataserver drain s1"));
   addDryRun(server.command("create"))
     .description("Add a data server; it gets its share of the replicas in a while.")
     .addHelpText("after", examples("varia admin dataserver create s4 --public h4:6648 --internal h4:6649"))

@@ -18,7 +18,8 @@ interface EventFlags extends PageFlags {
 export function addEventCommands(admin: Command): void {
   const event = admin
     .command("event")
-    .description("What has happened: elections, servers, replicas, the configuration.");
+    .description("What has happened: elections, servers, replicas, the configuration.")
+    .addHelpText("after", examples("varia admin event list --kind election"));
   addPageFlags(event.command("list"), EVENTS_MAX)
     .description("List events, the newest first.")
     .addOption(new Option("--kind <kind>", "only of this kind").choices(EVENT_KINDS))

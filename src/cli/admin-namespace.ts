@@ -26,7 +26,11 @@ const NOTIFICATIONS = new Option("--notifications [bool]", "whether changes can 
 const { method } = OxiaAdmin;
 
 export function addNamespaceCommands(admin: Command): void {
-  const namespace = admin.command("namespace").alias("namespaces").description("Namespaces and their shards.");
+  const namespace = admin
+    .command("namespace")
+    .alias("namespaces")
+    .description("Namespaces and their shards.")
+    .addHelpText("after", examples("varia admin namespace list", "varia admin namespace get orders"));
   addDryRun(namespace.command("create"))
     .description("Add a namespace.")
     .addHelpText(

@@ -23,7 +23,8 @@ export function addOperationCommands(admin: Command): void {
   const operation = admin
     .command("operation")
     .alias("operations")
-    .description("What was asked for that takes time: swaps, freezes, servers that leave.");
+    .description("What was asked for that takes time: swaps, freezes, servers that leave.")
+    .addHelpText("after", examples("varia admin operation list --state running", "varia admin operation watch 17"));
   addPageFlags(operation.command("list"), LIMIT_MAX)
     .description("List operations, the newest first.")
     .addOption(new Option("--kind <kind>", "only of this kind").choices(OPERATION_KINDS))

@@ -19,7 +19,10 @@ interface CloseFlags extends SessionFlags {
 }
 
 export function addSessionCommands(admin: Command): void {
-  const session = admin.command("session").description("Sessions of clients, and the records that end with them.");
+  const session = admin
+    .command("session")
+    .description("Sessions of clients, and the records that end with them.")
+    .addHelpText("after", examples("varia admin session list"));
   addNamespaceFlag(session.command("list"))
     .description("List the sessions of a namespace.")
     .addHelpText("after", examples("varia admin session list", "varia admin session list -n orders -o json"))

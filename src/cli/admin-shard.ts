@@ -42,7 +42,10 @@ interface SplitFlags extends ShardFlags {
 }
 
 export function addShardCommands(admin: Command): void {
-  const shard = admin.command("shard").description("Single shards.");
+  const shard = admin
+    .command("shard")
+    .description("Single shards.")
+    .addHelpText("after", examples("varia admin shard switch-leader --shard 3 --to s2"));
   addSwap(shard);
   addSwitchLeader(shard);
   addFreeze(shard);

@@ -67,10 +67,14 @@ export function addConfigCommands(program: Command): void {
       "after",
       examples("varia config show standalone --origin", "varia config check coordinator --cconfig cluster.yaml"),
     );
-  const show = config.command("show").description("Show the settings that flags, environment and file come to.");
+  const show = config
+    .command("show")
+    .description("Show the settings that flags, environment and file come to.")
+    .addHelpText("after", examples("varia config show storage --origin"));
   const check = config
     .command("check")
-    .description("Check settings, and the files that they name; exit code 2 if they cannot be used.");
+    .description("Check settings, and the files that they name; exit code 2 if they cannot be used.")
+    .addHelpText("after", examples("varia config check coordinator --cconfig cluster.yaml"));
   for (const [name, kind] of Object.entries(KINDS)) {
     addShow(show, name, kind);
     addCheck(check, name, kind);
@@ -80,7 +84,10 @@ export function addConfigCommands(program: Command): void {
 
 /** Schemas are JSON, whoever reads them. */
 function addSchema(config: Command): void {
-  const schema = config.command("schema").description("Print a JSON Schema of a file, for editors.");
+  const schema = config
+    .command("schema")
+    .description("Print a JSON Schema of a file, for editors.")
+    .addHelpText("after", examples("varia config schema cluster > cluster.schema.json"));
   const add = (name: string, description: string, make: () => unknown) => {
     schema
       .command(name)

@@ -42,9 +42,10 @@ function examplesIn(help: string): string[] {
   });
 }
 
-test("every command that does something has an example of itself", () => {
-  const leaves = places().filter(({ command }) => command.commands.length === 0);
-  const without = leaves.filter(({ path, help }) => !examplesIn(help).some((one) => `${one} `.startsWith(`${path} `)));
+test("every command has an example of itself, a group one of its commands", () => {
+  const without = places().filter(
+    ({ path, help }) => !examplesIn(help).some((one) => `${one} `.startsWith(`${path} `)),
+  );
   expect(without.map(({ path }) => path)).toEqual([]);
 });
 
