@@ -1,6 +1,5 @@
 /** Two coordinators' processes on one metadata: one works, and the other takes over however the first one ends. */
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { scratch, serverCommand } from "./varia.ts";
 
@@ -20,20 +19,11 @@ interface Addresses {
   readonly http: string;
 }
 
-/** Free ones, that stay the same from one process to the next. */
-async function addresses(): Promise<Addresses> {
-  const servers = Array.from({ length: 3 }, () => createServer());
-  const ports = await Promise.all(
-    servers.map(
-      (server) =>
-        new Promise<string>((resolve) => {
-          server.listen(0, "127.0.0.1", () => resolve(`127.0.0.1:${(server.address() as { port: number }).port}`));
-        }),
-    ),
-  );
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  const [admin, internal, http] = ports as [string, string, string];
-  return { admin, internal, http };
+/** Hosts of the loopback, and of nobody else on this machine: ports stay the same from one process to the next. */
+const NET = `127.${1 + Math.floor(Math.random() * 250)}.${Math.floor(Math.random() * 250)}`;
+
+function addressesOn(host: string): Addresses {
+  return { admin: `${host}:6651`, internal: `${host}:6652`, http: `${host}:8080` };
 }
 
 function start({ admin, internal, http }: Addresses): Bun.Subprocess {
@@ -87,7 +77,7 @@ function admin(at: Addresses, ...words: string[]): string {
 const serversOf = (at: Addresses) => admin(at, "dataserver", "list", "-o", "name");
 
 test("who asks the one that stands by is answered by the other, whichever of them works", async () => {
-  const [a, b] = [await addresses(), await addresses()];
+  const [a, b] = [addressesOn(`${NET}.1`), addressesOn(`${NET}.2`)];
   let first = start(a);
   await until("the first works", () => works(a));
   const second = start(b);
