@@ -1,6 +1,6 @@
 /** @jsxImportSource hono/jsx */
 /** `/do/NAME`: what a change will do, before it is made. */
-import { type Deed, fieldsOf } from "../deeds.ts";
+import { type Deed, fieldsOf } from "../deed.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { CopyAs } from "../parts/pieces.tsx";
 
