@@ -1,31 +1,41 @@
 /** Changes of records, by the client that everybody may use. */
 import { UnexpectedVersionIdError } from "../src/client/errors.ts";
 import { deed, wholeNumber } from "./deed.ts";
+import type { Inspect } from "./inspect.ts";
+import { recordAddress, routesOf, shardIdOf } from "./key-space.ts";
 import { PageError } from "./page.ts";
 import { query } from "./parts/format.ts";
 import { shellWord, visible } from "./parts/text.ts";
+import { leadsTo, type ShardRoute } from "./shard-routes.ts";
 
 export const RECORD_DEEDS = {
   "delete-record": deed({
     title: "Delete record",
     verb: "Delete",
-    fields: ["namespace", "key", "version"],
+    fields: ["namespace", "key", "version", "partitionKey", "shard"],
     needs: [],
-    async preview(inspect, { namespace, key, version }) {
-      const lines = [`The record ${visible(key)} of ${namespace} will be deleted, if its version is still ${version}.`];
-      const at = `-a ${inspect.clientAddress() ?? ""} -n ${shellWord(namespace)}`;
-      return { lines, command: `varia client ${at} delete ${shellWord(key)} -e ${shellWord(version)}` };
+    async preview(inspect, { namespace, key, version, ...at }) {
+      const { partitionKey = "" } = await leading(inspect, namespace, at);
+      const lines = [
+        `The record ${visible(key)} of ${namespace} will be deleted, if its version is still ${version}.`,
+        ...(at.partitionKey === "" ? [] : [`Its partition key is ${visible(at.partitionKey)}.`]),
+        ...(at.shard === "" ? [] : [`It is in shard ${namespace}/${at.shard}.`]),
+      ];
+      const flags = partitionKey === "" ? "" : ` -p ${shellWord(partitionKey)}`;
+      const to = `-a ${inspect.clientAddress() ?? ""} -n ${shellWord(namespace)}`;
+      return { lines, command: `varia client ${to} delete ${shellWord(key)} -e ${shellWord(version)}${flags}` };
     },
-    async run(inspect, { namespace, key, version }) {
+    async run(inspect, { namespace, key, version, ...at }) {
       const client = await inspect.client(namespace);
-      await unlessChanged(() => client.delete(key, { expectedVersionId: BigInt(wholeNumber(version)) }));
+      const options = { expectedVersionId: wholeNumber(version), ...(await leading(inspect, namespace, at)) };
+      await unlessChanged(() => client.delete(key, options));
       return `/keys${query({ namespace, place: key.slice(0, key.lastIndexOf("/") + 1) })}`;
     },
   }),
   "put-record": deed({
     title: "Write record",
     verb: "Write",
-    fields: ["namespace", "key", "value", "version"],
+    fields: ["namespace", "key", "value", "version", "partitionKey", "shard"],
     needs: [],
     async preview(_, { namespace, key, version }) {
       const condition = version === "" ? "if there is none yet" : `if its version is still ${version}`;
@@ -34,16 +44,54 @@ export const RECORD_DEEDS = {
         command: undefined,
       };
     },
-    async run(inspect, { namespace, key, value, version }) {
+    async run(inspect, { namespace, key, value, version, partitionKey, shard }) {
       if (key === "") throw new PageError(400, "A key is needed.");
       const client = await inspect.client(namespace);
-      const expected = version === "" ? { mustNotExist: true } : { expectedVersionId: BigInt(wholeNumber(version)) };
+      if (shard !== "") await requireShard(inspect, { namespace, shard, key, partitionKey });
+      const expected = version === "" ? { mustNotExist: true } : { expectedVersionId: wholeNumber(version) };
+      const options = partitionKey === "" ? expected : { ...expected, partitionKey };
       // browsers send the ends of lines as two characters
-      await unlessChanged(() => client.put(key, value.replaceAll("\r\n", "\n"), expected));
-      return `/keys/record${query({ namespace, key })}`;
+      await unlessChanged(() => client.put(key, value.replaceAll("\r\n", "\n"), options));
+      return recordAddress({ namespace, key, partitionKey });
     },
   }),
 };
+
+/** The partition key that was given, or one that leads to the shard that was; none where the key leads there by itself. */
+async function leading(
+  inspect: Inspect,
+  namespace: string,
+  { partitionKey, shard }: { readonly partitionKey: string; readonly shard: string },
+): Promise<{ partitionKey?: string }> {
+  if (partitionKey !== "") return { partitionKey };
+  if (shard === "") return {};
+  return { partitionKey: (await routeTo(inspect, namespace, shard)).partitionKey };
+}
+
+/**
+ * A record is stored with the partition key of its last put, so that any one that leads to its shard would not do: the
+ * one that it was written with is needed, and one that leads elsewhere is known to be wrong.
+ */
+async function requireShard(
+  inspect: Inspect,
+  fields: { readonly namespace: string; readonly shard: string; readonly key: string; readonly partitionKey: string },
+): Promise<void> {
+  const { namespace, shard, key, partitionKey } = fields;
+  const route = await routeTo(inspect, namespace, shard);
+  if (leadsTo(route, partitionKey === "" ? key : partitionKey)) return;
+  const what = partitionKey === "" ? "The key alone" : `The partition key ${visible(partitionKey)}`;
+  throw new PageError(
+    400,
+    `${what} does not lead to shard ${namespace}/${shard}, which holds the record: nothing was written. Give the partition key that it was written with.`,
+  );
+}
+
+async function routeTo(inspect: Inspect, namespace: string, shard: string): Promise<ShardRoute> {
+  const id = shardIdOf(shard);
+  const route = (await routesOf({ inspect }, namespace)).find((one) => one.shard === id);
+  if (route === undefined) throw new PageError(404, `There is no shard ${namespace}/${shard}.`);
+  return route;
+}
 
 async function unlessChanged(write: () => Promise<unknown>): Promise<void> {
   try {

@@ -1,0 +1,55 @@
+/** What pages of records need of a namespace: which there are, a client of it, and its shards. */
+import { NamespaceNotFoundError } from "../src/client/errors.ts";
+import { ListNamespaces } from "./admin.ts";
+import { type Asked, PageError } from "./page.ts";
+import { query } from "./parts/format.ts";
+import { type ShardRoute, shardRoutes } from "./shard-routes.ts";
+import { clusterStatus, shardState } from "./view.ts";
+
+/** Ranges of shards change when a shard is split, and never otherwise. */
+const RANGES_AGE_MS_MAX = 10_000;
+
+export async function namespacesOf({ inspect }: Pick<Asked, "inspect">) {
+  const { namespaces } = await inspect.calls.call(ListNamespaces, {});
+  return namespaces.flatMap(({ namespace }) => (namespace === undefined ? [] : [namespace]));
+}
+
+/** One of each shard; none where there is no such namespace. */
+export async function routesOf({ inspect }: Pick<Asked, "inspect">, namespace: string): Promise<ShardRoute[]> {
+  const { shards } = await clusterStatus({ inspect, maxAgeMs: RANGES_AGE_MS_MAX });
+  return shardRoutes(shards.filter((shard) => shard.namespace === namespace && shardState(shard) !== "deleting"));
+}
+
+/** Where a record is: by its key alone, by the partition key that it was written with, or by the shard that holds it. */
+export interface RecordPlace {
+  readonly namespace: string;
+  readonly key: string;
+  readonly partitionKey?: string;
+  readonly shard?: bigint | string;
+}
+
+export function recordAddress(place: RecordPlace, more: Readonly<Record<string, string | number | undefined>> = {}) {
+  const { namespace, key, partitionKey, shard } = place;
+  return `/keys/record${query({ namespace, key, partitionKey, shard, ...more })}`;
+}
+
+export async function clientOf({ inspect }: Pick<Asked, "inspect">, namespace: string) {
+  try {
+    return await inspect.client(namespace);
+  } catch (error) {
+    if (error instanceof NamespaceNotFoundError) throw new PageError(404, `There is no namespace "${namespace}".`);
+    throw error;
+  }
+}
+
+/** Values of keys with some prefixes are shown to admins alone, who ask for them. */
+export function isMasked({ inspect }: Pick<Asked, "inspect">, key: string): boolean {
+  return inspect.masked.some((prefix) => key.startsWith(prefix));
+}
+
+/** A shard's id out of an address; undefined: none is given. */
+export function shardIdOf(text: string): bigint | undefined {
+  if (text === "") return undefined;
+  if (!/^\d{1,18}$/.test(text)) throw new PageError(400, `"${text}" is not the id of a shard.`);
+  return BigInt(text);
+}

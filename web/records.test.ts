@@ -1,0 +1,106 @@
+/** Records by way of pages: found wherever they are, and changed there. */
+import { afterEach, expect, test } from "bun:test";
+import { type FakeInspect, fakeInspect } from "../test/harness/fake-inspect.ts";
+import { fakeRecords, shardIdOf } from "../test/harness/fake-records.ts";
+import { type WebApp, webApp } from "./app.ts";
+
+const HOST = "localhost:8080";
+const open: WebApp[] = [];
+afterEach(() => {
+  for (const app of open.splice(0)) app.close();
+});
+
+function visit(inspect: FakeInspect) {
+  const app = webApp(inspect);
+  open.push(app);
+  const ask = async (path: string, init: RequestInit = {}) => {
+    const request = new Request(`http://${HOST}${path}`, init);
+    request.headers.set("host", HOST);
+    const response = await app.fetch(request, "127.0.0.1");
+    const { status, headers } = response;
+    return { status, headers, to: headers.get("location"), text: await response.text() };
+  };
+  const tokenOf = (text: string) => /name="token" value="([^"]+)"/.exec(text)![1]!;
+  const send = async (name: string, fields: Record<string, string>) => {
+    const token = tokenOf((await ask("/keys")).text);
+    const body = new URLSearchParams({ ...fields, token });
+    return ask(`/do/${name}`, { method: "POST", body, headers: { origin: `http://${HOST}` } });
+  };
+  return { ask, send };
+}
+
+/** Of four texts that lead to four shards. */
+const PARTITION_KEYS = Array.from({ length: 100 }, (_, nth) => `part-${nth}`);
+const OWN = shardIdOf("pk");
+const PART = PARTITION_KEYS.find((key) => shardIdOf(key) !== OWN)!;
+const ELSEWHERE = shardIdOf(PART);
+
+test("a record with a partition key is listed with its shard, opened, changed and deleted there", async () => {
+  const { client, calls } = fakeRecords([
+    { key: "pk", value: "of a partition key", partitionKey: PART },
+    { key: "plain", value: "of none" },
+  ]);
+  const { ask, send } = visit(fakeInspect({ client }));
+  const list = (await ask("/keys?namespace=default")).text;
+  const address = `/keys/record?namespace=default&key=pk&shard=${ELSEWHERE}`;
+  expect(list).toContain(`href="${address.replaceAll("&", "&amp;")}"`);
+  expect(list).toContain(`partition key, shard ${ELSEWHERE}`);
+  expect(list).toContain('href="/keys/record?namespace=default&amp;key=plain"');
+  // by its shard, by its partition key, and by its key alone, as notifications and sessions name it
+  for (const path of [address, `/keys/record?key=pk&partitionKey=${PART}`, "/keys/record?key=pk"]) {
+    const { status, text } = await ask(path);
+    expect([path, status, text.includes("of a partition key")]).toEqual([path, 200, true]);
+    expect(text).toContain(`default/${ELSEWHERE}`);
+  }
+  expect((await ask(`/keys/record?key=pk&partitionKey=${PART}`)).text).toContain(`<bdi>${PART}</bdi>`);
+  const wrong = PARTITION_KEYS.find((key) => shardIdOf(key) !== ELSEWHERE)!;
+  expect((await ask(`/keys/record?key=pk&partitionKey=${wrong}`)).status).toBe(404);
+
+  const edit = { namespace: "default", key: "pk", version: "7", value: "new", shard: String(ELSEWHERE) };
+  // what is stored would have another partition key, or be another record
+  for (const partitionKey of ["", wrong]) {
+    const refused = await send("put-record", { ...edit, partitionKey });
+    expect([refused.status, refused.text.includes("nothing was written")]).toEqual([400, true]);
+  }
+  expect((await send("put-record", { ...edit, partitionKey: PART })).to).toBe(
+    `/keys/record?namespace=default&key=pk&partitionKey=${PART}`,
+  );
+  const created = { namespace: "default", key: "new", version: "", value: "x", partitionKey: PART };
+  expect((await send("put-record", created)).to).toContain(`partitionKey=${PART}`);
+  const gone = { namespace: "default", key: "pk", version: "7" };
+  await send("delete-record", { ...gone, partitionKey: PART });
+  await send("delete-record", { ...gone, shard: String(ELSEWHERE) });
+  const [first, second, third, last] = calls as [string, string, ...unknown[]][];
+  expect([first, second, third]).toEqual([
+    ["put", "pk", "new", { expectedVersionId: 7n, partitionKey: PART }],
+    ["put", "new", "x", { mustNotExist: true, partitionKey: PART }],
+    ["delete", "pk", { expectedVersionId: 7n, partitionKey: PART }],
+  ]);
+  const { partitionKey } = last![2] as { partitionKey: string };
+  expect(shardIdOf(partitionKey)).toBe(ELSEWHERE);
+  const preview = await ask(`/do/delete-record?${new URLSearchParams({ ...gone, shard: String(ELSEWHERE) })}`);
+  expect(preview.text).toContain(`delete pk -e 7 -p ${partitionKey}`);
+});
+
+test("where several records have a key, the page leads to each", async () => {
+  const others = [0n, 1n, 2n, 3n].filter((shard) => shard !== OWN);
+  const { client } = fakeRecords(
+    others.map((shard) => {
+      return { key: "pk", value: `in ${shard}`, partitionKey: PARTITION_KEYS.find((key) => shardIdOf(key) === shard)! };
+    }),
+  );
+  const { ask } = visit(fakeInspect({ client }));
+  const { status, text } = await ask("/keys/record?key=pk");
+  expect([status, text.includes("Several records have this key")]).toEqual([200, true]);
+  for (const shard of others) {
+    expect(text).toContain(`/keys/record?namespace=default&amp;key=pk&amp;shard=${shard}`);
+    expect((await ask(`/keys/record?key=pk&shard=${shard}`)).text).toContain(`in ${shard}`);
+  }
+});
+
+test("a value that begins with a line end is in its form as it is", async () => {
+  const { client } = fakeRecords([{ key: "plain", value: "\nsecond" }]);
+  const { text } = await visit(fakeInspect({ client })).ask("/keys/record?key=plain");
+  // what reads HTML drops the first
+  expect(text).toContain(">\n\nsecond</textarea>");
+});
