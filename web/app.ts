@@ -23,6 +23,7 @@ import { BUNDLE_PATH, diagnosisPage } from "./pages/diagnosis.tsx";
 import { errorPage, refusedPage } from "./pages/error.tsx";
 import { eventsJson, eventsPage } from "./pages/events.tsx";
 import { helpPage } from "./pages/help.tsx";
+import { indexPage } from "./pages/index-lookup.tsx";
 import { keysPage } from "./pages/keys.tsx";
 import { loginPage } from "./pages/login.tsx";
 import { namespacePage, namespacesPage } from "./pages/namespaces.tsx";
@@ -320,6 +321,7 @@ async function pageAt(pages: Pages, inspect: Inspect, address: string, visitor: 
 const DATA_PAGES: Pages = [
   ["/keys", keysPage],
   ["/keys/record", recordPage],
+  ["/keys/index", indexPage],
   ["/sessions", sessionsPage],
   ["/sessions/*/*/*", sessionPage],
 ];

@@ -84,7 +84,7 @@ class Leaps {
   }
 }
 
-class RecordPage {
+export class RecordPage {
   readonly records: Located[] = [];
   #bytes = 0;
 

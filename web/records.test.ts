@@ -104,3 +104,38 @@ test("a value that begins with a line end is in its form as it is", async () => 
   // what reads HTML drops the first
   expect(text).toContain(">\n\nsecond</textarea>");
 });
+
+test("records are looked up by a secondary index, exactly or in a range, page by page", async () => {
+  const names = Array.from({ length: 150 }, (_, nth) => String(nth).padStart(3, "0"));
+  const { client } = fakeRecords([
+    ...names.map((nth) => ({ key: `u/${nth}`, value: `user ${nth}`, secondaryIndexKey: "ada" })),
+    { key: "pk", value: "of a partition key", partitionKey: PART, secondaryIndexKey: "bob" },
+    { key: "last", value: "of the end", secondaryIndexKey: "eve" },
+    { key: "outside", value: "of no index" },
+  ]);
+  const { ask } = visit(fakeInspect({ client }));
+  expect((await ask("/keys")).text).toContain('action="/keys/index"');
+  const keysOf = (text: string) =>
+    [...text.matchAll(/\/keys\/record\?namespace=default&amp;key=([^"&]*)/g)].map(([, key]) => key);
+  const first = await ask("/keys/index?index=by-name&match=exactly&from=ada");
+  expect([first.status, keysOf(first.text).length]).toEqual([200, 100]);
+  expect(first.text).toContain("get ada --index by-name -v");
+  const more = /<a href="(\/keys\/index[^"]*)">More/.exec(first.text)![1]!.replaceAll("&amp;", "&");
+  const second = await ask(more);
+  expect([...keysOf(first.text), ...keysOf(second.text)]).toEqual(names.map((nth) => `u%2F${nth}`));
+  expect(second.text).not.toContain(">More<");
+  const range = await ask("/keys/index?index=by-name&match=range&from=b&before=e");
+  expect(keysOf(range.text)).toEqual(["pk"]);
+  expect(range.text).toContain(`key=pk&amp;shard=${ELSEWHERE}`);
+  expect(range.text).toContain("range-scan --index by-name -s b -e e -v");
+  expect(keysOf((await ask("/keys/index?index=by-name&match=range&from=b")).text)).toEqual(["pk", "last"]);
+  expect((await ask("/keys/index?index=by-name&from=zoe")).text).toContain("The index has no records there.");
+  for (const [path, status] of [
+    ["/keys/index", 400],
+    ["/keys/index?index=i&match=near", 400],
+    ["/keys/index?index=i&shard=x", 400],
+    ["/keys/index?index=i&namespace=none", 404],
+  ] as const) {
+    expect([path, (await ask(path)).status]).toEqual([path, status]);
+  }
+});

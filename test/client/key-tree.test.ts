@@ -2,8 +2,10 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { connect } from "../../src/client/index.ts";
+import type { KeySorting } from "../../src/model/keys.ts";
 import { initialRanges } from "../../src/protocol/assignment.ts";
 import { findRecords } from "../../web/find-record.ts";
+import { type IndexPosition, type IndexRequest, readIndex } from "../../web/index-lookup.ts";
 import { KEYS_PER_PAGE, type Position, readLevel, type TreeRequest, VALUE_BYTES_PER_PAGE } from "../../web/key-tree.ts";
 import { leadsTo, partitionKeys, shardRoutes } from "../../web/shard-routes.ts";
 import { startServer } from "./server.ts";
@@ -47,6 +49,7 @@ for (const sorting of ["hierarchical", "natural"]) {
         { numRuns: 25 },
       );
       await pages(client, { place: "/jobs/", after: undefined, natural: sorting === "natural", routes });
+      await indexed(client, sorting === "natural" ? "natural" : "hierarchical");
       await partitioned(client, { place: "", after: undefined, natural: sorting === "natural", routes });
     } finally {
       await client.close();
@@ -99,9 +102,52 @@ async function pages(client: Awaited<ReturnType<typeof connect>>, request: TreeR
   expect(found).toEqual(large);
 }
 
+/** Deletes all records, wherever they are. */
+async function clear(client: Awaited<ReturnType<typeof connect>>): Promise<void> {
+  for (const { partitionKey } of routes) {
+    for (const key of await Array.fromAsync(client.list({ partitionKey }))) await client.delete(key, { partitionKey });
+  }
+}
+
+/** Pages of an index hold each of its entries once, in one order, however many records have one of its keys. */
+async function indexed(client: Awaited<ReturnType<typeof connect>>, sorting: KeySorting): Promise<void> {
+  await clear(client);
+  const indexKeys = ["a", "a/b", "a/b/c", "a//", "a0", "\u00e9", "same"];
+  const put = (key: string, indexKey: string) => {
+    return client.put(key, "", { partitionKey: `p${key}`, secondaryIndexes: [{ name: "i", key: indexKey }] });
+  };
+  await Promise.all(indexKeys.map((indexKey, nth) => put(`one-${nth}`, indexKey)));
+  const names = Array.from({ length: 2 * KEYS_PER_PAGE }, (_, nth) => `n/${nth % 7}-${nth}`);
+  await Promise.all(names.map((name) => put(name, "same")));
+  const read = async (range: IndexRequest["range"]) => {
+    const seen: string[] = [];
+    let after: IndexPosition | undefined;
+    do {
+      const page = await readIndex(client, { index: "i", range, after, sorting, routes });
+      expect([page.cut, page.records.length <= KEYS_PER_PAGE]).toEqual([false, true]);
+      seen.push(...page.records.map(({ record }) => `${record.secondaryIndexKey} ${record.key}`));
+      after = page.after;
+    } while (after !== undefined);
+    return seen;
+  };
+  const all = await read({ from: "", before: "" });
+  const expected = [
+    ...indexKeys.map((indexKey, nth) => `${indexKey} one-${nth}`),
+    ...names.map((name) => `same ${name}`),
+  ];
+  expect([...all].sort()).toEqual(expected.sort());
+  expect((await read({ exactly: "same" })).sort()).toEqual([...names, "one-6"].map((name) => `same ${name}`).sort());
+  expect(await read({ exactly: "a/b" })).toEqual(["a/b one-1"]);
+  expect(await read({ exactly: "b" })).toEqual([]);
+  const entries = all.filter((entry) => entry.startsWith("a"));
+  expect(await read({ from: "a/b", before: entries.at(-1)!.split(" ")[0]! })).toEqual(
+    entries.slice(entries.indexOf("a/b one-1"), -1),
+  );
+}
+
 /** Records that are where their partition keys lead, and several with one key: each is listed with its shard, and found there. */
 async function partitioned(client: Awaited<ReturnType<typeof connect>>, request: TreeRequest): Promise<void> {
-  for (const key of await Array.fromAsync(client.list({}))) await client.delete(key);
+  await clear(client);
   for (const { shard, partitionKey } of routes) await client.put("everywhere", `on ${shard}`, { partitionKey });
   const names = Array.from({ length: KEYS_PER_PAGE }, (_, nth) => `pk-${String(nth).padStart(3, "0")}`);
   await Promise.all(names.map((name) => client.put(name, name, { partitionKey: `part ${name}` })));

@@ -11,6 +11,7 @@ import { placePath, RecordForm, Trail } from "../parts/record-form.tsx";
 import { shellWord, visible } from "../parts/text.ts";
 import { preview } from "../parts/value.tsx";
 import { leadsTo } from "../shard-routes.ts";
+import { IndexForm } from "./index-lookup.tsx";
 
 export async function keysPage(asked: Asked): Promise<Page> {
   const { query: given } = asked;
@@ -25,10 +26,15 @@ export async function keysPage(asked: Asked): Promise<Page> {
   const routes = await routesOf(asked, namespace);
   const level = await readLevel(client, { place, after, natural: sorting === "natural", routes });
   const address = asked.inspect.clientAddress();
+  const names = namespaces.map(({ name }) => name);
   const body = (
     <>
       <h1>Keys</h1>
-      <Jump namespace={namespace} namespaces={namespaces.map(({ name }) => name)} />
+      <Jump namespace={namespace} namespaces={names} />
+      <details class="copy">
+        <summary>Look up by secondary index</summary>
+        <IndexForm wanted={{ namespace, index: "", match: "exactly", from: "", before: "" }} namespaces={names} />
+      </details>
       <Trail namespace={namespace} place={place} />
       <Level asked={asked} namespace={namespace} place={place} level={level} />
       <CopyAs
