@@ -16,7 +16,7 @@ import { type Asking, Gate, type Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
 import { document } from "./layout.tsx";
 import { Live } from "./live.ts";
-import { type Asked, type Page, PageError, type PageOf } from "./page.ts";
+import { ADDRESS_CHARACTERS_MAX, type Asked, isTooLong, type Page, PageError, type PageOf } from "./page.ts";
 import { configurationPage } from "./pages/configuration.tsx";
 import { deedPage, NOTE_CHARACTERS_MAX, NOTE_FIELD } from "./pages/deed.tsx";
 import { BUNDLE_PATH, diagnosisPage } from "./pages/diagnosis.tsx";
@@ -45,6 +45,8 @@ const SHOWN_AGE_MS_MAX = 400;
 
 /** Longer forms are refused. */
 export const FORM_BYTES_MAX = 4 * 1024 * 1024;
+
+const LOGGED_OUT = "You are not logged in, or not any more: nothing was done.";
 
 interface Env {
   Bindings: { readonly peer: string };
@@ -85,7 +87,7 @@ export function webApp(inspect: Inspect): WebApp {
   app.use(securePages());
   files(app);
   app.get("/login", (context) => send(context, inspect, loginPage({ to: context.req.query("to") ?? "/", why: "" })));
-  app.post("/login", bodyLimit({ maxSize: FORM_BYTES_MAX }), async (context) => {
+  app.post("/login", bodyLimit({ maxSize: FORM_BYTES_MAX, onError: tooLarge(inspect) }), async (context) => {
     const form = new URLSearchParams(await context.req.text());
     const to = ownPath(form.get("to") ?? "/");
     const answer = gate.login(form.get("token") ?? "", askingOf(context));
@@ -106,13 +108,16 @@ export function webApp(inspect: Inspect): WebApp {
       context.set("visitor", admission.visitor);
       return next();
     }
-    const isPage = context.req.method === "GET" && !["/live", "/events.json", BUNDLE_PATH].includes(context.req.path);
+    const isPage = !["/live", "/events.json", BUNDLE_PATH].includes(context.req.path);
     if (admission.kind === "refused") {
       if (!isPage) return context.text(`${admission.why}\n`, 403);
       return send(context, inspect, refusedPage(admission.why));
     }
     if (!isPage) return context.text("Log in first.\n", 401);
     const { pathname, search } = new URL(context.req.url);
+    if (isTooLong(pathname + search)) return send(context, inspect, errorPage(tooLong()));
+    if (context.req.method !== "GET")
+      return send(context, inspect, loginPage({ to: "/", why: LOGGED_OUT, status: 401 }));
     return context.redirect(`/login?to=${encodeURIComponent(pathname + search)}`, 303);
   });
   app.get("/live", (context) => {
@@ -140,7 +145,12 @@ export function webApp(inspect: Inspect): WebApp {
   });
   app.get("*", compress(), async (context) => {
     const { pathname, search } = new URL(context.req.url);
+    if (isTooLong(pathname + search)) return send(context, inspect, errorPage(tooLong()));
     return send(context, inspect, await show(pathname + search, context.get("visitor")));
+  });
+  app.notFound((context) => {
+    const { method, path } = context.req;
+    return send(context, inspect, errorPage(new PageError(404, `There is nothing at ${path} that takes ${method}.`)));
   });
   return {
     fetch: (request, peer) => app.fetch(request, { peer }),
@@ -181,6 +191,13 @@ function tooLarge(inspect: Inspect) {
       inspect,
       errorPage(new PageError(413, `A form has at most ${FORM_BYTES_MAX} bytes.`)),
     );
+}
+
+function tooLong(): PageError {
+  return new PageError(
+    414,
+    `The address of a page has at most ${ADDRESS_CHARACTERS_MAX} characters, and this one has more. \`varia client\` takes keys of any length.`,
+  );
 }
 
 function askingOf(context: Context<Env>): Asking {

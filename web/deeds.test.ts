@@ -178,15 +178,35 @@ test("a viewer is offered nothing and changes nothing", async () => {
 
 test("what cannot be meant, is stale or too large is refused, and nothing happens", async () => {
   const { inspect, preview, send, ask } = visit();
+  const { servers, shards } = clusterOf(4);
+  const fourth = { ...servers[0]!, name: "s4", internalAddress: "s4:6649" };
+  inspect.cluster = clusterOf(4, { servers: [...servers, fourth], shards });
   for (const [name, fields, status] of [
     ["swap-replica", { namespace: "default", shard: "99", from: "s1", to: "s1" }, 404],
     ["swap-replica", { namespace: "default", shard: "x", from: "s1", to: "s2" }, 404],
     ["create-namespace", { name: "n", shards: "-1", replicas: "1" }, 400],
-    ["create-namespace", { name: "n", shards: "1", replicas: "4" }, 400],
+    ["create-namespace", { name: "n", shards: "1", replicas: "5", sorting: "natural" }, 409],
+    ["create-namespace", { name: "n", shards: "1", replicas: "0", sorting: "natural" }, 400],
+    ["create-namespace", { name: "n", shards: "0", replicas: "1", sorting: "natural" }, 400],
+    ["create-namespace", { name: "n", shards: "999999", replicas: "1", sorting: "natural" }, 400],
+    ["create-namespace", { name: "n", shards: "1", replicas: "1", sorting: "upside-down" }, 400],
+    ["create-namespace", { name: "a b", shards: "1", replicas: "1", sorting: "natural" }, 400],
+    ["create-namespace", { name: "..", shards: "1", replicas: "1", sorting: "natural" }, 400],
+    ["create-namespace", { name: "", shards: "1", replicas: "1", sorting: "natural" }, 400],
+    ["create-namespace", { name: "default", shards: "1", replicas: "1", sorting: "natural" }, 409],
+    ["patch-namespace", { name: "default", replicas: "5", notifications: "on", seen: "3 on" }, 409],
+    ["patch-namespace", { name: "default", replicas: "0", notifications: "on", seen: "3 on" }, 400],
     ["patch-namespace", { name: "default", replicas: "2", notifications: "on", seen: "2 on" }, 409],
     ["patch-namespace", { name: "none", replicas: "2", notifications: "on", seen: "3 on" }, 404],
     ["delete-namespace", { name: "none" }, 404],
     ["switch-leader", { namespace: "default", shard: "99", to: "s1" }, 404],
+    ["switch-leader", { namespace: "default", shard: "1", to: "s9" }, 404],
+    ["switch-leader", { namespace: "default", shard: "1", to: "" }, 404],
+    ["switch-leader", { namespace: "default", shard: "1", to: "s4" }, 409],
+    ["swap-replica", { namespace: "default", shard: "1", from: "s8", to: "s9" }, 404],
+    ["swap-replica", { namespace: "default", shard: "1", from: "s1", to: "s9" }, 404],
+    ["swap-replica", { namespace: "default", shard: "1", from: "s4", to: "s4" }, 409],
+    ["swap-replica", { namespace: "default", shard: "1", from: "s1", to: "s2" }, 409],
     ["freeze-shard", { namespace: "default", shard: "1", seconds: "0" }, 400],
     ["freeze-shard", { namespace: "default", shard: "1", seconds: "3601" }, 400],
     ["freeze-shard", { namespace: "default", shard: "1", seconds: "1.5" }, 400],

@@ -37,7 +37,14 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     fields: ["namespace", "shard", "from", "to"],
     needs: needs(SwapReplica),
     async preview(inspect, { namespace, shard, from, to }) {
-      await shardOf(inspect, { namespace, shard });
+      const found = await shardOf(inspect, { namespace, shard });
+      const [source, target] = [found.serverOf(from), found.serverOf(to)];
+      if (!found.members.includes(source)) {
+        throw new PageError(409, `${from} holds no replica of shard ${namespace}/${shard}.`);
+      }
+      if (source !== target && found.members.includes(target)) {
+        throw new PageError(409, `${to} holds a replica of shard ${namespace}/${shard} already.`);
+      }
       const what =
         from === to
           ? `The replica of shard ${namespace}/${shard} on ${from} will be filled anew, if its id has ended.`
@@ -57,7 +64,10 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     fields: ["namespace", "shard", "to"],
     needs: needs(SwitchLeader),
     async preview(inspect, { namespace, shard, to }) {
-      const { leader } = await shardOf(inspect, { namespace, shard });
+      const { leader, members, serverOf } = await shardOf(inspect, { namespace, shard });
+      if (!members.includes(serverOf(to))) {
+        throw new PageError(409, `${to} holds no replica of shard ${namespace}/${shard}.`);
+      }
       const lines = [
         `Shard ${namespace}/${shard}, which ${leader} leads, will be led by ${to}.`,
         "Writes wait until that one holds all that the leader does: some milliseconds.",
@@ -164,6 +174,7 @@ export function isServed({ needs: methods }: Deed, { calls, mode }: Inspect): bo
   return (methods.length > 0 || mode !== "storage") && methods.every((method) => calls.serves(method as never));
 }
 
+/** A shard as it is now. Throws PageError 404. */
 async function shardOf(
   { calls }: Inspect,
   { namespace, shard }: { readonly namespace: string; readonly shard: string },
@@ -172,7 +183,19 @@ async function shardOf(
   const found = shards.find((one) => one.namespace === namespace && String(one.shard) === shard);
   if (found === undefined) throw new PageError(404, `There is no shard ${namespace}/${shard}.`);
   const leader = servers.find(({ internalAddress }) => internalAddress === found.leader);
-  return { leader: leader?.name ?? "nobody", publicAddress: leader?.publicAddress };
+  return {
+    leader: leader?.name ?? "nobody",
+    publicAddress: leader?.publicAddress,
+    /** Internal addresses of those that hold it. */
+    members: found.replicas.filter(({ part }) => part === "member").map(({ server }) => server),
+    /** The internal address of a server that is named as the coordinator takes it. Throws PageError 404. */
+    serverOf: (name: string) => {
+      const server =
+        servers.find((one) => one.name === name) ?? servers.find(({ internalAddress }) => internalAddress === name);
+      if (server === undefined) throw new PageError(404, `There is no server "${name}".`);
+      return server.internalAddress;
+    },
+  };
 }
 
 const WHAT_CANCELLING_DOES: Readonly<Record<string, string>> = {

@@ -1,5 +1,4 @@
 /** What pages of records need of a namespace: which there are, a client of it, and its shards. */
-import { NamespaceNotFoundError } from "../src/client/errors.ts";
 import { ListNamespaces } from "./admin.ts";
 import { type Asked, PageError } from "./page.ts";
 import { query } from "./parts/format.ts";
@@ -31,15 +30,6 @@ export interface RecordPlace {
 export function recordAddress(place: RecordPlace, more: Readonly<Record<string, string | number | undefined>> = {}) {
   const { namespace, key, partitionKey, shard } = place;
   return `/keys/record${query({ namespace, key, partitionKey, shard, ...more })}`;
-}
-
-export async function clientOf({ inspect }: Pick<Asked, "inspect">, namespace: string) {
-  try {
-    return await inspect.client(namespace);
-  } catch (error) {
-    if (error instanceof NamespaceNotFoundError) throw new PageError(404, `There is no namespace "${namespace}".`);
-    throw error;
-  }
 }
 
 /** Values of keys with some prefixes are shown to admins alone, who ask for them. */

@@ -1,4 +1,6 @@
 /** Changes of namespaces. */
+import { createNamespace, patchNamespace } from "../src/coordination/administer.ts";
+import type { ClusterConfig } from "../src/coordination/cluster-config.ts";
 import { CreateNamespace, DeleteNamespace, GetClusterStatus, ListNamespaces, PatchNamespace } from "./admin.ts";
 import { deed, needs, newestOperation, wholeNumber } from "./deed.ts";
 import type { Inspect } from "./inspect.ts";
@@ -13,11 +15,13 @@ export const NAMESPACE_DEEDS = {
     fields: ["name", "shards", "replicas", "sorting", "notifications"],
     needs: needs(CreateNamespace),
     async preview(inspect, { name, shards, replicas, sorting, notifications }) {
-      const { servers } = await inspect.calls.call(GetClusterStatus, {});
+      const request = {
+        name,
+        initialShardCount: Number(wholeNumber(shards)),
+        replicationFactor: Number(wholeNumber(replicas)),
+      };
+      createNamespace(await configOf(inspect), { ...UNSET, ...request, keySorting: sorting });
       const wanted = wholeNumber(replicas);
-      if (wanted > servers.length) {
-        throw new PageError(400, `${wanted} replicas need as many servers, and there are ${servers.length}.`);
-      }
       const lines = [
         `The namespace ${name} will have ${count(wholeNumber(shards), "shard")} with ${count(wanted, "replica")} each.`,
         `Its keys are in the order ${sorting}, and its changes can${notifications === "on" ? "" : "not"} be followed.`,
@@ -46,6 +50,9 @@ export const NAMESPACE_DEEDS = {
     needs: needs(PatchNamespace, ListNamespaces),
     async preview(inspect, { name, replicas, notifications, seen }) {
       await requireSeen(inspect, name, seen);
+      const replicationFactor = Number(wholeNumber(replicas));
+      if (replicationFactor === 0) throw new PageError(400, "A shard has at least 1 replica.");
+      patchNamespace(await configOf(inspect), { ...UNSET, name, replicationFactor });
       const lines = [
         `The namespace ${name} will have ${count(wholeNumber(replicas), "replica")} of each shard that is made from now on.`,
         `Its changes can${notifications === "on" ? "" : "not"} be followed.`,
@@ -83,6 +90,30 @@ export const NAMESPACE_DEEDS = {
     },
   }),
 };
+
+/** Of a request that names none of them. */
+const UNSET = { initialShardCount: 0, notificationsEnabled: undefined, keySorting: "", hasAntiAffinities: false };
+
+/** As much of the configuration as requests are judged by, so that a preview refuses what the coordinator would. */
+async function configOf({ calls }: Inspect): Promise<ClusterConfig> {
+  const [{ namespaces }, { servers }] = await Promise.all([
+    calls.call(ListNamespaces, {}),
+    calls.call(GetClusterStatus, {}),
+  ]);
+  return {
+    allowExtraAuthorities: [],
+    servers: servers
+      .filter(({ draining }) => !draining)
+      .map(({ name, publicAddress, internalAddress }) => ({ name, public: publicAddress, internal: internalAddress })),
+    namespaces: namespaces.flatMap(({ namespace }) => {
+      if (namespace === undefined) return [];
+      const { name, initialShardCount: shards, replicationFactor, notificationsEnabled = true, keySorting } = namespace;
+      const sorting = keySorting === "natural" ? ("natural" as const) : ("hierarchical" as const);
+      const rest = { keySorting: sorting, readConsistency: "linearizable" as const };
+      return [{ name, shards, replicationFactor, notificationsEnabled, ...rest }];
+    }),
+  };
+}
 
 /** What a namespace is set to, as a form says what its reader saw. */
 export function seenOf({ replicationFactor, notificationsEnabled }: NamespaceSettings): string {

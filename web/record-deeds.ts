@@ -1,9 +1,11 @@
 /** Changes of records, by the client that everybody may use. */
+import { userKey } from "../src/client/arguments.ts";
 import { UnexpectedVersionIdError } from "../src/client/errors.ts";
+import { utf8 } from "../src/lib/bytes.ts";
 import { deed, wholeNumber } from "./deed.ts";
 import type { Inspect } from "./inspect.ts";
 import { recordAddress, routesOf, shardIdOf } from "./key-space.ts";
-import { PageError } from "./page.ts";
+import { ADDRESS_CHARACTERS_MAX, isTooLong, PageError } from "./page.ts";
 import { query } from "./parts/format.ts";
 import { shellWord, visible } from "./parts/text.ts";
 import { leadsTo, type ShardRoute } from "./shard-routes.ts";
@@ -15,6 +17,7 @@ export const RECORD_DEEDS = {
     fields: ["namespace", "key", "version", "partitionKey", "shard"],
     needs: [],
     async preview(inspect, { namespace, key, version, ...at }) {
+      await requireRecord(inspect, { namespace, key, version });
       const { partitionKey = "" } = await leading(inspect, namespace, at);
       const lines = [
         `The record ${visible(key)} of ${namespace} will be deleted, if its version is still ${version}.`,
@@ -29,7 +32,8 @@ export const RECORD_DEEDS = {
       const client = await inspect.client(namespace);
       const options = { expectedVersionId: wholeNumber(version), ...(await leading(inspect, namespace, at)) };
       await unlessChanged(() => client.delete(key, options));
-      return `/keys${query({ namespace, place: key.slice(0, key.lastIndexOf("/") + 1) })}`;
+      const address = `/keys${query({ namespace, place: key.slice(0, key.lastIndexOf("/") + 1) })}`;
+      return isTooLong(address) ? `/keys${query({ namespace })}` : address;
     },
   }),
   "put-record": deed({
@@ -37,7 +41,9 @@ export const RECORD_DEEDS = {
     verb: "Write",
     fields: ["namespace", "key", "value", "version", "partitionKey", "shard"],
     needs: [],
-    async preview(_, { namespace, key, version }) {
+    async preview(inspect, { namespace, key, version, partitionKey }) {
+      await requireRecord(inspect, { namespace, key, version: version === "" ? "0" : version });
+      if (isTooLong(recordAddress({ namespace, key, partitionKey }))) throw tooLong(key);
       const condition = version === "" ? "if there is none yet" : `if its version is still ${version}`;
       return {
         lines: [`The record ${visible(key)} of ${namespace} will be written, ${condition}.`],
@@ -45,7 +51,6 @@ export const RECORD_DEEDS = {
       };
     },
     async run(inspect, { namespace, key, value, version, partitionKey, shard }) {
-      if (key === "") throw new PageError(400, "A key is needed.");
       const client = await inspect.client(namespace);
       if (shard !== "") await requireShard(inspect, { namespace, shard, key, partitionKey });
       const expected = version === "" ? { mustNotExist: true } : { expectedVersionId: wholeNumber(version) };
@@ -56,6 +61,26 @@ export const RECORD_DEEDS = {
     },
   }),
 };
+
+/** What is wrong with a record's name is told before anything is asked of its shard. */
+async function requireRecord(
+  inspect: Inspect,
+  { namespace, key, version }: { readonly namespace: string; readonly key: string; readonly version: string },
+): Promise<void> {
+  if (key === "") throw new PageError(400, "A key is needed.");
+  wholeNumber(version);
+  // as the client itself refuses it
+  userKey(key);
+  await inspect.client(namespace);
+}
+
+/** It could be written, but the page that leads on from there could not be asked for. */
+function tooLong(key: string): PageError {
+  return new PageError(
+    413,
+    `The key has ${utf8(key).length} bytes, and the address of its page would have more than ${ADDRESS_CHARACTERS_MAX} characters: nothing was written. \`varia client put\` writes it.`,
+  );
+}
 
 /** The partition key that was given, or one that leads to the shard that was; none where the key leads there by itself. */
 async function leading(

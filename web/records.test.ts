@@ -1,8 +1,15 @@
 /** Records by way of pages: found wherever they are, and changed there. */
 import { afterEach, expect, test } from "bun:test";
+import {
+  InvalidArgumentError,
+  NamespaceNotFoundError,
+  OverloadedError,
+  RequestTimeoutError,
+  ServerError,
+} from "../src/client/errors.ts";
 import { type FakeInspect, fakeInspect } from "../test/harness/fake-inspect.ts";
 import { fakeRecords, shardIdOf } from "../test/harness/fake-records.ts";
-import { type WebApp, webApp } from "./app.ts";
+import { FORM_BYTES_MAX, type WebApp, webApp } from "./app.ts";
 
 const HOST = "localhost:8080";
 const open: WebApp[] = [];
@@ -120,10 +127,10 @@ test("records are looked up by a secondary index, exactly or in a range, page by
   const first = await ask("/keys/index?index=by-name&match=exactly&from=ada");
   expect([first.status, keysOf(first.text).length]).toEqual([200, 100]);
   expect(first.text).toContain("get ada --index by-name -v");
-  const more = /<a href="(\/keys\/index[^"]*)">More/.exec(first.text)![1]!.replaceAll("&amp;", "&");
+  const more = /<a href="(\/keys\/index[^"]*)"><bdi>More/.exec(first.text)![1]!.replaceAll("&amp;", "&");
   const second = await ask(more);
   expect([...keysOf(first.text), ...keysOf(second.text)]).toEqual(names.map((nth) => `u%2F${nth}`));
-  expect(second.text).not.toContain(">More<");
+  expect(second.text).not.toContain("More<");
   const range = await ask("/keys/index?index=by-name&match=range&from=b&before=e");
   expect(keysOf(range.text)).toEqual(["pk"]);
   expect(range.text).toContain(`key=pk&amp;shard=${ELSEWHERE}`);
@@ -138,4 +145,100 @@ test("records are looked up by a secondary index, exactly or in a range, page by
   ] as const) {
     expect([path, (await ask(path)).status]).toEqual([path, status]);
   }
+});
+
+test("what the client of the cluster refuses is told as what it is", async () => {
+  const version = "7";
+  const refusing = (error: Error) => {
+    const { client } = fakeRecords([]);
+    const fails = async () => ({ ...(await client()), put: () => Promise.reject(error) }) as never;
+    return visit(fakeInspect({ client: fails }));
+  };
+  const put = { namespace: "default", key: "a", value: "x", version };
+  const server = (code: number) => new ServerError({ code, message: "in its own words", reason: undefined });
+  for (const [error, status] of [
+    [new InvalidArgumentError("in its own words"), 400],
+    [server(3), 400],
+    [server(7), 403],
+    [server(5), 404],
+    [server(9), 409],
+    [server(8), 503],
+    [server(14), 503],
+    [server(13), 500],
+    [new OverloadedError("in its own words"), 503],
+    [new RequestTimeoutError("in its own words", 5_000), 503],
+  ] as const) {
+    const { send } = refusing(error);
+    const { status: told, text } = await send("put-record", put);
+    expect([error.name, told, text.includes("in its own words")]).toEqual([error.name, status, true]);
+  }
+  const { client } = fakeRecords([]);
+  const { ask, send } = visit(fakeInspect({ client }));
+  const internal = await send("put-record", { ...put, key: "__oxia/a" });
+  expect([internal.status, internal.text.includes("keys that start with __oxia/ belong to the server")]).toEqual([
+    400,
+    true,
+  ]);
+  for (const path of ["key=__oxia/a&version=7", "key=a&version=x", "key=a", "version=7"]) {
+    expect([path, (await ask(`/do/delete-record?namespace=default&${path}`)).status]).toEqual([path, 400]);
+  }
+  const none = fakeInspect({
+    client: async (namespace) => {
+      if (namespace === "none") throw new NamespaceNotFoundError(namespace);
+      return client();
+    },
+  });
+  const other = visit(none);
+  expect((await other.send("put-record", { ...put, namespace: "none" })).status).toBe(404);
+  expect((await other.ask("/do/delete-record?namespace=none&key=a&version=7")).status).toBe(404);
+  expect((await other.ask("/keys/record?namespace=none&key=a")).status).toBe(404);
+});
+
+test("a key that no address holds is refused by a page that says so, and linked nowhere", async () => {
+  const long = "k".repeat(20_000);
+  const { client, calls } = fakeRecords([
+    { key: long, value: "x" },
+    { key: `${long}/below`, value: "x" },
+    { key: "z", value: "x" },
+  ]);
+  const { ask, send } = visit(fakeInspect({ client }));
+  for (const path of [`/keys/record?key=${long}`, `/do/delete-record?namespace=default&key=${long}&version=7`]) {
+    const { status, text } = await ask(path);
+    expect([status, text.includes("at most 16384 characters")]).toEqual([414, true]);
+  }
+  const { status, text } = await send("put-record", { namespace: "default", key: long, value: "x", version: "" });
+  expect([status, text.includes("The key has 20000 bytes"), text.includes("nothing was written")]).toEqual([
+    413,
+    true,
+    true,
+  ]);
+  expect(calls).toEqual([]);
+  const list = (await ask("/keys")).text;
+  expect([list.includes("too long for the address of a page"), list.length < 20_000]).toEqual([true, true]);
+  expect(list).toContain('href="/keys/record?namespace=default&amp;key=z"');
+  const gone = await send("delete-record", { namespace: "default", key: `${long}/below`, version: "7" });
+  expect(gone.to).toBe("/keys?namespace=default");
+});
+
+test("whatever is sent where nothing takes it gets a page, and so do a form that is too large and one sent too late", async () => {
+  const { client } = fakeRecords([]);
+  const { ask } = visit(fakeInspect({ client }));
+  const isPage = (text: string) => text.startsWith("<!doctype html>");
+  for (const [path, method] of [
+    ["/nothing", "POST"],
+    ["/keys", "PUT"],
+    ["/do/put-record", "DELETE"],
+  ] as const) {
+    const { status, text } = await ask(path, { method });
+    expect([path, status, isPage(text)]).toEqual([path, 404, true]);
+  }
+  const body = "x".repeat(FORM_BYTES_MAX + 1);
+  const headers = { "content-length": String(body.length), origin: `http://${HOST}` };
+  const large = await ask("/login", { method: "POST", body, headers });
+  expect([large.status, isPage(large.text)]).toEqual([413, true]);
+  const late = visit(fakeInspect({ access: { needsToken: true, roleOf: () => undefined } }));
+  const expired = await late.ask("/do/put-record", { method: "POST", body: "key=a" });
+  expect([expired.status, isPage(expired.text), expired.text.includes("nothing was done")]).toEqual([401, true, true]);
+  expect((await late.ask("/events.json")).text).toBe("Log in first.\n");
+  expect((await late.ask(`/keys/record?key=${"k".repeat(20_000)}`)).status).toBe(414);
 });

@@ -1,9 +1,10 @@
 /** @jsxImportSource hono/jsx */
 /** `/keys/index`: records by the keys of a secondary index. */
 import { type IndexPage, type IndexPosition, type IndexRequest, readIndex } from "../index-lookup.ts";
-import { clientOf, isMasked, namespacesOf, recordAddress, routesOf, shardIdOf } from "../key-space.ts";
+import { isMasked, namespacesOf, recordAddress, routesOf, shardIdOf } from "../key-space.ts";
 import type { Located } from "../merged-scan.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
+import { AddressLink } from "../parts/address-link.tsx";
 import { bytes, count, query } from "../parts/format.ts";
 import { CopyAs, Empty, Table, Time } from "../parts/pieces.tsx";
 import { shellWord, visible } from "../parts/text.ts";
@@ -27,7 +28,7 @@ export async function indexPage(asked: Asked): Promise<Page> {
   const sorting = namespaces.find(({ name }) => name === namespace)?.keySorting;
   if (sorting === undefined) throw new PageError(404, `There is no namespace "${namespace}".`);
   if (index === "") throw new PageError(400, "The name of an index is needed.");
-  const [client, routes] = await Promise.all([clientOf(asked, namespace), routesOf(asked, namespace)]);
+  const [client, routes] = await Promise.all([asked.inspect.client(namespace), routesOf(asked, namespace)]);
   const range: IndexRequest["range"] = match === "exactly" ? { exactly: from } : { from, before };
   const request = { index, range, after: positionOf(given), routes } as const;
   const page = await readIndex(client, { ...request, sorting: sorting === "natural" ? "natural" : "hierarchical" });
@@ -125,7 +126,7 @@ function Entries({ asked, wanted, page }: { asked: Asked; wanted: IndexQuery; pa
       <nav class="pages" aria-label="Pages of records">
         <span>{count(records.length, "record")}</span>
         {after === undefined ? null : (
-          <a href={`/keys/index${query({ ...wanted, after: indexKey, key, shard })}`}>More</a>
+          <AddressLink to={`/keys/index${query({ ...wanted, after: indexKey, key, shard })}`} text="More" />
         )}
       </nav>
     </>
@@ -141,9 +142,10 @@ function EntryRow({ asked, namespace, located }: { asked: Asked; namespace: stri
         <bdi>{visible(secondaryIndexKey) || "(empty)"}</bdi>
       </td>
       <th scope="row" class="key">
-        <a href={recordAddress({ namespace, key, ...(leadsTo(route, key) ? {} : { shard: route.shard }) })}>
-          <bdi>{visible(key)}</bdi>
-        </a>
+        <AddressLink
+          to={recordAddress({ namespace, key, ...(leadsTo(route, key) ? {} : { shard: route.shard }) })}
+          text={visible(key)}
+        />
       </th>
       <td class="mono key">{isMasked(asked, key) ? <span class="muted">masked</span> : <bdi>{preview(value)}</bdi>}</td>
       <td class="n">{bytes(value.length)}</td>

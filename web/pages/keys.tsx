@@ -1,10 +1,11 @@
 /** @jsxImportSource hono/jsx */
 /** `/keys`: the records of a namespace, place by place. */
-import { clientOf, isMasked, namespacesOf, recordAddress, routesOf, shardIdOf } from "../key-space.ts";
+import { isMasked, namespacesOf, recordAddress, routesOf, shardIdOf } from "../key-space.ts";
 import { type Position, readLevel, type TreeLevel } from "../key-tree.ts";
 import type { Located } from "../merged-scan.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, mayDo } from "../parts/actions.tsx";
+import { AddressLink } from "../parts/address-link.tsx";
 import { bytes, count, query } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table, Time } from "../parts/pieces.tsx";
 import { placePath, RecordForm, Trail } from "../parts/record-form.tsx";
@@ -21,7 +22,7 @@ export async function keysPage(asked: Asked): Promise<Page> {
   if (place !== "" && !place.endsWith("/")) throw new PageError(400, "A place ends with a slash.");
   const sorting = namespaces.find(({ name }) => name === namespace)?.keySorting;
   if (sorting === undefined) throw new PageError(404, `There is no namespace "${namespace}".`);
-  const client = await clientOf(asked, namespace);
+  const client = await asked.inspect.client(namespace);
   const after = positionOf(given);
   const routes = await routesOf(asked, namespace);
   const level = await readLevel(client, { place, after, natural: sorting === "natural", routes });
@@ -110,9 +111,7 @@ function Level(props: { asked: Asked; namespace: string; place: string; level: T
         {places.map((name) => (
           <tr>
             <th scope="row" class="key" colspan={5}>
-              <a href={placePath(namespace, `${place}${name}/`)}>
-                <bdi>{`${name}/`}</bdi>
-              </a>
+              <AddressLink to={placePath(namespace, `${place}${name}/`)} text={visible(`${name}/`)} />
             </th>
           </tr>
         ))}
@@ -124,7 +123,7 @@ function Level(props: { asked: Asked; namespace: string; place: string; level: T
         <span>{`${count(places.length, "place")}, ${count(records.length, "record")}`}</span>
         {cut ? <span>There are more places than can be shown: jump to a key.</span> : null}
         {after === undefined ? null : (
-          <a href={`/keys${query({ namespace, place, after: after.key, shard: after.shard })}`}>More</a>
+          <AddressLink to={`/keys${query({ namespace, place, after: after.key, shard: after.shard })}`} text="More" />
         )}
       </nav>
     </>
@@ -139,9 +138,10 @@ function RecordRow(props: { asked: Asked; namespace: string; place: string; loca
   return (
     <tr>
       <th scope="row" class="key">
-        <a href={recordAddress({ namespace, key, ...(isElsewhere ? { shard: route.shard } : {}) })}>
-          <bdi>{visible(key.slice(place.length)) || "(the place itself)"}</bdi>
-        </a>
+        <AddressLink
+          to={recordAddress({ namespace, key, ...(isElsewhere ? { shard: route.shard } : {}) })}
+          text={visible(key.slice(place.length)) || "(the place itself)"}
+        />
         {version.sessionId === undefined ? null : <Badge mood="quiet">ephemeral</Badge>}
         {isElsewhere ? <Badge mood="quiet">{`partition key, shard ${route.shard}`}</Badge> : null}
       </th>

@@ -2,7 +2,7 @@
 /** `/keys/record`: one record, as text, JSON or bytes; or all that have its key, where there are several. */
 import type { Child } from "hono/jsx";
 import { findRecords } from "../find-record.ts";
-import { clientOf, isMasked, recordAddress, routesOf, shardIdOf } from "../key-space.ts";
+import { isMasked, recordAddress, routesOf, shardIdOf } from "../key-space.ts";
 import type { Located } from "../merged-scan.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
@@ -79,7 +79,7 @@ async function find(asked: Asked) {
   const comparison = oneOf(COMPARISONS, given.get("comparison") ?? "equal");
   const partitionKey = given.get("partitionKey") ?? "";
   const shard = shardIdOf(given.get("shard") ?? "");
-  const [client, routes] = await Promise.all([clientOf(asked, namespace), routesOf(asked, namespace)]);
+  const [client, routes] = await Promise.all([asked.inspect.client(namespace), routesOf(asked, namespace)]);
   const found = await findRecords(client, { key, comparison, partitionKey, shard, routes });
   return { namespace, key, partitionKey, comparison, found };
 }

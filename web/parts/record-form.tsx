@@ -1,6 +1,7 @@
 /** @jsxImportSource hono/jsx */
 /** The form that writes a record, and where a record is among the others. */
 import type { Asked } from "../page.ts";
+import { AddressLink } from "./address-link.tsx";
 import { query } from "./format.ts";
 import { visible } from "./text.ts";
 
@@ -71,9 +72,10 @@ export function Trail({ namespace, place }: { namespace: string; place: string }
       {names.map((name, nth) => (
         <>
           {" / "}
-          <a href={placePath(namespace, `${names.slice(0, nth + 1).join("/")}/`)}>
-            {name === "" ? "(empty)" : visible(name)}
-          </a>
+          <AddressLink
+            to={placePath(namespace, `${names.slice(0, nth + 1).join("/")}/`)}
+            text={name === "" ? "(empty)" : visible(name)}
+          />
         </>
       ))}
     </nav>
