@@ -74,11 +74,21 @@ test("who is looking at a page is welcome until the session ends, and does not m
 });
 
 test("the cookie is kept from scripts, other sites, and plain connections where there is TLS", () => {
-  const { login } = gateOf();
+  const { gate, login, admit } = gateOf();
   const plain = login("admin-token");
   expect("cookie" in plain && plain.cookie).toMatch(/^varia-session=[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict$/);
   const secure = login("admin-token", FAR, { origin: OWN.origin, "x-forwarded-proto": "https" });
-  expect("cookie" in secure && secure.cookie).toEndWith("; Secure");
+  expect("cookie" in secure && secure.cookie).toMatch(
+    /^__Host-varia-session=[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict; Secure$/,
+  );
+  const cookie = "cookie" in secure ? secure.cookie.split(";")[0]! : "";
+  const behindTls = { "x-forwarded-proto": "https" };
+  expect(admit({ cookie, ...behindTls }).kind).toBe("admitted");
+  // each is of its own kind of connection: a plain one could have been set by whoever is between
+  expect(admit({ cookie }).kind).toBe("login");
+  expect(admit({ cookie: cookie.replace("__Host-", ""), ...behindTls }).kind).toBe("login");
+  expect(gate.logout(request({ cookie, ...behindTls }))).toStartWith("__Host-varia-session=; Max-Age=0; Path=/");
+  expect(admit({ cookie, ...behindTls }).kind).toBe("login");
 });
 
 test("a session ends when its owner says so, and the oldest when there are too many", () => {

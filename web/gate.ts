@@ -20,7 +20,8 @@ export const LOGIN_FAILURES_MAX = 10;
 export const LOGIN_FAILURES_ALL_MAX = 200;
 export const LOGIN_WINDOW_MS = 10 * 60_000;
 const ADDRESSES_MAX = 10_000;
-const COOKIE = "varia-session";
+/** Under TLS the prefix has browsers take it from this host alone, whatever other names of its domain say. */
+const COOKIE = { plain: "varia-session", secure: "__Host-varia-session" } as const;
 
 /** What is needed of src/ops/access.ts. */
 export interface Tokens {
@@ -148,14 +149,14 @@ export class Gate {
     const id = randomBytes(32).toString("base64url");
     this.#sessions.set(id, { role, usedAtMs: this.#nowMs() });
     if (this.#sessions.size > SESSIONS_MAX) this.#sessions.delete(this.#sessions.keys().next().value!);
-    return { cookie: `${COOKIE}=${id}; ${attributes(request)}` };
+    return { cookie: cookieWith(request, id) };
   }
 
   /** The cookie that takes the place of a session's. */
   logout(request: Request): string {
     const id = cookieOf(request);
     if (id !== undefined) this.#sessions.delete(id);
-    return `${COOKIE}=; Max-Age=0; ${attributes(request)}`;
+    return cookieWith(request, "; Max-Age=0");
   }
 
   #session(id: string): Session | undefined {
@@ -182,14 +183,23 @@ export class Gate {
   }
 }
 
+/** The id of a session; under TLS that of a plain connection's cookie is none. */
 function cookieOf(request: Request): string | undefined {
   const cookies = request.headers.get("cookie") ?? "";
-  return new RegExp(`(?:^|; *)${COOKIE}=([\\w-]+)`).exec(cookies)?.[1];
+  return new RegExp(`(?:^|; *)${cookieName(request)}=([\\w-]+)`).exec(cookies)?.[1];
 }
 
-function attributes(request: Request): string {
-  const isSecure = new URL(request.url).protocol === "https:" || request.headers.get("x-forwarded-proto") === "https";
-  return `Path=/; HttpOnly; SameSite=Strict${isSecure ? "; Secure" : ""}`;
+function cookieWith(request: Request, value: string): string {
+  return `${cookieName(request)}=${value}; Path=/; HttpOnly; SameSite=Strict${isSecure(request) ? "; Secure" : ""}`;
+}
+
+function cookieName(request: Request): string {
+  return isSecure(request) ? COOKIE.secure : COOKIE.plain;
+}
+
+/** Here, or before a proxy that says so. */
+function isSecure(request: Request): boolean {
+  return new URL(request.url).protocol === "https:" || request.headers.get("x-forwarded-proto") === "https";
 }
 
 /** What a browser says of where a form comes from; one that says nothing is not a browser of ours. */
