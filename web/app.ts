@@ -14,6 +14,7 @@ import { fieldsOf } from "./deed.ts";
 import { DEEDS, isServed } from "./deeds.ts";
 import { type Asking, Gate, type Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
+import { VALUE_PATH } from "./key-space.ts";
 import { document } from "./layout.tsx";
 import { Live } from "./live.ts";
 import { ADDRESS_CHARACTERS_MAX, type Asked, isTooLong, type Page, PageError, type PageOf } from "./page.ts";
@@ -32,7 +33,7 @@ import { notificationsPage } from "./pages/notifications.tsx";
 import { operationPage, operationsPage } from "./pages/operations.tsx";
 import { overviewPage } from "./pages/overview.tsx";
 import { performancePage } from "./pages/performance.tsx";
-import { recordPage } from "./pages/record.tsx";
+import { recordPage, recordValue } from "./pages/record.tsx";
 import { serverPage, serversPage } from "./pages/servers.tsx";
 import { sessionPage, sessionsPage } from "./pages/sessions.tsx";
 import { shardPage } from "./pages/shard.tsx";
@@ -129,6 +130,7 @@ export function webApp(inspect: Inspect): WebApp {
   });
   if (inspect.calls.serves(ListEvents)) app.get("/events.json", (context) => sendEvents(context, inspect));
   app.get(BUNDLE_PATH, (context) => sendBundle(context, inspect));
+  if (inspect.mode !== "storage") app.get(VALUE_PATH, (context) => sendValue(context, inspect));
   app.post("/do/:name", bodyLimit({ maxSize: FORM_BYTES_MAX, onError: tooLarge(inspect) }), async (context) => {
     const form = new URLSearchParams(await context.req.text());
     const why = gate.whyNotChange(askingOf(context), form);
@@ -226,6 +228,26 @@ async function sendBundle(context: Context<Env>, inspect: Inspect): Promise<Resp
     "content-disposition": `attachment; filename="${name}"`,
     "cache-control": "no-store",
   });
+}
+
+async function sendValue(context: Context<Env>, inspect: Inspect): Promise<Response> {
+  const query = new URL(context.req.url).searchParams;
+  try {
+    const { name, value } = await recordValue({
+      inspect,
+      places: [],
+      query,
+      visitor: context.get("visitor"),
+      maxAgeMs: 0,
+    });
+    return context.body(new Uint8Array(value), 200, {
+      "content-type": "application/octet-stream",
+      "content-disposition": `attachment; filename="${name}"`,
+      "cache-control": "no-store",
+    });
+  } catch (error) {
+    return send(context, inspect, errorPage(error));
+  }
 }
 
 async function sendEvents(context: Context<Env>, inspect: Inspect): Promise<Response> {

@@ -19,6 +19,8 @@ export interface Deed {
   readonly title: string;
   /** On the button. */
   readonly verb: string;
+  /** Something is lost by it. */
+  readonly isDestructive?: boolean;
   /** Names of its fields; more are not taken. */
   readonly fields: readonly string[];
   /** What it changes, for the events. */

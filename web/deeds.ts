@@ -113,7 +113,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     },
   }),
   "drain-server": deed({
-    ...{ title: "Drain server", verb: "Drain", fields: ["name"], needs: needs(DrainServer) },
+    ...{ title: "Drain server", isDestructive: true, verb: "Drain", fields: ["name"], needs: needs(DrainServer) },
     async preview({ calls, adminAddress }, { name }) {
       const { servers } = await calls.call(GetClusterStatus, {});
       const server = servers.find((one) => one.name === name);
@@ -148,6 +148,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
   }),
   "close-session": deed({
     title: "Close session",
+    isDestructive: true,
     verb: "Close",
     fields: ["namespace", "shard", "session"],
     needs: [],

@@ -27,9 +27,22 @@ export interface RecordPlace {
   readonly shard?: bigint | string;
 }
 
-export function recordAddress(place: RecordPlace, more: Readonly<Record<string, string | number | undefined>> = {}) {
-  const { namespace, key, partitionKey, shard } = place;
-  return `/keys/record${query({ namespace, key, partitionKey, shard, ...more })}`;
+type More = Readonly<Record<string, string | number | undefined>>;
+
+/** `more`: further fields of the address. */
+export function recordAddress(place: RecordPlace, more: More = {}): string {
+  return `/keys/record${recordQuery(place, more)}`;
+}
+
+/** Of its value, as a file. */
+export const VALUE_PATH = "/keys/value";
+
+export function valueAddress(place: RecordPlace, more: More = {}): string {
+  return `${VALUE_PATH}${recordQuery(place, more)}`;
+}
+
+function recordQuery({ namespace, key, partitionKey, shard }: RecordPlace, more: More): string {
+  return query({ namespace, key, partitionKey, shard, ...more });
 }
 
 /** Values of keys with some prefixes are shown to admins alone, who ask for them. */

@@ -72,6 +72,7 @@ export const NAMESPACE_DEEDS = {
   }),
   "delete-namespace": deed({
     title: "Delete namespace",
+    isDestructive: true,
     verb: "Delete",
     fields: ["name"],
     needs: needs(DeleteNamespace, ListNamespaces),

@@ -13,6 +13,7 @@ import { leadsTo, type ShardRoute } from "./shard-routes.ts";
 export const RECORD_DEEDS = {
   "delete-record": deed({
     title: "Delete record",
+    isDestructive: true,
     verb: "Delete",
     fields: ["namespace", "key", "version", "partitionKey", "shard"],
     needs: [],

@@ -242,3 +242,64 @@ test("whatever is sent where nothing takes it gets a page, and so do a form that
   expect((await late.ask("/events.json")).text).toBe("Log in first.\n");
   expect((await late.ask(`/keys/record?key=${"k".repeat(20_000)}`)).status).toBe(414);
 });
+
+test("a value is shown as what it is, and had whole as a file by those who may see it", async () => {
+  const long = "x".repeat(100_000);
+  const key = '/config/\u00e9t\u00e9"; x.bin';
+  const { client } = fakeRecords([
+    { key: "binary", value: new Uint8Array(600).map((_, nth) => (nth * 37) & 0xff) },
+    { key: "nul", value: "a\0b" },
+    // the 80th byte is the first of two
+    { key: "umlaut", value: `${"y".repeat(79)}\u00e9 and more` },
+    { key: "tabs", value: "a\tb\n" },
+    { key, value: long },
+    { key: "secret/a", value: "hidden" },
+  ]);
+  const inspect = fakeInspect({ client, masked: ["secret/"] });
+  const { ask } = visit(inspect);
+  const list = (await ask("/keys")).text;
+  // a narrow screen leaves out the whole column
+  const [cells, headings] = [/<td class="[^"]*\bwide\b/g, /<th scope="col" class="wide">Value/g];
+  expect([list.match(cells)?.length, list.match(headings)?.length]).toEqual([
+    list.match(/<td class="mono/g)!.length,
+    1,
+  ]);
+  for (const words of ["600 bytes, binary", "3 bytes, binary", `${"y".repeat(79)}\u2026`, "a\\u{9}b"]) {
+    expect(list).toContain(words);
+  }
+  // what HTML would not give back is not put into a form
+  for (const [path, isEditable] of [
+    ["nul", false],
+    ["binary", false],
+    ["tabs", true],
+  ] as const) {
+    expect([path, (await ask(`/keys/record?key=${path}`)).text.includes("<textarea")]).toEqual([path, isEditable]);
+  }
+  const page = (await ask(`/keys/record?key=${encodeURIComponent(key)}`)).text;
+  expect(page).toContain("The first 64.0 KiB of 97.7 KiB.");
+  const address = /href="(\/keys\/value[^"]*)"/.exec(page)![1]!.replaceAll("&amp;", "&");
+  const { headers, text } = await ask(address);
+  expect([headers.get("content-type"), headers.get("content-disposition"), text === long]).toEqual([
+    "application/octet-stream",
+    'attachment; filename="_t____x.bin"',
+    true,
+  ]);
+  expect((await ask("/keys/value?key=none")).status).toBe(404);
+  expect((await ask("/keys/value?key=secret/a")).status).toBe(403);
+  expect((await ask("/keys/value?key=secret/a&unmasked=1")).text).toBe("hidden");
+  const access = { needsToken: true, roleOf: () => "viewer" as const };
+  const viewer = visit(fakeInspect({ client, access, masked: ["secret/"] }));
+  const asViewer = { headers: { authorization: "Bearer v" } };
+  expect((await viewer.ask("/keys/value?key=secret/a&unmasked=1", asViewer)).status).toBe(403);
+});
+
+test("a place shows its slashes, and what destroys something looks like it", async () => {
+  const { client } = fakeRecords([{ key: "/config/app", value: "x" }]);
+  const { ask } = visit(fakeInspect({ client }));
+  const trail = /<nav class="trail"[^>]*>(.*?)<\/nav>/.exec((await ask("/keys/record?key=/config/app")).text)![1]!;
+  expect(trail.replace(/<[^>]*>/g, "")).toBe("default › / › config/");
+  for (const path of ["/keys/record?key=/config/app", "/servers/s2", "/namespaces/default"]) {
+    expect([path, (await ask(path)).text.includes('<button class="danger" type="submit">')]).toEqual([path, true]);
+  }
+  expect((await ask("/do/delete-record?namespace=default&key=a&version=7")).text).toContain('class="danger"');
+});

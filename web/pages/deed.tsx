@@ -35,7 +35,7 @@ export async function deedPage(deed: Deed, name: string, { inspect, query, visit
             <input name="typed" autocomplete="off" required pattern={escaped(typed)} />
           </label>
         )}
-        <button class={typed === undefined ? "primary" : "danger"} type="submit">
+        <button class={deed.isDestructive === true ? "danger" : "primary"} type="submit">
           {deed.verb}
         </button>
         <a class="button" href="/">

@@ -2,7 +2,7 @@
 /** `/keys/record`: one record, as text, JSON or bytes; or all that have its key, where there are several. */
 import type { Child } from "hono/jsx";
 import { findRecords } from "../find-record.ts";
-import { isMasked, recordAddress, routesOf, shardIdOf } from "../key-space.ts";
+import { isMasked, recordAddress, routesOf, shardIdOf, valueAddress } from "../key-space.ts";
 import type { Located } from "../merged-scan.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
@@ -10,8 +10,11 @@ import { bytes } from "../parts/format.ts";
 import { CopyAs, Table, Time } from "../parts/pieces.tsx";
 import { RecordForm, Trail } from "../parts/record-form.tsx";
 import { shellWord, visible } from "../parts/text.ts";
-import { defaultForm, FORMS, textOf, VALUE_SHOWN_BYTES_MAX, Value } from "../parts/value.tsx";
+import { defaultForm, FORMS, isEditable, textOf, Value } from "../parts/value.tsx";
 import { leadsTo } from "../shard-routes.ts";
+
+/** Of the file that a value is downloaded as. */
+const FILE_NAME_CHARACTERS_MAX = 100;
 
 const COMPARISONS = ["equal", "floor", "ceiling", "lower", "higher"] as const;
 type Comparison = (typeof COMPARISONS)[number];
@@ -37,9 +40,9 @@ export async function recordPage(asked: Asked): Promise<Page> {
   const shown: Shown = { asked, namespace, record, route, partitionKey, isElsewhere };
   const form = oneOf(FORMS, given.get("as") ?? defaultForm(record.value));
   const isAdmin = asked.visitor.role === "admin";
-  const isHidden = isMasked(asked, record.key) && !(isAdmin && given.get("unmasked") === "1");
-  const address = (more: Record<string, string>) =>
-    recordAddress(placeOf(shown), { unmasked: given.get("unmasked") ?? undefined, ...more });
+  const hidden = isHidden(asked, record.key);
+  const unmasked = given.get("unmasked") ?? undefined;
+  const address = (more: Record<string, string>) => recordAddress(placeOf(shown), { unmasked, ...more });
   const body = (
     <>
       <Trail namespace={namespace} place={record.key.slice(0, record.key.lastIndexOf("/") + 1)} />
@@ -48,7 +51,7 @@ export async function recordPage(asked: Asked): Promise<Page> {
       </h1>
       <Facts shown={shown} />
       <h2>{`Value, ${bytes(record.value.length)}`}</h2>
-      {isHidden ? (
+      {hidden ? (
         <Masked href={isAdmin ? address({ unmasked: "1" }) : undefined} />
       ) : (
         <>
@@ -61,13 +64,32 @@ export async function recordPage(asked: Asked): Promise<Page> {
               </>
             ))}
           </p>
-          <Value value={record.value} form={form} />
+          <Value value={record.value} form={form} whole={valueAddress(placeOf(shown), { unmasked })} />
         </>
       )}
       <CopyAs commands={commands(shown)} />
     </>
   );
-  return { title: visible(record.key), body, still: recordActions(shown, isHidden) };
+  return { title: visible(record.key), body, still: recordActions(shown, hidden) };
+}
+
+/** All of a value. Throws PageError for a record that is not there, or whose value its reader may not see. */
+export async function recordValue(asked: Asked): Promise<{ readonly name: string; readonly value: Uint8Array }> {
+  const { key, comparison, partitionKey, found } = await find(asked);
+  const [first] = found;
+  if (first === undefined) throw new PageError(404, notFound(key, comparison, partitionKey));
+  if (found.length > 1) throw new PageError(409, "Several records have this key: say which, by its shard.");
+  const { record } = first;
+  if (isHidden(asked, record.key)) throw new PageError(403, "The value of this key is masked.");
+  // of text that any file system takes
+  const name = record.key.slice(record.key.lastIndexOf("/") + 1).replace(/[^\w.-]/g, "_");
+  return { name: /^\.*$/.test(name) ? "value" : name.slice(0, FILE_NAME_CHARACTERS_MAX), value: record.value };
+}
+
+/** An admin sees a masked value once it is asked for. */
+function isHidden(asked: Asked, key: string): boolean {
+  const isAdmin = asked.visitor.role === "admin";
+  return isMasked(asked, key) && !(isAdmin && asked.query.get("unmasked") === "1");
 }
 
 /** What an address asks for. */
@@ -138,12 +160,11 @@ function Masked({ href }: { href: string | undefined }) {
 }
 
 /** What is no text, is not whole, is hidden, or ends with its session is not edited here. */
-function recordActions(shown: Shown, isHidden: boolean) {
+function recordActions(shown: Shown, hidden: boolean) {
   const { asked, namespace, partitionKey, isElsewhere } = shown;
   if (!mayDo(asked, "put-record")) return null;
   const { key, value, version } = shown.record;
-  const text = !isHidden && value.length <= VALUE_SHOWN_BYTES_MAX ? textOf(value) : undefined;
-  const editable = text !== undefined && !text.includes("\r") && version.sessionId === undefined;
+  const editable = !hidden && isEditable(value) && version.sessionId === undefined;
   const { shard } = shown.route;
   const versionText = String(version.versionId);
   const at = partitionKey !== "" ? { partitionKey } : isElsewhere ? { shard: String(shard) } : {};
@@ -153,7 +174,7 @@ function recordActions(shown: Shown, isHidden: boolean) {
         <RecordForm
           {...{ asked, namespace, shard, partitionKey, isElsewhere }}
           recordKey={key}
-          value={text}
+          value={textOf(value)!}
           version={versionText}
         />
       ) : null}

@@ -64,6 +64,7 @@ export function RecordForm(props: RecordFormProps) {
   );
 }
 
+/** From the namespace to a place, each name with the slash that ends it. */
 export function Trail({ namespace, place }: { namespace: string; place: string }) {
   const names = place === "" ? [] : place.slice(0, -1).split("/");
   return (
@@ -71,11 +72,8 @@ export function Trail({ namespace, place }: { namespace: string; place: string }
       <a href={`/keys${query({ namespace })}`}>{namespace}</a>
       {names.map((name, nth) => (
         <>
-          {" / "}
-          <AddressLink
-            to={placePath(namespace, `${names.slice(0, nth + 1).join("/")}/`)}
-            text={name === "" ? "(empty)" : visible(name)}
-          />
+          {" › "}
+          <AddressLink to={placePath(namespace, `${names.slice(0, nth + 1).join("/")}/`)} text={visible(`${name}/`)} />
         </>
       ))}
     </nav>
