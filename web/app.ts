@@ -8,21 +8,25 @@ import { type Context, Hono } from "hono";
 import { bodyLimit } from "hono/body-limit";
 import { compress } from "hono/compress";
 import { NONCE, secureHeaders } from "hono/secure-headers";
+import { NOTE_CHARACTERS_MAX } from "../src/ops/events.ts";
 import { GetClusterStatus, ListEvents, ListOperations, WatchEvents } from "./admin.ts";
 import { ASSETS } from "./assets.ts";
-import { DEEDS, fieldsOf, isServed } from "./deeds.ts";
+import { fieldsOf } from "./deed.ts";
+import { DEEDS, isServed } from "./deeds.ts";
 import { type Asking, Gate, type Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
+import { VALUE_PATH } from "./key-space.ts";
 import { document } from "./layout.tsx";
 import { Live } from "./live.ts";
-import { type Asked, type Page, PageError, type PageOf } from "./page.ts";
+import { ADDRESS_CHARACTERS_MAX, type Asked, isTooLong, type Page, PageError, type PageOf } from "./page.ts";
 import { configurationPage } from "./pages/configuration.tsx";
-import { deedPage, NOTE_CHARACTERS_MAX, NOTE_FIELD } from "./pages/deed.tsx";
+import { deedPage, NOTE_FIELD } from "./pages/deed.tsx";
 import { BUNDLE_PATH, diagnosisPage } from "./pages/diagnosis.tsx";
 import { errorPage, refusedPage } from "./pages/error.tsx";
 import { eventsJson, eventsPage } from "./pages/events.tsx";
 import { helpPage } from "./pages/help.tsx";
-import { keysPage, recordPage } from "./pages/keys.tsx";
+import { indexPage } from "./pages/index-lookup.tsx";
+import { keysPage } from "./pages/keys.tsx";
 import { loginPage } from "./pages/login.tsx";
 import { namespacePage, namespacesPage } from "./pages/namespaces.tsx";
 import { nodePage } from "./pages/node.tsx";
@@ -30,6 +34,7 @@ import { notificationsPage } from "./pages/notifications.tsx";
 import { operationPage, operationsPage } from "./pages/operations.tsx";
 import { overviewPage } from "./pages/overview.tsx";
 import { performancePage } from "./pages/performance.tsx";
+import { recordPage, recordValue } from "./pages/record.tsx";
 import { serverPage, serversPage } from "./pages/servers.tsx";
 import { sessionPage, sessionsPage } from "./pages/sessions.tsx";
 import { shardPage } from "./pages/shard.tsx";
@@ -42,6 +47,8 @@ const SHOWN_AGE_MS_MAX = 400;
 
 /** Longer forms are refused. */
 export const FORM_BYTES_MAX = 4 * 1024 * 1024;
+
+const LOGGED_OUT = "You are not logged in, or not any more: nothing was done.";
 
 interface Env {
   Bindings: { readonly peer: string };
@@ -87,7 +94,7 @@ export function webApp(inspect: Inspect): WebApp {
   app.use(securePages());
   files(app);
   app.get("/login", (context) => send(context, inspect, loginPage({ to: context.req.query("to") ?? "/", why: "" })));
-  app.post("/login", bodyLimit({ maxSize: FORM_BYTES_MAX }), async (context) => {
+  app.post("/login", bodyLimit({ maxSize: FORM_BYTES_MAX, onError: tooLarge(inspect) }), async (context) => {
     const form = new URLSearchParams(await context.req.text());
     const to = ownPath(form.get("to") ?? "/");
     const answer = gate.login(form.get("token") ?? "", askingOf(context));
@@ -108,13 +115,16 @@ export function webApp(inspect: Inspect): WebApp {
       context.set("visitor", admission.visitor);
       return next();
     }
-    const isPage = context.req.method === "GET" && !["/live", "/events.json", BUNDLE_PATH].includes(context.req.path);
+    const isPage = !["/live", "/events.json", BUNDLE_PATH].includes(context.req.path);
     if (admission.kind === "refused") {
       if (!isPage) return context.text(`${admission.why}\n`, 403);
       return send(context, inspect, refusedPage(admission.why));
     }
     if (!isPage) return context.text("Log in first.\n", 401);
     const { pathname, search } = new URL(context.req.url);
+    if (isTooLong(pathname + search)) return send(context, inspect, errorPage(tooLong()));
+    if (context.req.method !== "GET")
+      return send(context, inspect, loginPage({ to: "/", why: LOGGED_OUT, status: 401 }));
     return context.redirect(`/login?to=${encodeURIComponent(pathname + search)}`, 303);
   });
   app.get("/live", (context) => {
@@ -126,6 +136,7 @@ export function webApp(inspect: Inspect): WebApp {
   });
   if (inspect.calls.serves(ListEvents)) app.get("/events.json", (context) => sendEvents(context, inspect));
   app.get(BUNDLE_PATH, (context) => sendBundle(context, inspect));
+  if (inspect.mode !== "storage") app.get(VALUE_PATH, (context) => sendValue(context, inspect));
   app.post("/do/:name", bodyLimit({ maxSize: FORM_BYTES_MAX, onError: tooLarge(inspect) }), async (context) => {
     const form = new URLSearchParams(await context.req.text());
     const why = gate.whyNotChange(askingOf(context), form);
@@ -142,7 +153,12 @@ export function webApp(inspect: Inspect): WebApp {
   });
   app.get("*", compress(), async (context) => {
     const { pathname, search } = new URL(context.req.url);
+    if (isTooLong(pathname + search)) return send(context, inspect, errorPage(tooLong()));
     return send(context, inspect, await show(pathname + search, context.get("visitor")));
+  });
+  app.notFound((context) => {
+    const { method, path } = context.req;
+    return send(context, inspect, errorPage(new PageError(404, `There is nothing at ${path} that takes ${method}.`)));
   });
   return {
     fetch: (request, peer) => app.fetch(request, { peer }),
@@ -186,6 +202,13 @@ function tooLarge(inspect: Inspect) {
     );
 }
 
+function tooLong(): PageError {
+  return new PageError(
+    414,
+    `The address of a page has at most ${ADDRESS_CHARACTERS_MAX} characters, and this one has more. \`varia client\` takes keys of any length.`,
+  );
+}
+
 function askingOf(context: Context<Env>): Asking {
   return { request: context.req.raw, peer: context.env.peer };
 }
@@ -217,6 +240,26 @@ async function sendBundle(context: Context<Env>, inspect: Inspect): Promise<Resp
     "content-disposition": `attachment; filename="${name}"`,
     "cache-control": "no-store",
   });
+}
+
+async function sendValue(context: Context<Env>, inspect: Inspect): Promise<Response> {
+  const query = new URL(context.req.url).searchParams;
+  try {
+    const { name, value } = await recordValue({
+      inspect,
+      places: [],
+      query,
+      visitor: context.get("visitor"),
+      maxAgeMs: 0,
+    });
+    return context.body(new Uint8Array(value), 200, {
+      "content-type": "application/octet-stream",
+      "content-disposition": `attachment; filename="${name}"`,
+      "cache-control": "no-store",
+    });
+  } catch (error) {
+    return send(context, inspect, errorPage(error));
+  }
 }
 
 async function sendEvents(context: Context<Env>, inspect: Inspect): Promise<Response> {
@@ -329,6 +372,7 @@ async function pageAt(pages: Pages, inspect: Inspect, address: string, visitor: 
 const DATA_PAGES: Pages = [
   ["/keys", keysPage],
   ["/keys/record", recordPage],
+  ["/keys/index", indexPage],
   ["/sessions", sessionsPage],
   ["/sessions/*/*/*", sessionPage],
 ];

@@ -4,79 +4,31 @@
  *
  *     GET /do/NAME?fields ─> what will change ─> POST /do/NAME ─> done ─> the page that shows it
  */
-import { UnexpectedVersionIdError } from "../src/client/errors.ts";
-import { createNamespace } from "../src/coordination/administer.ts";
 import { SHARD_FREEZE_MS_MAX } from "../src/model/limits.ts";
 import { LOG_LEVELS } from "../src/ops/logger.ts";
 import {
   CancelOperation,
   CloseSession,
-  CreateNamespace,
-  DeleteNamespace,
   DrainServer,
   FreezeShard,
   GetClusterStatus,
   GetOperation,
   GetSession,
-  ListNamespaces,
-  ListOperations,
-  PatchNamespace,
   SetLogLevel,
   SwapReplica,
   SwitchLeader,
 } from "./admin.ts";
-import { configured, shardOf } from "./deed-checks.ts";
-import type { Inspect, MethodOf } from "./inspect.ts";
+import { type Deed, deed, needs, operationAddress, wholeNumber } from "./deed.ts";
+import { shardOf } from "./deed-checks.ts";
+import type { Inspect } from "./inspect.ts";
+import { NAMESPACE_DEEDS } from "./namespace-deeds.ts";
 import { PageError } from "./page.ts";
 import { count, query, sessionId } from "./parts/format.ts";
-import { shellWord, visible } from "./parts/text.ts";
-
-type Fields = Readonly<Record<string, string>>;
-
-export interface Preview {
-  /** What will be, a sentence each. */
-  readonly lines: readonly string[];
-  /** The same as a command; undefined: there is none. */
-  readonly command: string | undefined;
-  /** To be typed before it is done; undefined: it can be taken back. */
-  readonly typed?: string;
-}
-
-export interface Deed {
-  readonly title: string;
-  /** On the button. */
-  readonly verb: string;
-  /** Names of its fields; more are not taken. */
-  readonly fields: readonly string[];
-  /** What it changes, for the events. */
-  readonly about: (fields: Fields) => string;
-  /** It is there where all of these are served. */
-  readonly needs: readonly MethodOf<never, never>[];
-  /** Throws PageError for what cannot be meant. */
-  readonly preview: (inspect: Inspect, fields: Fields) => Promise<Preview>;
-  /** Resolves to the address of the page that shows what has become of it. */
-  readonly run: (inspect: Inspect, fields: Fields) => Promise<string>;
-}
+import { shellWord } from "./parts/text.ts";
+import { RECORD_DEEDS } from "./record-deeds.ts";
 
 /** By one request. */
 const FREEZE_SECONDS_MAX = SHARD_FREEZE_MS_MAX / 1_000;
-
-/** The shard, the namespace and key, or the name that a form is about; never a value. */
-function aboutOf({ namespace = "", shard = "", key = "", name = "", id = "" }: Fields): string {
-  const where = [namespace, shard, visible(key)].filter((text) => text !== "").join("/");
-  return [where, name, id].filter((text) => text !== "").join(" ");
-}
-
-/** A deed whose fields are known by their names. */
-function deed<const Name extends string>(
-  it: Omit<Deed, "fields" | "about" | "preview" | "run"> & {
-    readonly fields: readonly Name[];
-    readonly preview: (inspect: Inspect, fields: Readonly<Record<Name, string>>) => Promise<Preview>;
-    readonly run: (inspect: Inspect, fields: Readonly<Record<Name, string>>) => Promise<string>;
-  },
-): Deed {
-  return { ...(it as unknown as Deed), about: aboutOf };
-}
 
 export const DEEDS: Readonly<Record<string, Deed>> = {
   "swap-replica": deed({
@@ -156,84 +108,9 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
       return operationAddress((await calls.call(CancelOperation, { id: wholeNumber(id) })).operation);
     },
   }),
-  "create-namespace": deed({
-    title: "Create namespace",
-    verb: "Create",
-    fields: ["name", "shards", "replicas", "sorting", "notifications"],
-    needs: needs(CreateNamespace, ListNamespaces),
-    async preview(inspect, { name, shards, replicas, sorting, notifications }) {
-      const wanted = wholeNumber(replicas);
-      createNamespace(await configured(inspect), {
-        ...{ name, keySorting: sorting, notificationsEnabled: notifications === "on", hasAntiAffinities: false },
-        initialShardCount: Number(wholeNumber(shards)),
-        replicationFactor: Number(wanted),
-      });
-      const lines = [
-        `The namespace ${name} will have ${count(wholeNumber(shards), "shard")} with ${count(wanted, "replica")} each.`,
-        `Its keys are in the order ${sorting}, and its changes can${notifications === "on" ? "" : "not"} be followed.`,
-        "The number of shards and the order of keys stay as they are.",
-      ];
-      const flags = `--initial-shards ${shards} --replication-factor ${replicas} --key-sorting ${shellWord(sorting)}`;
-      return {
-        lines,
-        command: namespaceCommand(inspect, "create", name, `${flags} --notifications ${notifications === "on"}`),
-      };
-    },
-    async run({ calls }, { name, shards, replicas, sorting, notifications }) {
-      const namespace = {
-        ...{ name, keySorting: sorting, notificationsEnabled: notifications === "on" },
-        initialShardCount: Number(wholeNumber(shards)),
-        replicationFactor: Number(wholeNumber(replicas)),
-      };
-      await calls.call(CreateNamespace, { namespace });
-      return newestOperation(calls, "create-namespace", namespaceAddress(name));
-    },
-  }),
-  "patch-namespace": deed({
-    title: "Change namespace",
-    verb: "Change",
-    fields: ["name", "replicas", "notifications", "seen"],
-    needs: needs(PatchNamespace, ListNamespaces),
-    async preview(inspect, { name, replicas, notifications, seen }) {
-      await requireSeen(inspect, name, seen);
-      const lines = [
-        `The namespace ${name} will have ${count(wholeNumber(replicas), "replica")} of each shard that is made from now on.`,
-        `Its changes can${notifications === "on" ? "" : "not"} be followed.`,
-      ];
-      const flags = `--replication-factor ${replicas} --notifications ${notifications === "on"}`;
-      return { lines, command: namespaceCommand(inspect, "patch", name, flags) };
-    },
-    async run(inspect, { name, replicas, notifications, seen }) {
-      await requireSeen(inspect, name, seen);
-      const namespace = {
-        ...{ name, notificationsEnabled: notifications === "on" },
-        replicationFactor: Number(wholeNumber(replicas)),
-      };
-      await inspect.calls.call(PatchNamespace, { namespace });
-      return namespaceAddress(name);
-    },
-  }),
-  "delete-namespace": deed({
-    title: "Delete namespace",
-    verb: "Delete",
-    fields: ["name"],
-    needs: needs(DeleteNamespace, ListNamespaces),
-    async preview(inspect, { name }) {
-      await settingsOf(inspect, name);
-      const { shards } = await inspect.calls.call(GetClusterStatus, {});
-      const own = shards.filter((shard) => shard.namespace === name).length;
-      const lines = [
-        `The namespace ${name} and the data of its ${count(own, "shard")} will be deleted, on all servers.`,
-      ];
-      return { lines, command: namespaceCommand(inspect, "delete", name), typed: name };
-    },
-    async run({ calls }, { name }) {
-      await calls.call(DeleteNamespace, { namespace: name });
-      return newestOperation(calls, "delete-namespace", "/namespaces");
-    },
-  }),
+  ...NAMESPACE_DEEDS,
   "drain-server": deed({
-    ...{ title: "Drain server", verb: "Drain", fields: ["name"], needs: needs(DrainServer) },
+    ...{ title: "Drain server", isDestructive: true, verb: "Drain", fields: ["name"], needs: needs(DrainServer) },
     async preview({ calls, adminAddress }, { name }) {
       const { servers } = await calls.call(GetClusterStatus, {});
       const server = servers.find((one) => one.name === name);
@@ -268,6 +145,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
   }),
   "close-session": deed({
     title: "Close session",
+    isDestructive: true,
     verb: "Close",
     fields: ["namespace", "shard", "session"],
     needs: needs(GetSession, CloseSession),
@@ -288,86 +166,13 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
       return `/sessions${query({ namespace })}`;
     },
   }),
-  "delete-record": deed({
-    title: "Delete record",
-    verb: "Delete",
-    fields: ["namespace", "key", "version", "partition"],
-    needs: [],
-    async preview(inspect, { namespace, key, version, partition }) {
-      const lines = [`The record ${visible(key)} of ${namespace} will be deleted, if its version is still ${version}.`];
-      const at = `-a ${inspect.clientAddress() ?? ""} -n ${shellWord(namespace)}`;
-      return {
-        lines,
-        command: `varia client ${at} delete ${shellWord(key)} -e ${shellWord(version)}${partition === "" ? "" : ` -p ${shellWord(partition)}`}`,
-      };
-    },
-    async run(inspect, { namespace, key, version, partition }) {
-      const client = await inspect.client(namespace);
-      const options = { expectedVersionId: BigInt(wholeNumber(version)), ...partitioned(partition) };
-      await unlessChanged(() => client.delete(key, options), partition);
-      return `/keys${query({ namespace, place: key.slice(0, key.lastIndexOf("/") + 1) })}`;
-    },
-  }),
-  "put-record": deed({
-    title: "Write record",
-    verb: "Write",
-    fields: ["namespace", "key", "value", "version", "partition"],
-    needs: [],
-    async preview(_, { namespace, key, version }) {
-      const condition = version === "" ? "if there is none yet" : `if its version is still ${version}`;
-      return {
-        lines: [`The record ${visible(key)} of ${namespace} will be written, ${condition}.`],
-        command: undefined,
-      };
-    },
-    async run(inspect, { namespace, key, value, version, partition }) {
-      if (key === "") throw new PageError(400, "A key is needed.");
-      const client = await inspect.client(namespace);
-      const expected = version === "" ? { mustNotExist: true } : { expectedVersionId: BigInt(wholeNumber(version)) };
-      // browsers send the ends of lines as two characters
-      const options = { ...expected, ...partitioned(partition) };
-      await unlessChanged(() => client.put(key, value.replaceAll("\r\n", "\n"), options), partition);
-      return `/keys/record${query({ namespace, key })}`;
-    },
-  }),
+  ...RECORD_DEEDS,
 };
 
 /** Whether a deed can be done here. */
 export function isServed({ needs: methods }: Deed, { calls, mode }: Inspect): boolean {
   // what needs no method of an admin works on the records of clients, which a data server has no page of
   return (methods.length > 0 || mode !== "storage") && methods.every((method) => calls.serves(method as never));
-}
-
-/** The fields of a deed out of a form or an address; those that are missing are empty. */
-export function fieldsOf({ fields }: Deed, given: URLSearchParams): Fields {
-  return Object.fromEntries(fields.map((name) => [name, given.get(name) ?? ""]));
-}
-
-/** What a namespace is set to, as a form says what its reader saw. */
-export function seenOf({ replicationFactor, notificationsEnabled }: NamespaceSettings): string {
-  return `${replicationFactor} ${notificationsEnabled === false ? "off" : "on"}`;
-}
-
-interface NamespaceSettings {
-  readonly replicationFactor: number;
-  readonly notificationsEnabled?: boolean | undefined;
-}
-
-function needs(...methods: readonly unknown[]): readonly MethodOf<never, never>[] {
-  return methods as readonly MethodOf<never, never>[];
-}
-
-async function requireSeen(inspect: Inspect, name: string, seen: string): Promise<void> {
-  const now = seenOf(await settingsOf(inspect, name));
-  if (now !== seen)
-    throw new PageError(409, `Somebody has changed the namespace ${name} since you saw it: look at it again.`);
-}
-
-async function settingsOf({ calls }: Inspect, name: string): Promise<NamespaceSettings> {
-  const { namespaces } = await calls.call(ListNamespaces, {});
-  const found = namespaces.find(({ namespace }) => namespace?.name === name)?.namespace;
-  if (found === undefined) throw new PageError(404, `There is no namespace "${name}".`);
-  return found;
 }
 
 const WHAT_CANCELLING_DOES: Readonly<Record<string, string>> = {
@@ -388,42 +193,4 @@ function frozenSeconds(text: string): number {
 
 function shardCommand({ adminAddress }: Inspect, what: string, namespace: string, flags: string): string {
   return `varia admin shard ${what} --admin-address ${adminAddress()} -n ${shellWord(namespace)} ${flags}`;
-}
-
-function namespaceCommand({ adminAddress }: Inspect, what: string, name: string, flags = ""): string {
-  return `varia admin namespace ${what} --admin-address ${adminAddress()} ${shellWord(name)} ${flags}`.trim();
-}
-
-function operationAddress(operation: { readonly id: bigint } | undefined): string {
-  return operation === undefined ? "/operations" : `/operations/${operation.id}`;
-}
-
-/** Oxia's methods do not say which operation they are; where none was recorded: `otherwise`. */
-async function newestOperation(calls: Inspect["calls"], kind: string, otherwise: string): Promise<string> {
-  if (!calls.serves(ListOperations)) return otherwise;
-  const [operation] = (await calls.call(ListOperations, { kind, limit: 1 })).operations;
-  return operation === undefined ? otherwise : operationAddress(operation);
-}
-
-function wholeNumber(text: string): bigint {
-  if (!/^\d{1,18}$/.test(text)) throw new PageError(400, `"${text}" is not a whole number.`);
-  return BigInt(text);
-}
-
-function namespaceAddress(name: string): string {
-  return `/namespaces/${encodeURIComponent(name)}`;
-}
-
-function partitioned(partitionKey: string): { readonly partitionKey?: string } {
-  return partitionKey === "" ? {} : { partitionKey };
-}
-
-async function unlessChanged(write: () => Promise<unknown>, partition: string): Promise<void> {
-  try {
-    await write();
-  } catch (error) {
-    if (!(error instanceof UnexpectedVersionIdError)) throw error;
-    const or = partition === "" ? "" : ", or its partition key is another one";
-    throw new PageError(409, `The record has changed since you saw it${or}: nothing was written. Look at it again.`);
-  }
 }

@@ -8,12 +8,15 @@
  * from each to the first key behind it: a large one costs no more than a small one. Leaps are made in one shard after the
  * other, since what several shards answer is not merged in their own order.
  *
+ * A record is wherever its partition key leads: each comes with the shard that holds it, and there may be several with one
+ * key.
+ *
  * Source: semantics.md §2.3.
  */
 import type { VariaClient } from "../src/client/client.ts";
-import type { GetResult } from "../src/client/records.ts";
 import { compareBytes, concatBytes, utf8 } from "../src/lib/bytes.ts";
-import { eachShard } from "./shard-routes.ts";
+import { compareIds, type Located, mergedScan } from "./merged-scan.ts";
+import type { ShardRoute } from "./shard-routes.ts";
 
 export const KEYS_PER_PAGE = 100;
 /** A page ends earlier, behind its first record, once the values on it have so many bytes. */
@@ -22,6 +25,8 @@ export const VALUE_BYTES_PER_PAGE = 1024 * 1024;
 const VALUES_AT_ONCE = 8;
 /** Leaps for one level, over all shards: what lies behind them is not shown, and the level says so. */
 export const LEAPS_MAX = 2_000;
+/** Shards that are asked at a time. */
+const SHARDS_AT_ONCE = 16;
 /** How much deeper than its own keys a place is searched for places. */
 const DEPTHS_SEARCHED = 3;
 
@@ -31,22 +36,28 @@ const INTERNAL = "__oxia/";
 
 export interface TreeLevel {
   /** Records whose keys have no slash behind the place. */
-  readonly records: readonly GetResult[];
+  readonly records: readonly Located[];
   /** Names of the places below, without their slash. */
   readonly places: readonly string[];
-  /** There is more behind this key; undefined: that was all. */
-  readonly after: string | undefined;
+  /** There is more behind this one; undefined: that was all. */
+  readonly after: Position | undefined;
   /** Not all places were found: there are too many. */
   readonly cut: boolean;
 }
 
+/** Records go by their keys, and those with one key by their shards. */
+export interface Position {
+  readonly key: string;
+  readonly shard: bigint;
+}
+
 export interface TreeRequest {
   readonly place: string;
-  /** Behind this key; "": from the first on. */
-  readonly after: string;
+  /** Behind this one; undefined: from the first on. */
+  readonly after: Position | undefined;
   readonly natural: boolean;
-  /** A partition key of each shard. */
-  readonly routes: readonly string[];
+  /** One of each shard. */
+  readonly routes: readonly ShardRoute[];
 }
 
 export async function readLevel(client: VariaClient, request: TreeRequest): Promise<TreeLevel> {
@@ -54,7 +65,7 @@ export async function readLevel(client: VariaClient, request: TreeRequest): Prom
   if (request.natural) return readNatural(client, request, leaps);
   const [page, places] = await Promise.all([
     readRecords(client, request),
-    request.after === "" ? findPlaces(client, request, leaps) : [],
+    request.after === undefined ? findPlaces(client, request, leaps) : [],
   ]);
   return { ...page, places, cut: leaps.spent };
 }
@@ -73,17 +84,23 @@ class Leaps {
   }
 }
 
-class RecordPage {
-  readonly records: GetResult[] = [];
+export class RecordPage {
+  readonly records: Located[] = [];
   #bytes = 0;
 
   get isFull(): boolean {
     return this.records.length >= KEYS_PER_PAGE || this.#bytes >= VALUE_BYTES_PER_PAGE;
   }
 
-  add(record: GetResult): void {
-    this.records.push(record);
-    this.#bytes += record.value.length;
+  /** Of the last record. */
+  get end(): Position | undefined {
+    const last = this.records.at(-1);
+    return last === undefined ? undefined : { key: last.record.key, shard: last.route.shard };
+  }
+
+  add(located: Located): void {
+    this.records.push(located);
+    this.#bytes += located.record.value.length;
   }
 }
 
@@ -96,25 +113,45 @@ function behind(key: string): Uint8Array {
   return concatBytes(utf8(key), Uint8Array.of(0));
 }
 
+/** Where a shard is read from on: the shards whose ids are higher may have a record with the key itself. */
+function startOf({ shard }: ShardRoute, after: Position): Uint8Array {
+  return shard > after.shard ? utf8(after.key) : behind(after.key);
+}
+
+export async function eachShard(
+  routes: readonly ShardRoute[],
+  visit: (route: ShardRoute) => Promise<void>,
+): Promise<void> {
+  const left = [...routes];
+  const work = async () => {
+    for (let route = left.pop(); route !== undefined; route = left.pop()) await visit(route);
+  };
+  await Promise.all(Array.from({ length: Math.min(SHARDS_AT_ONCE, routes.length) }, work));
+}
+
 // --- hierarchical -----------------------------------------------------------------------------------------------------
 
 /** Keys of one place differ in their last part alone: there the order of shards and that of merging agree. */
-async function readRecords(client: VariaClient, { place, after }: TreeRequest) {
+async function readRecords(client: VariaClient, { place, after, routes }: TreeRequest) {
   const own = utf8(place);
-  const startInclusive = after !== "" ? behind(after) : place.endsWith("//") ? behind(place) : own;
+  const first = place.endsWith("//") ? behind(place) : own;
+  const rangeOf = (route: ShardRoute) => {
+    const startInclusive = after === undefined ? first : startOf(route, after);
+    return { startInclusive, endExclusive: concatBytes(own, HIGHEST) };
+  };
   const page = new RecordPage();
-  for await (const record of client.rangeScan({ startInclusive, endExclusive: concatBytes(own, HIGHEST) })) {
-    if (nameAt(place, record.key) !== undefined) continue;
-    // who leaves the loop ends the scan: what it has not sent yet is not read
-    if (page.isFull) return { records: page.records, after: page.records.at(-1)!.key };
-    page.add(record);
+  for await (const located of mergedScan(client, routes, rangeOf, (a, b) => compareText(a.key, b.key))) {
+    if (nameAt(place, located.record.key) !== undefined) continue;
+    // who leaves the loop ends the scans: what they have not sent yet is not read
+    if (page.isFull) return { records: page.records, after: page.end };
+    page.add(located);
   }
   return { records: page.records, after: undefined };
 }
 
 async function findPlaces(client: VariaClient, { place, routes }: TreeRequest, leaps: Leaps): Promise<string[]> {
   const found = new Set<string>();
-  await eachShard(routes, async (partitionKey) => {
+  await eachShard(routes, async ({ partitionKey }) => {
     for (let deeper = 1; deeper <= DEPTHS_SEARCHED; deeper++) {
       const slashes = utf8("/".repeat(deeper));
       let from = concatBytes(utf8(place), Uint8Array.of(0), slashes, Uint8Array.of(0));
@@ -137,40 +174,54 @@ function depthOf(key: string): number {
 
 // --- natural ----------------------------------------------------------------------------------------------------------
 
-interface KeyOfShard {
+/** A key, and the shard that holds a record with it. */
+interface Found {
   readonly key: string;
-  /** Leads to the shard that holds it. */
-  readonly partitionKey: string;
+  readonly route: ShardRoute;
 }
 
 async function readNatural(client: VariaClient, request: TreeRequest, leaps: Leaps): Promise<TreeLevel> {
-  const keys: KeyOfShard[] = [];
+  const found: Found[] = [];
   const places = new Set<string>();
-  await eachShard(request.routes, (partitionKey) =>
-    scanNatural(client, { ...request, partitionKey }, { keys, places, leaps }),
-  );
-  keys.sort((a, b) => compareText(a.key, b.key));
+  await eachShard(request.routes, (route) => scanNatural(client, request, { route, found, places, leaps }));
+  found.sort((a, b) => compareText(a.key, b.key) || compareIds(a.route.shard, b.route.shard));
   const page = new RecordPage();
   let shown = 0;
-  while (shown < keys.length && !page.isFull) {
-    const next = keys.slice(shown, shown + Math.min(VALUES_AT_ONCE, KEYS_PER_PAGE - page.records.length));
-    const found = await Promise.all(next.map(({ key, partitionKey }) => client.get(key, { partitionKey })));
-    for (const record of found) if (record !== undefined) page.add(record);
+  while (shown < found.length && !page.isFull) {
+    const next = found.slice(shown, shown + Math.min(VALUES_AT_ONCE, KEYS_PER_PAGE - page.records.length));
+    const records = await Promise.all(
+      next.map(({ key, route }) => client.get(key, { partitionKey: route.partitionKey })),
+    );
+    for (const [nth, record] of records.entries()) {
+      if (record !== undefined) page.add({ record, route: next[nth]!.route });
+    }
     shown += next.length;
   }
-  const after = shown < keys.length ? keys[shown - 1]!.key : undefined;
+  const last = shown < found.length ? found[shown - 1] : undefined;
+  const after = last === undefined ? undefined : { key: last.key, shard: last.route.shard };
   const { records } = page;
-  return { records, places: request.after === "" ? [...places].sort(compareText) : [], after, cut: leaps.spent };
+  return {
+    ...{ records, after, cut: leaps.spent },
+    places: request.after === undefined ? [...places].sort(compareText) : [],
+  };
+}
+
+interface NaturalScan {
+  readonly route: ShardRoute;
+  readonly found: Found[];
+  readonly places: Set<string>;
+  readonly leaps: Leaps;
 }
 
 /** The first keys of a place in one shard, one more than are shown, and the places between and behind them. */
 async function scanNatural(
   client: VariaClient,
-  { place, after, partitionKey }: TreeRequest & { readonly partitionKey: string },
-  { keys, places, leaps }: { readonly keys: KeyOfShard[]; readonly places: Set<string>; readonly leaps: Leaps },
+  { place, after }: TreeRequest,
+  { route, found, places, leaps }: NaturalScan,
 ): Promise<void> {
   const endExclusive = concatBytes(utf8(place), HIGHEST);
-  let startInclusive: Uint8Array | undefined = after === "" ? utf8(place) : behind(after);
+  const { partitionKey } = route;
+  let startInclusive: Uint8Array | undefined = after === undefined ? utf8(place) : startOf(route, after);
   for (let own = 0; startInclusive !== undefined && own <= KEYS_PER_PAGE && leaps.take(); ) {
     const scan: AsyncIterable<string> = client.list({ startInclusive, endExclusive, partitionKey });
     startInclusive = undefined;
@@ -181,7 +232,7 @@ async function scanNatural(
         startInclusive = concatBytes(utf8(`${place}${name}/`), HIGHEST);
         break;
       }
-      keys.push({ key, partitionKey });
+      found.push({ key, route });
       if (++own > KEYS_PER_PAGE) break;
     }
   }

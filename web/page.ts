@@ -3,6 +3,9 @@ import type { HtmlEscapedString } from "hono/utils/html";
 import type { Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
 
+/** Of a page's path and query: a longer one is refused, and linked nowhere. What it holds is more than a key should have. */
+export const ADDRESS_CHARACTERS_MAX = 16_384;
+
 export interface Asked {
   readonly inspect: Inspect;
   /** Of the path's places, in their order, decoded. */
@@ -24,7 +27,7 @@ export interface Page {
   /** Below the body, as it was when it was asked for: forms keep what is typed into them. */
   readonly still?: HtmlEscapedString | Promise<HtmlEscapedString> | null;
   /** Default 200. */
-  readonly status?: 400 | 401 | 403 | 404 | 409 | 413 | 429 | 500 | 503;
+  readonly status?: 400 | 401 | 403 | 404 | 409 | 413 | 414 | 429 | 500 | 503;
 }
 
 export type PageOf = (asked: Asked) => Promise<Page> | Page;
@@ -32,10 +35,14 @@ export type PageOf = (asked: Asked) => Promise<Page> | Page;
 /** What a page cannot show, in words for its reader. */
 export class PageError extends Error {
   override readonly name = "PageError";
-  readonly status: 400 | 403 | 404 | 409 | 413;
+  readonly status: 400 | 403 | 404 | 409 | 413 | 414;
 
   constructor(status: PageError["status"], message: string) {
     super(message);
     this.status = status;
   }
+}
+
+export function isTooLong(address: string): boolean {
+  return address.length > ADDRESS_CHARACTERS_MAX;
 }

@@ -17,7 +17,7 @@ export type { Event, Operation, ReplicaStatus, ServerStatus, ShardStatus };
 export type ClusterStatus = MessageShape<typeof GetClusterStatusResponseSchema>;
 export type NodeStatus = MessageShape<typeof GetNodeStatusResponseSchema>;
 
-export function clusterStatus({ inspect, maxAgeMs }: Asked): Promise<ClusterStatus> {
+export function clusterStatus({ inspect, maxAgeMs }: Pick<Asked, "inspect" | "maxAgeMs">): Promise<ClusterStatus> {
   return inspect.calls.call(GetClusterStatus, { maxAgeMs });
 }
 

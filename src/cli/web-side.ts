@@ -1,4 +1,5 @@
 /** What every server serves over HTTP: the pages, over the methods and the client that everybody may use. */
+import http from "node:http";
 import { webApp } from "../../web/app.ts";
 import type { Inspect } from "../../web/inspect.ts";
 import type { Access } from "../ops/access.ts";
@@ -30,6 +31,13 @@ export interface WebSideOptions {
   readonly audit: Audit;
 }
 
+/**
+ * Bytes of a request's line and headers; past them the answer is a bare 431. More than Bun's 16 KiB, so that an address
+ * which is too long for a page is answered by one. Bun takes the bound of its own server from here alone; servers of
+ * node:http in this process have theirs.
+ */
+const HEADER_BYTES_MAX = 128 * 1024;
+
 /** Connections without a byte for so long are closed; live pages say something more often. */
 const IDLE_S_MAX = 60;
 
@@ -51,6 +59,7 @@ export class WebSide {
       metricsText: () => metrics.text(),
     });
     this.#close = app.close;
+    (http as { maxHeaderSize: number }).maxHeaderSize = HEADER_BYTES_MAX;
     this.#server = Bun.serve({
       ...{ hostname: address.host, port: address.port, idleTimeout: IDLE_S_MAX },
       fetch: (request, server) => app.fetch(request, server.requestIP(request)?.address ?? ""),

@@ -17,6 +17,8 @@ export const EVENTS_SAVE_MS = 250;
 export const EVENTS_UNSAVED_MAX = 1_000;
 /** Texts are cut behind so many characters: an error may carry another server's words. */
 export const EVENT_TEXT_MAX = 1_000;
+/** What a caller says of a change is cut behind so many. */
+export const NOTE_CHARACTERS_MAX = 500;
 
 export const EVENT_KINDS = [
   "election",

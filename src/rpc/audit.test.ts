@@ -5,7 +5,8 @@ import { createGrpcTransport } from "@connectrpc/connect-node";
 import { listenForTest, type TestListener } from "../../test/harness/rpc-server.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../model/refusal.ts";
-import { Audit, audited, NOTE_CHARACTERS_MAX, NOTE_HEADER, REFUSALS_PER_MINUTE_MAX } from "./audit.ts";
+import { NOTE_CHARACTERS_MAX } from "../ops/events.ts";
+import { Audit, audited, NOTE_HEADER, REFUSALS_PER_MINUTE_MAX } from "./audit.ts";
 import { Code as Status, StatusError } from "./code.ts";
 import { servedStream, servedUnary } from "./served.ts";
 

@@ -4,6 +4,7 @@
  */
 import { fromBinary, type JsonValue, toJson } from "@bufbuild/protobuf";
 import type { Bytes } from "../lib/bytes.ts";
+import { NOTE_CHARACTERS_MAX } from "../ops/events.ts";
 import type { Logger } from "../ports.ts";
 import { Code, StatusError } from "./code.ts";
 import { changesSomething } from "./guard.ts";
@@ -11,8 +12,6 @@ import type { Call, ServedMethod, Sink } from "./method.ts";
 
 /** The caller's own words. */
 export const NOTE_HEADER = "varia-note";
-/** They are cut behind so many characters. */
-export const NOTE_CHARACTERS_MAX = 500;
 /** What was asked for is cut behind so many. */
 const WHAT_CHARACTERS_MAX = 300;
 /** Who is turned away, or asks for what cannot be, is told of so often in a minute: else others could push everything out. */

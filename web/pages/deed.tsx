@@ -1,12 +1,12 @@
 /** @jsxImportSource hono/jsx */
 /** `/do/NAME`: what a change will do, before it is made. */
-import { type Deed, fieldsOf } from "../deeds.ts";
+import { NOTE_CHARACTERS_MAX } from "../../src/ops/events.ts";
+import { type Deed, fieldsOf } from "../deed.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { CopyAs } from "../parts/pieces.tsx";
 
 /** Why it is done, in the reader's own words. */
 export const NOTE_FIELD = "note";
-export const NOTE_CHARACTERS_MAX = 500;
 
 export async function deedPage(deed: Deed, name: string, { inspect, query, visitor }: Asked): Promise<Page> {
   if (visitor.role !== "admin") throw new PageError(403, "A viewer's token changes nothing: log in with an admin's.");
@@ -35,7 +35,7 @@ export async function deedPage(deed: Deed, name: string, { inspect, query, visit
             <input name="typed" autocomplete="off" required pattern={escaped(typed)} />
           </label>
         )}
-        <button class={typed === undefined ? "primary" : "danger"} type="submit">
+        <button class={deed.isDestructive === true ? "danger" : "primary"} type="submit">
           {deed.verb}
         </button>
         <a class="button" href="/" data-back="">

@@ -26,6 +26,7 @@ const TITLES: Record<PageError["status"], string> = {
   404: "Not found",
   409: "Not done",
   413: "Too large",
+  414: "Too long",
 };
 
 export function errorPage(error: unknown): Page & { readonly status: Status } {
@@ -45,58 +46,80 @@ export function errorPage(error: unknown): Page & { readonly status: Status } {
   return { title, body, status, live: status === 503 };
 }
 
-function wordsOf(error: unknown): { status: Status; title: string; message: string } {
+interface Words {
+  readonly status: Status;
+  readonly title: string;
+  readonly message: string;
+}
+
+function wordsOf(error: unknown): Words {
   const message = error instanceof Error ? error.message : String(error);
-  if (error instanceof PageError) {
-    return { status: error.status, title: TITLES[error.status], message };
-  }
+  const told = (status: PageError["status"]): Words => ({ status, title: TITLES[status], message });
+  if (error instanceof PageError) return told(error.status);
   if (error instanceof Refusal) {
     switch (error.reason) {
       case "INVALID_ARGUMENT":
-        return { status: 400, title: "Not understood", message };
+        return told(400);
       case "NOT_FOUND":
       case "SHARD_NOT_FOUND":
       case "NAMESPACE_NOT_FOUND":
-        return { status: 404, title: "Not found", message };
+        return told(404);
       case "ALREADY_EXISTS":
       case "CONCURRENT_CHANGE":
       case "FAILED_PRECONDITION":
-        return { status: 409, title: "Not done", message };
+        return told(409);
       case "NOT_INITIALIZED":
         return { status: 503, title: "Not ready", message: "The coordinator does not work yet, or not any more." };
       default:
         return { status: 503, title: "Refused", message };
     }
   }
+  if (error instanceof VariaError) return clientWords(error, told);
   if (error instanceof Unreachable) return { status: 503, title: "No answer", message };
-  if (error instanceof VariaError) return ofClient(error);
   return { status: 500, title: "Failed", message };
 }
 
-/** What a client of the cluster was refused, or did not get. */
-function ofClient(error: VariaError): { status: Status; title: string; message: string } {
-  const { message } = error;
-  const of = (status: PageError["status"]) => ({ status, title: TITLES[status], message });
-  switch (error.code) {
+/** Of what the client of the cluster rejects with. */
+function clientWords(error: VariaError, told: (status: PageError["status"]) => Words): Words {
+  const { code, message } = error;
+  switch (code) {
     case "INVALID_ARGUMENT":
-      return of(400);
+      return told(400);
     case "NAMESPACE_NOT_FOUND":
-      return of(404);
+      return told(404);
     case "UNEXPECTED_VERSION_ID":
     case "SESSION_DOES_NOT_EXIST":
-      return of(409);
-    case "SERVER": {
-      const status = error instanceof ServerError ? STATUS_OF_CODE.get(error.grpcCode) : undefined;
-      return status === undefined ? { status: 503, title: "Refused", message } : of(status);
-    }
-    default:
+    case "LOCK_LOST":
+      return told(409);
+    case "TIMEOUT":
       return { status: 503, title: "No answer", message };
+    case "CLOSED":
+    case "OVERLOADED":
+      return { status: 503, title: "Refused", message };
+    case "SERVER":
+      return error instanceof ServerError ? serverWords(error, told) : { status: 500, title: "Failed", message };
   }
 }
 
-const STATUS_OF_CODE: ReadonlyMap<number, PageError["status"]> = new Map([
-  [GrpcCode.invalidArgument, 400],
-  [GrpcCode.permissionDenied, 403],
-  [GrpcCode.notFound, 404],
-  [GrpcCode.failedPrecondition, 409],
-]);
+function serverWords({ grpcCode, message }: ServerError, told: (status: PageError["status"]) => Words): Words {
+  switch (grpcCode) {
+    case GrpcCode.invalidArgument:
+      return told(400);
+    case GrpcCode.unauthenticated:
+    case GrpcCode.permissionDenied:
+      return told(403);
+    case GrpcCode.notFound:
+      return told(404);
+    case GrpcCode.alreadyExists:
+    case GrpcCode.failedPrecondition:
+    case GrpcCode.aborted:
+      return told(409);
+    case GrpcCode.unavailable:
+    case GrpcCode.resourceExhausted:
+    case GrpcCode.deadlineExceeded:
+    case GrpcCode.cancelled:
+      return { status: 503, title: "Refused", message };
+    default:
+      return { status: 500, title: "Failed", message };
+  }
+}

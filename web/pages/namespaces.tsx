@@ -1,7 +1,7 @@
 /** @jsxImportSource hono/jsx */
 /** `/namespaces` and `/namespaces/NAME`: what each is set to, and the shards that it has. */
 import { ListNamespaces } from "../admin.ts";
-import { seenOf } from "../deeds.ts";
+import { seenOf } from "../namespace-deeds.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
 import { amount } from "../parts/chart.tsx";

@@ -37,7 +37,9 @@ export function DeedForm({
         <input type="hidden" name={field} value={value} />
       ))}
       {children}
-      <button type="submit">{label}</button>
+      <button class={DEEDS[name]?.isDestructive === true ? "danger" : undefined} type="submit">
+        {label}
+      </button>
     </form>
   );
 }

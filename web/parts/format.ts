@@ -16,6 +16,7 @@ export function count(value: number | bigint, one: string, many = `${one}s`): st
 const UNITS = ["bytes", "KiB", "MiB", "GiB", "TiB"];
 
 export function bytes(value: number): string {
+  if (value === 1) return "1 byte";
   let unit = 0;
   let amount = value;
   for (; amount >= 1024 && unit < UNITS.length - 1; unit++) amount /= 1024;

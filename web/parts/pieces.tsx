@@ -64,9 +64,7 @@ export function Table({ caption, head, children }: { caption: string; head: read
         <thead>
           <tr>
             {head.map((column) => (
-              <th scope="col" class={typeof column === "string" ? undefined : "n"}>
-                {typeof column === "string" ? column : column.number}
-              </th>
+              <Heading column={column} />
             ))}
           </tr>
         </thead>
@@ -76,8 +74,24 @@ export function Table({ caption, head, children }: { caption: string; head: read
   );
 }
 
-/** A heading; of numbers, they stand at its right. */
-export type Column = string | { readonly number: string };
+function Heading({ column }: { column: Column }) {
+  if (typeof column === "string") return <th scope="col">{column}</th>;
+  if ("number" in column) {
+    return (
+      <th scope="col" class="n">
+        {column.number}
+      </th>
+    );
+  }
+  return (
+    <th scope="col" class="wide">
+      {column.wide}
+    </th>
+  );
+}
+
+/** A heading; of numbers, they stand at its right; of cells with the class `wide`, which narrow screens do without. */
+export type Column = string | { readonly number: string } | { readonly wide: string };
 
 /** What stands in the place of a table that has no rows. */
 export function Empty({ children }: { children: Child }) {
