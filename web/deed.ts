@@ -45,9 +45,9 @@ export function deed<const Name extends string>(
 }
 
 /** The shard, the namespace and key, or the name that a form is about; never a value. */
-function aboutOf({ namespace = "", shard = "", key = "", name = "", id = "" }: Fields): string {
+function aboutOf({ namespace = "", shard = "", key = "", name = "", id = "", server = "" }: Fields): string {
   const where = [namespace, shard, visible(key)].filter((text) => text !== "").join("/");
-  return [where, name, id].filter((text) => text !== "").join(" ");
+  return [where, name, id, server].filter((text) => text !== "").join(" ");
 }
 
 export function needs(...methods: readonly unknown[]): readonly MethodOf<never, never>[] {

@@ -83,7 +83,14 @@ test("what will be is shown, and then asked of the API as it was shown", async (
       fields: { level: "debug" },
       words: ["will log at the level debug", "varia admin --admin-address h:6651 log-level debug"],
       to: "/configuration",
-      request: { name: "SetLogLevel", request: { level: "debug" } },
+      request: { name: "SetLogLevel", request: { level: "debug", server: "" } },
+    },
+    {
+      name: "log-level",
+      fields: { level: "warn", server: "s2" },
+      words: ["s2 will log at the level warn", "varia admin --admin-address h:6651 log-level warn --server s2"],
+      to: "/configuration?server=s2",
+      request: { name: "SetLogLevel", request: { level: "warn", server: "s2" } },
     },
     {
       name: "create-namespace",

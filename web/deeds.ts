@@ -12,6 +12,7 @@ import {
   DrainServer,
   FreezeShard,
   GetClusterStatus,
+  GetNodeStatus,
   GetOperation,
   GetSession,
   SetLogLevel,
@@ -127,20 +128,21 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     },
   }),
   "log-level": deed({
-    ...{ title: "Change log level", verb: "Change", fields: ["level"], needs: needs(SetLogLevel) },
-    async preview({ adminAddress, clientAddress }, { level }) {
+    ...{ title: "Change log level", verb: "Change", fields: ["level", "server"], needs: needs(SetLogLevel) },
+    async preview({ calls, adminAddress, clientAddress }, { level, server }) {
       if (!LOG_LEVELS.some((one) => one === level)) {
         throw new PageError(400, `"${level}" is none of the levels ${LOG_LEVELS.join(", ")}.`);
       }
-      const lines = [`This process will log at the level ${level}, until it ends or that is changed again.`];
-      return {
-        lines,
-        command: `varia admin --admin-address ${adminAddress() ?? clientAddress() ?? ""} log-level ${shellWord(level)}`,
-      };
+      if (server !== "") await calls.call(GetNodeStatus, { server });
+      const who = server === "" ? "This process" : server;
+      const lines = [`${who} will log at the level ${level}, until it ends or that is changed again.`];
+      const flags = server === "" ? "" : ` --server ${shellWord(server)}`;
+      const to = adminAddress() ?? clientAddress() ?? "";
+      return { lines, command: `varia admin --admin-address ${to} log-level ${shellWord(level)}${flags}` };
     },
-    async run({ calls }, { level }) {
-      await calls.call(SetLogLevel, { level });
-      return "/configuration";
+    async run({ calls }, { level, server }) {
+      await calls.call(SetLogLevel, { level, server });
+      return `/configuration${server === "" ? "" : query({ server })}`;
     },
   }),
   "close-session": deed({

@@ -21,8 +21,14 @@ export function clusterStatus({ inspect, maxAgeMs }: Pick<Asked, "inspect" | "ma
   return inspect.calls.call(GetClusterStatus, { maxAgeMs });
 }
 
-export function nodeStatus({ inspect }: Asked): Promise<NodeStatus> {
-  return inspect.calls.call(GetNodeStatus, {});
+/** Which process a page of one is about: a coordinator asks a data server that is named; empty: this one. */
+export function processOf({ query }: Asked): { readonly server?: string } {
+  const server = query.get("server") ?? "";
+  return server === "" ? {} : { server };
+}
+
+export function nodeStatus(asked: Asked): Promise<NodeStatus> {
+  return asked.inspect.calls.call(GetNodeStatus, processOf(asked));
 }
 
 /** The newest, where events are served. */

@@ -2,7 +2,7 @@
 import { type Command, InvalidArgumentError as InvalidFlag, Option } from "commander";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { type DataServer, DataServerState, type DataServerStatus } from "../gen/io/oxia/proto/v1/metadata_pb.ts";
-import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { type NodeReplica, VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { type AdminFlags, addDryRun, callAdmin, isDryRun } from "./admin-connection.ts";
 import { operationRow, requireSuccess, watchOperation } from "./admin-operation.ts";
 import { addYes, confirmed } from "./confirm.ts";
@@ -86,7 +86,62 @@ export function addDataServerCommands(admin: Command): void {
       const { dataServer } = await callAdmin(flags, method.deleteDataServer, { dataServer: name });
       await printObject(flags.output, row(flags, dataServer!), standardOutput());
     });
+  addProcess(server);
   addDrain(server);
+}
+
+/** What the coordinator asks a data server's process for its caller. */
+function addProcess(server: Command): void {
+  server
+    .command("status")
+    .description("Show a data server's process: what it costs, and the replicas that it holds.")
+    .addHelpText("after", examples("varia admin dataserver status s1", "varia admin dataserver status s1 -o json"))
+    .argument("<NAME>")
+    .action(async (name: string, _, command: Command) => {
+      const flags = command.optsWithGlobals<AdminFlags>();
+      const status = await callAdmin(flags, VariaAdmin.method.getNodeStatus, { server: name });
+      const { mode, version, publicAddress, startedAtMs, cpuMs, residentBytes, logLevel, replicas } = status;
+      await printObject(
+        flags.output,
+        {
+          ...{ name, mode, version, public: publicAddress, started: new Date(Number(startedAtMs)).toISOString() },
+          ...{ cpu_ms: cpuMs, resident_bytes: residentBytes, log_level: logLevel },
+          ...(flags.output === "table"
+            ? {
+                replicas: replicas.length,
+                leaders: replicas.filter(({ status: is }) => is === "leader").length,
+                damaged: replicas.filter(({ status: is }) => is === "damaged").length,
+              }
+            : { replicas: replicas.map(replicaRow) }),
+        },
+        standardOutput(),
+      );
+    });
+  server
+    .command("config")
+    .description("Show a data server's settings, and what gave each value.")
+    .addHelpText("after", examples("varia admin dataserver config s1", "varia admin dataserver config s1 -o yaml"))
+    .argument("<NAME>")
+    .action(async (name: string, _, command: Command) => {
+      const flags = command.optsWithGlobals<AdminFlags>();
+      const { settings } = await callAdmin(flags, VariaAdmin.method.getConfiguration, { server: name });
+      const rows = settings.map(({ name: setting, value, origin, source }) => ({
+        name: setting,
+        value,
+        origin,
+        source,
+      }));
+      await printObjects(flags.output, onePage(rows), standardOutput());
+    });
+}
+
+function replicaRow(replica: NodeReplica) {
+  const { namespace, shard, replicaId, status, reason, promise, headOffset, commitOffset, appliedOffset } = replica;
+  return {
+    ...{ namespace, shard, replica_id: String(replicaId), status, reason, term: promise, head_offset: headOffset },
+    ...{ commit_offset: commitOffset, applied_offset: appliedOffset },
+    ...{ records: replica.records, sessions: replica.sessions },
+  };
 }
 
 function addDrain(server: Command): void {

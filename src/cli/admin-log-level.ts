@@ -13,17 +13,20 @@ export function addLogLevelCommand(admin: Command): void {
     .addHelpText(
       "after",
       `
-Any server answers for itself: --admin-address is then its public port.`,
+Without --server: of whoever answers at --admin-address, which may be the
+public port of any server.`,
     )
-    .addHelpText("after", examples("varia admin log-level debug", "varia admin --admin-address h1:6648 log-level"))
+    .option("--server <name>", "of this data server, which the coordinator asks")
+    .addHelpText("after", examples("varia admin log-level debug", "varia admin log-level debug --server s1"))
     .action(async (level: string | undefined, _, command: Command) => {
-      const flags = command.optsWithGlobals<AdminFlags>();
+      const flags = command.optsWithGlobals<AdminFlags & { readonly server?: string }>();
+      const { server = "" } = flags;
       if (level !== undefined && flags.dryRun !== true) {
-        const { before } = await callAdmin(flags, VariaAdmin.method.setLogLevel, { level });
+        const { before } = await callAdmin(flags, VariaAdmin.method.setLogLevel, { level, server });
         await printObject(flags.output, { log_level: level, before }, standardOutput());
         return;
       }
-      const { logLevel } = await callAdmin(flags, VariaAdmin.method.getNodeStatus, {});
+      const { logLevel } = await callAdmin(flags, VariaAdmin.method.getNodeStatus, { server });
       if (level !== undefined && isDryRun(flags, `Log level: ${logLevel}, would be ${level}.`)) return;
       await printObject(flags.output, { log_level: logLevel }, standardOutput());
     });

@@ -304,6 +304,39 @@ test("how much a process logs is shown and changed, of the coordinator and of a 
   for (const words of [["loud"], ["loud", "--dry-run"]]) expect((await admin("log-level", ...words)).code).toBe(2);
 }, 60_000);
 
+test("a coordinator asks a data server for its callers, and says which one it does not know or cannot reach", async () => {
+  await untilHealthy();
+  const [first] = cluster.servers;
+  const shown = JSON.parse((await admin("dataserver", "status", first!.name, "-o", "json")).out);
+  expect(shown).toMatchObject({ name: first!.name, mode: "storage", log_level: "info" });
+  expect(
+    shown.replicas.map(({ namespace, shard }: { namespace: string; shard: number }) => [namespace, shard]),
+  ).toEqual(
+    expect.arrayContaining([
+      ["default", 0],
+      ["default", 1],
+    ]),
+  );
+  const settings = JSON.parse((await admin("dataserver", "config", first!.internal, "-o", "json")).out);
+  const byName = new Map(settings.map((one: { name: string; value: string }) => [one.name, one.value]));
+  expect(byName.get("internal-addr")).toBe(first!.internal);
+  const level = async (...words: string[]) =>
+    JSON.parse((await admin("log-level", ...words, "--server", "s2", "-o", "json")).out);
+  const { log_level: before } = await level();
+  expect(await level("warn")).toEqual({ log_level: "warn", before });
+  expect(await level()).toEqual({ log_level: "warn" });
+  await level(before);
+  const unknown = await admin("dataserver", "status", "nobody");
+  expect([unknown.code, unknown.err]).toEqual([3, 'Error: data server "nobody" not found\n']);
+  const own = await varia("admin", "--admin-address", first!.public, "log-level", "--server", "s2");
+  expect([own.code, own.err]).toEqual([3, 'Error: this process answers for itself alone: ask a coordinator of "s2"\n']);
+  const get = async (path: string) => (await fetch(`http://127.0.0.1:${cluster.coordinator.httpPort}${path}`)).text();
+  expect(await get("/node?server=s2")).toContain("Replicas here");
+  expect(await get("/configuration?server=s2")).toContain("What s2 was started with");
+  expect(await get("/performance?server=s2")).toContain("s2 in the last hour");
+  expect(await get("/node?server=nobody")).toContain("not found");
+});
+
 test("health answers for the process and for readiness, with exit code 1 for what does not serve", async () => {
   await untilHealthy();
   const [, port] = cluster.servers[0]!.internal.split(":") as [string, string];

@@ -41,6 +41,7 @@ import { type Listener, startListener } from "../rpc/listener.ts";
 import { askLoad, LoadWatch } from "../rpc/load-watch.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
+import { askServers } from "../rpc/node-relay.ts";
 import { operationMethods } from "../rpc/operations-api.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { ClusterFile } from "./cluster-file.ts";
@@ -156,7 +157,14 @@ export class CoordinatorServer {
       const cluster = clusterMethods(ports);
       const varia = [
         ...[...cluster, ...operationMethods(ports), ...sessionMethods(cluster, clients)],
-        ...[...eventMethods(events), ...nodeMethods(about, undefined)],
+        ...[
+          ...eventMethods(events),
+          ...nodeMethods(
+            about,
+            undefined,
+            askServers(peers, (name) => internalAddress(name, file, server?.coordinator)),
+          ),
+        ],
       ];
       const admin = await listen(settings.publicAddr, audited([...oxia, ...guarded(varia, access)], audit), [
         OxiaAdmin,
@@ -350,6 +358,18 @@ export function openConfiguration(settings: CoordinatorSettings, logger: Logger)
 function serverForClients({ config }: ClusterFile, coordinator: Coordinator | undefined): string | undefined {
   const available = availableServers(coordinator);
   return config.servers.find(({ internal }) => available.includes(internal))?.public;
+}
+
+/** Of a data server that is called by its name, or by this very address. */
+function internalAddress(
+  called: string,
+  { config }: ClusterFile,
+  coordinator: Coordinator | undefined,
+): string | undefined {
+  const named = config.servers.find(({ name }) => name === called);
+  if (named !== undefined) return named.internal;
+  // one that leaves has no name any more
+  return coordinator?.status().servers.find(({ server }) => server === called)?.server;
 }
 
 /** Why the next coordinator may go on behind what ended the one before; undefined: it is a fault. */

@@ -39,6 +39,7 @@ import { type Listener, startListener } from "../rpc/listener.ts";
 import { loadMethods } from "../rpc/load-api.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
+import { askedMethods } from "../rpc/node-relay.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, openDataStorage } from "./data-storage.ts";
@@ -147,6 +148,7 @@ export class StorageServer {
           stateBytesOf: ({ namespace, id }) => storage.stateBytesOf({ namespace, shard: id }),
           httpPort: () => started?.httpPort ?? 0,
         }),
+        ...askedMethods(server, methods),
         ...internalHealth.methods(),
         ...reflectionMethods([OxiaCoordination, OxiaLogReplication, NodeService, HealthService]),
       ],

@@ -1,4 +1,5 @@
 /** `VariaAdmin.GetNodeStatus`: what one process is, what it costs, and the replicas that it holds. */
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { NO_OFFSET } from "../model/ids.ts";
 import { Refusal } from "../model/refusal.ts";
@@ -9,7 +10,7 @@ import { NO_REPLICA } from "../protocol/replica-state.ts";
 import type { Replica } from "../replication/replica.ts";
 import type { Shards } from "../replication/shards.ts";
 import type { ServedMethod } from "./method.ts";
-import { servedUnary } from "./served.ts";
+import { type MethodOf, servedUnary } from "./served.ts";
 
 /** What a process knows of itself. */
 export interface AboutNode {
@@ -25,15 +26,37 @@ export interface AboutNode {
   readonly logger: Pick<ServerLogger, "level" | "info">;
 }
 
+/** Asks another process. Rejects with a Refusal or Unreachable. */
+export type AskElsewhere = <I extends DescMessage, O extends DescMessage>(
+  method: MethodOf<I, O>,
+  request: MessageShape<I> & { readonly server: string },
+) => Promise<MessageShape<O>>;
+
+/** Of a process that knows no other one. */
+const askNobody: AskElsewhere = (_, { server }) =>
+  Promise.reject(new Refusal("NOT_FOUND", `this process answers for itself alone: ask a coordinator of "${server}"`));
+
 function protoSetting({ byDefault, ...setting }: GivenSetting) {
   return { ...setting, defaultValue: byDefault };
 }
 
-/** `replicas`: undefined where none live. */
-export function nodeMethods(about: AboutNode, replicas: Shards | undefined): ServedMethod[] {
+/** `replicas`: undefined where none live. `elsewhere`: asks the server that a request names. */
+export function nodeMethods(
+  about: AboutNode,
+  replicas: Shards | undefined,
+  elsewhere: AskElsewhere = askNobody,
+): ServedMethod[] {
   const { method } = VariaAdmin;
+  const unary = <I extends DescMessage, O extends DescMessage>(
+    descriptor: MethodOf<I, O>,
+    answer: (request: MessageShape<I>) => unknown,
+  ) =>
+    servedUnary(descriptor, (request) => {
+      const named = request as MessageShape<I> & { readonly server: string };
+      return named.server === "" ? answer(request) : elsewhere(descriptor, named);
+    });
   return [
-    servedUnary(method.getNodeStatus, () => {
+    unary(method.getNodeStatus, () => {
       const { user, system } = process.cpuUsage();
       return {
         ...{ mode: about.mode, version: about.version, publicAddress: about.publicAddress() },
@@ -44,16 +67,16 @@ export function nodeMethods(about: AboutNode, replicas: Shards | undefined): Ser
         logLevel: about.logger.level,
       };
     }),
-    servedUnary(method.getConfiguration, () => ({
+    unary(method.getConfiguration, () => ({
       settings: about.given.map(protoSetting),
       cluster: (about.cluster?.() ?? []).map(protoSetting),
     })),
-    servedUnary(method.getHistory, () => {
+    unary(method.getHistory, () => {
       const { history } = about;
       const limits = { intervalMs: HISTORY_INTERVAL_MS, samplesMax: HISTORY_SAMPLES_MAX };
       return { series: history.series(), lastMs: BigInt(Math.round(history.lastMs)), ...limits };
     }),
-    servedUnary(method.setLogLevel, ({ level }) => {
+    unary(method.setLogLevel, ({ level }) => {
       const known = LOG_LEVELS.find((one) => one === level);
       if (known === undefined) throw new Refusal("INVALID_ARGUMENT", `"${level}" is none of ${LOG_LEVELS.join(", ")}`);
       const { logger } = about;

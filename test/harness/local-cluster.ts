@@ -8,7 +8,7 @@ import { COORDINATOR_SETTINGS } from "../../src/cli/coordinator-settings.ts";
 import { StorageServer } from "../../src/cli/storage-server.ts";
 import { STORAGE_SETTINGS } from "../../src/cli/storage-settings.ts";
 import { systemClock } from "../../src/ops/clock.ts";
-import { resolveSettings } from "../../src/ops/settings.ts";
+import { givenSettings, resolveSettings } from "../../src/ops/settings.ts";
 import type { Logger } from "../../src/ports.ts";
 
 export interface LocalServer {
@@ -62,8 +62,9 @@ export class LocalCluster {
       dataDir: join(this.directory, server.name, "db"),
       walDir: join(this.directory, server.name, "wal"),
     };
-    const { values: settings } = resolveSettings(STORAGE_SETTINGS, { flags, environment: {}, file: undefined });
-    server.server = await StorageServer.start({ settings, ...this.#options() });
+    const resolved = resolveSettings(STORAGE_SETTINGS, { flags, environment: {}, file: undefined });
+    const given = givenSettings(STORAGE_SETTINGS, resolved);
+    server.server = await StorageServer.start({ settings: resolved.values, given, ...this.#options() });
   }
 
   async stopServer(server: LocalServer): Promise<void> {

@@ -7,20 +7,23 @@ import type { Asked, Page } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
 import { curlCommands } from "../parts/format.ts";
 import { Badge, CopyAs, Table } from "../parts/pieces.tsx";
-import { nodeStatus } from "../view.ts";
+import { ProcessTrail } from "../parts/process-trail.tsx";
+import { nodeStatus, processOf } from "../view.ts";
 
 export async function configurationPage(asked: Asked): Promise<Page> {
+  const process = processOf(asked);
   const [{ settings, cluster }, { logLevel }] = await Promise.all([
-    asked.inspect.calls.call(GetConfiguration, {}),
+    asked.inspect.calls.call(GetConfiguration, process),
     nodeStatus(asked),
   ]);
   const { adminAddress, clientAddress } = asked.inspect;
   const body = (
     <>
+      <ProcessTrail process={process} />
       <h1>Configuration</h1>
       <p class="lead">
-        What this process was started with: a flag beats the environment, which beats the file. It logs at the level{" "}
-        <strong>{logLevel}</strong>.
+        What {process.server ?? "this process"} was started with: a flag beats the environment, which beats the file. It
+        logs at the level <strong>{logLevel}</strong>.
       </p>
       <SettingTable caption="Settings" settings={settings} />
       {cluster.length === 0 ? null : (
@@ -30,17 +33,17 @@ export async function configurationPage(asked: Asked): Promise<Page> {
           <SettingTable caption="The cluster" settings={cluster} />
         </>
       )}
-      <CopyAs commands={curlCommands(adminAddress() ?? clientAddress(), GetConfiguration)} />
+      <CopyAs commands={curlCommands(adminAddress() ?? clientAddress(), GetConfiguration, process)} />
     </>
   );
   const still = mayDo(asked, "log-level") ? (
     <Actions>
-      <DeedForm name="log-level" label="Change" fixed={{}}>
+      <DeedForm name="log-level" label="Change" fixed={process}>
         <Choice name="level" label="Log level" options={LOG_LEVELS} chosen={logLevel} />
       </DeedForm>
     </Actions>
   ) : null;
-  return { title: "Configuration", body, still };
+  return { title: process.server === undefined ? "Configuration" : `Configuration of ${process.server}`, body, still };
 }
 
 function SettingTable({ caption, settings }: { caption: string; settings: readonly ConfiguredSetting[] }) {

@@ -1,9 +1,11 @@
 /** @jsxImportSource hono/jsx */
 /** This process: what it is, what it costs, the replicas that it holds, and how to talk to it. */
+import { GetNodeStatus } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
-import { bytes, duration, offset } from "../parts/format.ts";
-import { Badge, Empty, type Mood, Table, Tile, Time } from "../parts/pieces.tsx";
-import { type NodeStatus, nodeStatus } from "../view.ts";
+import { bytes, curlCommands, duration, offset } from "../parts/format.ts";
+import { Badge, CopyAs, Empty, type Mood, Table, Tile, Time } from "../parts/pieces.tsx";
+import { ProcessTrail } from "../parts/process-trail.tsx";
+import { type NodeStatus, nodeStatus, processOf } from "../view.ts";
 
 export const REPLICAS_SHOWN = 200;
 const MOODS: Readonly<Record<string, Mood>> = {
@@ -16,20 +18,36 @@ const MOODS: Readonly<Record<string, Mood>> = {
 
 export async function nodePage(asked: Asked): Promise<Page> {
   const node = await nodeStatus(asked);
-  const { clientAddress, adminAddress, mode } = asked.inspect;
+  const { clientAddress, adminAddress } = asked.inspect;
+  const process = processOf(asked);
   const body = (
     <>
-      <h1>This process</h1>
+      <ProcessTrail process={process} />
+      <h1>{process.server === undefined ? "This process" : "Process"}</h1>
       <Verdict node={node} />
       <Numbers node={node} />
       <h2>Connect</h2>
-      <Connect client={clientAddress()} admin={adminAddress()} />
-      {mode === "coordinator" ? null : (
+      {process.server === undefined ? (
+        <Connect client={clientAddress()} admin={adminAddress()} />
+      ) : (
+        <Connect client={node.publicAddress} admin={undefined} />
+      )}
+      {node.mode === "coordinator" ? null : (
         <>
           <h2>Replicas here</h2>
           <Replicas node={node} />
         </>
       )}
+      {process.server === undefined ? <ForMachines /> : null}
+      <CopyAs commands={curlCommands(adminAddress() ?? clientAddress(), GetNodeStatus, process)} />
+    </>
+  );
+  return { title: process.server === undefined ? "This process" : `Process of ${process.server}`, body, live: true };
+}
+
+function ForMachines() {
+  return (
+    <>
       <h2>For machines</h2>
       <ul>
         <li>
@@ -44,7 +62,6 @@ export async function nodePage(asked: Asked): Promise<Page> {
       </ul>
     </>
   );
-  return { title: "This process", body, live: true };
 }
 
 function Verdict({ node }: { node: NodeStatus }) {

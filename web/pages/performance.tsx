@@ -3,19 +3,31 @@
 import { GetHistory } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
 import { Chart, chartCapacity } from "../parts/chart.tsx";
-import { Empty, Time } from "../parts/pieces.tsx";
+import { curlCommands } from "../parts/format.ts";
+import { CopyAs, Empty, Time } from "../parts/pieces.tsx";
+import { ProcessTrail } from "../parts/process-trail.tsx";
+import { processOf } from "../view.ts";
 
-export async function performancePage({ inspect }: Asked): Promise<Page> {
-  const { series, lastMs, intervalMs, samplesMax } = await inspect.calls.call(GetHistory, {});
+export async function performancePage(asked: Asked): Promise<Page> {
+  const { inspect } = asked;
+  const process = processOf(asked);
+  const { series, lastMs, intervalMs, samplesMax } = await inspect.calls.call(GetHistory, process);
   const charts = Map.groupBy(series, ({ chart }) => chart);
   const samples = series[0]?.points.length ?? 0;
   const body = (
     <>
+      <ProcessTrail process={process} />
       <h1>Performance</h1>
       <p class="lead">
-        {`This process in the last hour, looked at every ${intervalMs / 1000} seconds; last `}
+        {`${process.server ?? "This process"} in the last hour, looked at every ${intervalMs / 1000} seconds; last `}
         <Time ms={lastMs} />
-        {inspect.mode === "coordinator" ? ". Each data server has this page of its own." : "."}
+        {inspect.mode === "coordinator" && process.server === undefined ? (
+          <>
+            . Each data server has a page like this, which its <a href="/servers">own page</a> leads to.
+          </>
+        ) : (
+          "."
+        )}
       </p>
       {samples === 0 ? (
         <Empty>Nothing is known yet: the first look comes in some seconds.</Empty>
@@ -31,7 +43,13 @@ export async function performancePage({ inspect }: Asked): Promise<Page> {
           ))}
         </div>
       )}
+      <CopyAs commands={curlCommands(inspect.adminAddress() ?? inspect.clientAddress(), GetHistory, process)} />
     </>
   );
-  return { title: "Performance", body, live: true, charts: true };
+  return {
+    title: process.server === undefined ? "Performance" : `Performance of ${process.server}`,
+    body,
+    live: true,
+    charts: true,
+  };
 }

@@ -6,7 +6,9 @@ import { amount } from "../parts/chart.tsx";
 import { EventTable } from "../parts/event-table.tsx";
 import { bytes } from "../parts/format.ts";
 import { CopyAs, Empty, Table, Time } from "../parts/pieces.tsx";
+import { ProcessLinks } from "../parts/process-trail.tsx";
 import { ServerRow } from "../parts/server-row.tsx";
+import { shellWord } from "../parts/text.ts";
 import { clusterStatus, lastEvents, type ServerStatus, serverNames, serverState } from "../view.ts";
 import { ShardTable } from "./shards.tsx";
 
@@ -56,17 +58,21 @@ function loadCells({ load }: ServerStatus): string[] {
 }
 
 /** What it says of itself. */
-function Load({ server: { version, features, labels, load, httpAddress } }: { server: ServerStatus }) {
+function Load({ server: { name, version, features, labels, load, httpAddress } }: { server: ServerStatus }) {
   const words = Object.entries(labels).map(([name, value]) => `${name}=${value}`);
   return (
     <dl class="facts card">
       <dt>Version</dt>
       <dd>{version || "it has not said"}</dd>
+      <dt>Its process</dt>
+      <dd>
+        <ProcessLinks server={name} />
+      </dd>
       {httpAddress === "" ? null : (
         <>
           <dt>Its own pages</dt>
           <dd>
-            <a href={`http://${httpAddress}/`}>{httpAddress}</a>, with its settings, its log level and its charts
+            <a href={`http://${httpAddress}/`}>{httpAddress}</a>
           </dd>
         </>
       )}
@@ -96,6 +102,13 @@ function Load({ server: { version, features, labels, load, httpAddress } }: { se
       )}
     </dl>
   );
+}
+
+function copied({ inspect }: Asked, name: string): string[] {
+  const admin = inspect.adminAddress();
+  if (admin === undefined) return [];
+  const of = (what: string) => `varia admin ${what} --admin-address ${admin}`;
+  return [`${of("dataserver status")} ${shellWord(name)}`, `${of("event list")} --server ${shellWord(name)}`];
 }
 
 export async function serverPage(asked: Asked): Promise<Page> {
@@ -144,6 +157,7 @@ export async function serverPage(asked: Asked): Promise<Page> {
           <EventTable events={events} names={serverNames(status)} />
         </>
       )}
+      <CopyAs commands={copied(asked, server.name)} />
     </>
   );
   const still =

@@ -12,7 +12,56 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/internal/v1/node.proto.
  */
 export const file_varia_internal_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("Chx2YXJpYS9pbnRlcm5hbC92MS9ub2RlLnByb3RvEhF2YXJpYS5pbnRlcm5hbC52MSIQCg5HZXRMb2FkUmVxdWVzdCLXAgoPR2V0TG9hZFJlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxIOCgZjcHVfbXMYAyABKAMSFgoOcmVzaWRlbnRfYnl0ZXMYBCABKAMSGQoRbG9vcF9kZWxheV9wOTlfbXMYBSABKAESFwoPZGlza19mcmVlX2J5dGVzGAYgASgDEhgKEGRpc2tfdG90YWxfYnl0ZXMYByABKAMSEQoJbG9nX2J5dGVzGAggASgDEhMKC3N0YXRlX2J5dGVzGAkgASgDEh8KF3dyaXRlX2xhdGVuY3lfYm91bmRzX21zGAogAygBEhwKFHdyaXRlX2xhdGVuY3lfY291bnRzGAsgAygEEiwKBnNoYXJkcxgMIAMoCzIcLnZhcmlhLmludGVybmFsLnYxLlNoYXJkTG9hZBIRCglodHRwX3BvcnQYDSABKA0ihAEKCVNoYXJkTG9hZBINCgVzaGFyZBgBIAEoAxIMCgR0ZXJtGAIgASgDEg4KBndyaXRlcxgDIAEoBBINCgVyZWFkcxgEIAEoBBIPCgdyZWNvcmRzGAUgASgEEhUKDWNvbW1pdF9vZmZzZXQYBiABKAMSEwoLc3RhdGVfYnl0ZXMYByABKAQyXwoLTm9kZVNlcnZpY2USUAoHR2V0TG9hZBIhLnZhcmlhLmludGVybmFsLnYxLkdldExvYWRSZXF1ZXN0GiIudmFyaWEuaW50ZXJuYWwudjEuR2V0TG9hZFJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("Chx2YXJpYS9pbnRlcm5hbC92MS9ub2RlLnByb3RvEhF2YXJpYS5pbnRlcm5hbC52MSIxCg5Bc2tOb2RlUmVxdWVzdBIOCgZtZXRob2QYASABKAkSDwoHcmVxdWVzdBgCIAEoDCIjCg9Bc2tOb2RlUmVzcG9uc2USEAoIcmVzcG9uc2UYASABKAwiEAoOR2V0TG9hZFJlcXVlc3Qi1wIKD0dldExvYWRSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhUKDXN0YXJ0ZWRfYXRfbXMYAiABKAMSDgoGY3B1X21zGAMgASgDEhYKDnJlc2lkZW50X2J5dGVzGAQgASgDEhkKEWxvb3BfZGVsYXlfcDk5X21zGAUgASgBEhcKD2Rpc2tfZnJlZV9ieXRlcxgGIAEoAxIYChBkaXNrX3RvdGFsX2J5dGVzGAcgASgDEhEKCWxvZ19ieXRlcxgIIAEoAxITCgtzdGF0ZV9ieXRlcxgJIAEoAxIfChd3cml0ZV9sYXRlbmN5X2JvdW5kc19tcxgKIAMoARIcChR3cml0ZV9sYXRlbmN5X2NvdW50cxgLIAMoBBIsCgZzaGFyZHMYDCADKAsyHC52YXJpYS5pbnRlcm5hbC52MS5TaGFyZExvYWQSEQoJaHR0cF9wb3J0GA0gASgNIoQBCglTaGFyZExvYWQSDQoFc2hhcmQYASABKAMSDAoEdGVybRgCIAEoAxIOCgZ3cml0ZXMYAyABKAQSDQoFcmVhZHMYBCABKAQSDwoHcmVjb3JkcxgFIAEoBBIVCg1jb21taXRfb2Zmc2V0GAYgASgDEhMKC3N0YXRlX2J5dGVzGAcgASgEMrEBCgtOb2RlU2VydmljZRJQCgdHZXRMb2FkEiEudmFyaWEuaW50ZXJuYWwudjEuR2V0TG9hZFJlcXVlc3QaIi52YXJpYS5pbnRlcm5hbC52MS5HZXRMb2FkUmVzcG9uc2USUAoHQXNrTm9kZRIhLnZhcmlhLmludGVybmFsLnYxLkFza05vZGVSZXF1ZXN0GiIudmFyaWEuaW50ZXJuYWwudjEuQXNrTm9kZVJlc3BvbnNlYgZwcm90bzM");
+
+/**
+ * A call of a method of varia.admin.v1.VariaAdmin that each process answers for itself.
+ *
+ * @generated from message varia.internal.v1.AskNodeRequest
+ */
+export type AskNodeRequest = Message<"varia.internal.v1.AskNodeRequest"> & {
+  /**
+   * The method's name, `GetNodeStatus`.
+   *
+   * @generated from field: string method = 1;
+   */
+  method: string;
+
+  /**
+   * Its request.
+   *
+   * @generated from field: bytes request = 2;
+   */
+  request: Uint8Array;
+};
+
+/**
+ * Describes the message varia.internal.v1.AskNodeRequest.
+ * Use `create(AskNodeRequestSchema)` to create a new message.
+ */
+export const AskNodeRequestSchema: GenMessage<AskNodeRequest> = /*@__PURE__*/
+  messageDesc(file_varia_internal_v1_node, 0);
+
+/**
+ * Its answer.
+ *
+ * @generated from message varia.internal.v1.AskNodeResponse
+ */
+export type AskNodeResponse = Message<"varia.internal.v1.AskNodeResponse"> & {
+  /**
+   * Its response.
+   *
+   * @generated from field: bytes response = 1;
+   */
+  response: Uint8Array;
+};
+
+/**
+ * Describes the message varia.internal.v1.AskNodeResponse.
+ * Use `create(AskNodeResponseSchema)` to create a new message.
+ */
+export const AskNodeResponseSchema: GenMessage<AskNodeResponse> = /*@__PURE__*/
+  messageDesc(file_varia_internal_v1_node, 1);
 
 /**
  * Asks for the load.
@@ -27,7 +76,7 @@ export type GetLoadRequest = Message<"varia.internal.v1.GetLoadRequest"> & {
  * Use `create(GetLoadRequestSchema)` to create a new message.
  */
 export const GetLoadRequestSchema: GenMessage<GetLoadRequest> = /*@__PURE__*/
-  messageDesc(file_varia_internal_v1_node, 0);
+  messageDesc(file_varia_internal_v1_node, 2);
 
 /**
  * The load of one process.
@@ -132,7 +181,7 @@ export type GetLoadResponse = Message<"varia.internal.v1.GetLoadResponse"> & {
  * Use `create(GetLoadResponseSchema)` to create a new message.
  */
 export const GetLoadResponseSchema: GenMessage<GetLoadResponse> = /*@__PURE__*/
-  messageDesc(file_varia_internal_v1_node, 1);
+  messageDesc(file_varia_internal_v1_node, 3);
 
 /**
  * What a leader has done since it leads.
@@ -195,7 +244,7 @@ export type ShardLoad = Message<"varia.internal.v1.ShardLoad"> & {
  * Use `create(ShardLoadSchema)` to create a new message.
  */
 export const ShardLoadSchema: GenMessage<ShardLoad> = /*@__PURE__*/
-  messageDesc(file_varia_internal_v1_node, 2);
+  messageDesc(file_varia_internal_v1_node, 4);
 
 /**
  * What one data server bears.
@@ -212,6 +261,16 @@ export const NodeService: GenService<{
     methodKind: "unary";
     input: typeof GetLoadRequestSchema;
     output: typeof GetLoadResponseSchema;
+  },
+  /**
+   * What a caller of the coordinator wants to know of this process, or changes in it. The coordinator has checked who asks.
+   *
+   * @generated from rpc varia.internal.v1.NodeService.AskNode
+   */
+  askNode: {
+    methodKind: "unary";
+    input: typeof AskNodeRequestSchema;
+    output: typeof AskNodeResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_varia_internal_v1_node, 0);
