@@ -24,6 +24,7 @@ export const {
 } = VariaAdmin.method;
 
 export const {
+  getNamespace: GetNamespace,
   listNamespaces: ListNamespaces,
   createNamespace: CreateNamespace,
   patchNamespace: PatchNamespace,

@@ -129,7 +129,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
   }),
   "log-level": deed({
     ...{ title: "Change log level", verb: "Change", fields: ["level", "server"], needs: needs(SetLogLevel) },
-    async preview({ calls, adminAddress, clientAddress }, { level, server }) {
+    async preview({ calls, adminAddress }, { level, server }) {
       if (!LOG_LEVELS.some((one) => one === level)) {
         throw new PageError(400, `"${level}" is none of the levels ${LOG_LEVELS.join(", ")}.`);
       }
@@ -137,7 +137,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
       const who = server === "" ? "This process" : server;
       const lines = [`${who} will log at the level ${level}, until it ends or that is changed again.`];
       const flags = server === "" ? "" : ` --server ${shellWord(server)}`;
-      const to = adminAddress() ?? clientAddress() ?? "";
+      const to = adminAddress();
       return { lines, command: `varia admin --admin-address ${to} log-level ${shellWord(level)}${flags}` };
     },
     async run({ calls }, { level, server }) {
@@ -151,7 +151,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
     verb: "Close",
     fields: ["namespace", "shard", "session"],
     needs: needs(GetSession, CloseSession),
-    async preview({ calls, adminAddress, clientAddress }, { namespace, shard, session }) {
+    async preview({ calls, adminAddress }, { namespace, shard, session }) {
       const of = { namespace, shard: wholeNumber(shard), session: wholeNumber(session) };
       const { keys, hasMore } = await calls.call(GetSession, of);
       const records = `${count(keys.length, "record")}${hasMore ? " and more" : ""}`;
@@ -160,7 +160,7 @@ export const DEEDS: Readonly<Record<string, Deed>> = {
         `The session ${id} of shard ${namespace}/${shard} will end, and ${records} with it.`,
         "Its client is told at its next heartbeat.",
       ];
-      const at = `--admin-address ${adminAddress() ?? clientAddress() ?? ""} -n ${shellWord(namespace ?? "")}`;
+      const at = `--admin-address ${adminAddress()} -n ${shellWord(namespace ?? "")}`;
       return { lines, command: `varia admin session close ${at} --shard ${of.shard} --session ${id} --yes` };
     },
     async run({ calls }, { namespace, shard, session }) {

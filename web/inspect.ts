@@ -61,8 +61,8 @@ export interface Inspect {
   readonly client: (namespace: string) => Promise<VariaClient>;
   /** Where Oxia clients, and `varia client`, connect; undefined: at the servers that are listed. */
   readonly clientAddress: () => string | undefined;
-  /** Where `varia admin` and `varia status` connect; undefined where there is no admin port. */
-  readonly adminAddress: () => string | undefined;
+  /** Where `varia admin` and `varia status` connect. */
+  readonly adminAddress: () => string;
   /** Who changes what, and who is turned away. */
   readonly audit: Audit;
   readonly metricsContentType: string;

@@ -5,6 +5,7 @@ import { CHART_SCRIPTS, CHART_STYLE, SCRIPT, STYLE } from "./assets.ts";
 import type { Visitor } from "./gate.ts";
 import type { Inspect } from "./inspect.ts";
 import type { Page } from "./page.ts";
+import { isOfServer } from "./parts/process-trail.tsx";
 
 export interface Frame {
   readonly inspect: Inspect;
@@ -22,6 +23,7 @@ export function document(
   { inspect, path, address, nonce, visitor }: Frame,
 ): string {
   const mode = inspect.mode;
+  const shown = isOfServer(address) ? "/servers" : path;
   const asked = encodeURIComponent(address);
   const html = (
     <html lang="en">
@@ -51,7 +53,7 @@ export function document(
               <ul>
                 {(visitor === undefined ? [] : navigation(inspect)).map(([href, name]) => (
                   <li>
-                    <a href={href} aria-current={isWithin(path, href) ? "page" : undefined}>
+                    <a href={href} aria-current={isWithin(shown, href) ? "page" : undefined}>
                       {name}
                     </a>
                   </li>

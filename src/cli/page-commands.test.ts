@@ -1,15 +1,19 @@
 /** What pages offer to copy into a terminal is a command line of ours. */
 import { expect, test } from "bun:test";
+import { fromJsonString } from "@bufbuild/protobuf";
 import { whyNoCommand } from "../../test/harness/command-line.ts";
 import { type clusterOf, fakeInspect } from "../../test/harness/fake-inspect.ts";
 import { fakeRecords } from "../../test/harness/fake-records.ts";
 import { webApp } from "../../web/app.ts";
+import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
+import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { buildProgram } from "./program.ts";
 import { splitWords } from "./split-words.ts";
 
 const PAGES = [
   ...["/", "/namespaces", "/namespaces/default", "/shards", "/shards/default/1", "/servers", "/events", "/diagnosis"],
-  ...["/node", "/configuration", "/operations", "/operations/7"],
+  ...["/node", "/configuration", "/performance", "/operations", "/operations/7", "/servers/s1"],
+  ...["/sessions", "/sessions/default/0/7"],
   "/do/swap-replica?namespace=default&shard=1&from=s1&to=s1",
   "/do/create-namespace?name=a.b&shards=1&replicas=1&sorting=natural&notifications=on",
   "/do/patch-namespace?name=default&replicas=2&notifications=off&seen=3+on",
@@ -27,18 +31,23 @@ const PAGES = [
 /** In another shard than its key leads to. */
 const { client } = fakeRecords([{ key: "pk", value: "x", partitionKey: "part-1" }]);
 
-/** No command of ours asks for what it shows. */
-const ASKED_BY_CURL = "/configuration";
+/** No command of ours asks for what they show. */
+const ASKED_BY_CURL = ["/configuration", "/performance"];
 
 test("every command on a page is one", async () => {
   const app = webApp(fakeInspect({ client }));
   const program = buildProgram();
   const found: string[] = [];
+  const asked: string[] = [];
   const odd: string[] = [];
   for (const path of PAGES) {
     const request = new Request(`http://localhost${path}`, { headers: { host: "localhost" } });
     const html = await (await app.fetch(request, "127.0.0.1")).text();
     const commands = [...html.matchAll(/<code>(.*?)<\/code>/gs)].flatMap(([, text]) => unescaped(text!).split("\n"));
+    for (const command of commands.filter((text) => text.startsWith("curl "))) {
+      asked.push(path);
+      odd.push(...whyNoCall(splitWords(command).words).map((why) => `${path}: ${command}: ${why}`));
+    }
     for (const command of commands.filter((text) => text.startsWith("varia "))) {
       found.push(path);
       const why = whyNoCommand(program, splitWords(command).words.slice(1));
@@ -47,7 +56,10 @@ test("every command on a page is one", async () => {
   }
   app.close();
   expect(odd).toEqual([]);
-  expect([...new Set(found)].sort()).toEqual(PAGES.filter((path) => path !== ASKED_BY_CURL).sort());
+  expect([...new Set(found)].sort()).toEqual(PAGES.filter((path) => !ASKED_BY_CURL.includes(path)).sort());
+  expect([...new Set(asked)].sort()).toEqual(
+    PAGES.filter((path) => !path.startsWith("/do/") && !path.startsWith("/keys")).sort(),
+  );
 });
 
 test("names that a shell would take apart are words of the command, and so is what a link brings along", async () => {
@@ -68,11 +80,28 @@ test("names that a shell would take apart are words of the command, and so is wh
     const request = new Request(`http://localhost${path}`, { headers: { host: "localhost" } });
     const html = await (await app.fetch(request, "127.0.0.1")).text();
     const commands = [...html.matchAll(/<code>(.*?)<\/code>/gs)].flatMap(([, text]) => unescaped(text!).split("\n"));
-    const bare = commands.filter((text) => !splitWords(text).words.includes(odd));
-    expect([path, commands.length, bare]).toEqual([path, asked, []]);
+    const bare = commands
+      .filter((text) => text.startsWith("varia "))
+      .filter((text) => !splitWords(text).words.includes(odd));
+    expect([path, commands.filter((text) => text.startsWith("varia ")).length, bare]).toEqual([path, asked, []]);
   }
   app.close();
 });
+
+/** What is wrong with a call by curl: its method is none, or does not take the request. */
+function whyNoCall(words: readonly string[]): string[] {
+  const [, service, name] = new URL(words[2]!).pathname.split("/");
+  const found = [VariaAdmin, OxiaAdmin]
+    .find(({ typeName }) => typeName === service)
+    ?.methods.find((method) => method.name === name);
+  if (found === undefined) return [`there is no ${service}/${name}`];
+  try {
+    fromJsonString(found.input, words.at(-1)!);
+    return [];
+  } catch (error) {
+    return [(error as Error).message];
+  }
+}
 
 function unescaped(text: string): string {
   return text

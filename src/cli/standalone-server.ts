@@ -71,7 +71,7 @@ export class StandaloneServer {
       dataSeries({ shards: replicas, log: storage.log, keyValues: storage.node }),
       clock.now(),
     );
-    const node = { mode: "standalone", version, publicAddress, startedAtMs: Date.now() } as const;
+    const node = { mode: "standalone", name: ALONE, version, publicAddress, startedAtMs: Date.now() } as const;
     const about = { ...node, given, logger, history };
     const { keySorting, notificationsEnabled } = settings;
     const alone = {
@@ -189,7 +189,7 @@ export class StandaloneServer {
         }),
       ],
       clientAddress: publicAddress,
-      adminAddress: () => undefined,
+      adminAddress: publicAddress,
     });
   }
 }

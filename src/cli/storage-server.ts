@@ -261,7 +261,7 @@ export class StorageServer {
       metrics: dataMetrics({ ...sources, log: storage.log, keyValues: storage.node }),
       readiness: () => this.#readiness(),
       clientAddress: publicAddress,
-      adminAddress: () => undefined,
+      adminAddress: publicAddress,
     });
   }
 

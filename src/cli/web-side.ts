@@ -21,7 +21,7 @@ export interface WebSideOptions {
   readonly readiness: Inspect["readiness"];
   /** `host:port` of a server that takes clients; undefined: none does now. */
   readonly clientAddress: () => string | undefined;
-  readonly adminAddress: () => string | undefined;
+  readonly adminAddress: () => string;
   /** For keys; closed by their owner. */
   readonly clients: NamespaceClients;
   readonly access: Access;

@@ -15,6 +15,8 @@ import { type MethodOf, servedUnary } from "./served.ts";
 /** What a process knows of itself. */
 export interface AboutNode {
   readonly mode: "standalone" | "storage" | "coordinator";
+  /** By which callers may call it; absent: its coordinator knows it. */
+  readonly name?: string;
   readonly version: string;
   readonly publicAddress: () => string;
   readonly startedAtMs: number;
@@ -53,7 +55,7 @@ export function nodeMethods(
   ) =>
     servedUnary(descriptor, (request) => {
       const named = request as MessageShape<I> & { readonly server: string };
-      return named.server === "" ? answer(request) : elsewhere(descriptor, named);
+      return named.server === "" || named.server === about.name ? answer(request) : elsewhere(descriptor, named);
     });
   return [
     unary(method.getNodeStatus, () => {

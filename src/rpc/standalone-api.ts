@@ -1,11 +1,13 @@
 /**
- * `VariaAdmin.GetClusterStatus` and `OxiaAdmin.ListNamespaces` of a standalone server: a cluster of one, whose only replica of each shard leads. What it
- * says is what a coordinator would say of it.
+ * `VariaAdmin.GetClusterStatus` of a standalone server, and what `OxiaAdmin` tells of namespaces and data servers: a
+ * cluster of one, whose only replica of each shard leads. What it says is what a coordinator would say of it.
  */
 import type { ClusterReport, ReplicaLine, ShardLine } from "../coordination/cluster-report.ts";
 import { STOPPED } from "../coordination/cluster-report.ts";
 import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
+import { DataServerState } from "../gen/io/oxia/proto/v1/metadata_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
+import { Refusal } from "../model/refusal.ts";
 import type { HashRange } from "../protocol/assignment.ts";
 import type { Replica } from "../replication/replica.ts";
 import type { Shards } from "../replication/shards.ts";
@@ -33,8 +35,22 @@ export function standaloneMethods(replicas: Shards, options: AloneOptions): Serv
   const known = loadsBeyond(options.loads);
   const { namespace: name, keySorting, notificationsEnabled, ranges } = options;
   const namespace = { name, initialShardCount: ranges.length, replicationFactor: 1, keySorting, notificationsEnabled };
+  const { method } = OxiaAdmin;
+  const view = () => {
+    const identity = { name: SELF, public: options.publicAddress(), internal: SELF };
+    return { dataServer: { identity }, dataServerStatus: { state: DataServerState.RUNNING } };
+  };
   return [
-    servedUnary(OxiaAdmin.method.listNamespaces, () => ({ namespaces: [{ namespace }] })),
+    servedUnary(method.listNamespaces, () => ({ namespaces: [{ namespace }] })),
+    servedUnary(method.getNamespace, (request) => {
+      if (request.namespace !== name) throw new Refusal("NOT_FOUND", `namespace "${request.namespace}" not found`);
+      return { namespace: { namespace } };
+    }),
+    servedUnary(method.listDataServers, () => ({ dataServers: [view()] })),
+    servedUnary(method.getDataServer, ({ dataServer }) => {
+      if (dataServer !== SELF) throw new Refusal("NOT_FOUND", `data server "${dataServer}" not found`);
+      return { dataServer: view() };
+    }),
     servedUnary(VariaAdmin.method.getClusterStatus, () =>
       protoReport({ report: standaloneReport(replicas, options), observedAtMs: Date.now() }, known),
     ),

@@ -4,6 +4,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { ManualClock } from "../../test/harness/manual-clock.ts";
 import { listenForTest, type TestListener, until } from "../../test/harness/rpc-server.ts";
+import { OxiaAdmin } from "../gen/io/oxia/proto/v1/admin_pb.ts";
 import { VariaAdmin, type WatchEventsResponse } from "../gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../model/refusal.ts";
 import { EVENTS_MAX, Events } from "../ops/events.ts";
@@ -121,7 +122,7 @@ test("a process tells what it is; a standalone server whose shards are not there
   const series: SeriesSource = { name: "n", chart: "c", unit: "ms", kind: "gauge", read: () => [7] };
   const history = new History([series], 0);
   history.sample(10_000);
-  const about: AboutNode = { ...node0, given, logger, history };
+  const about: AboutNode = { ...node0, name: SELF, given, logger, history };
   const shards = new Shards();
   const sources = { version: "1.2.3", startedAtMs: 5_000, shards, log: { stats: () => ({ bytes: 4_096 }) as never } };
   const load = ownLoad({
@@ -138,8 +139,20 @@ test("a process tells what it is; a standalone server whose shards are not there
     ...{ namespace: "default", instanceId: "i", publicAddress: () => "h:6648", ranges: initialRanges(2) },
     ...({ keySorting: "natural", notificationsEnabled: true } as const),
   };
-  const client = await clientOf([...nodeMethods(about, shards), ...standaloneMethods(shards, alone)]);
+  const methods = [...nodeMethods(about, shards), ...standaloneMethods(shards, alone)];
+  const client = await clientOf(methods);
+  const oxia = new LocalCalls(methods);
+  const { getNamespace, getDataServer, listDataServers } = OxiaAdmin.method;
+  const { namespace: view } = await oxia.call(getNamespace, { namespace: "default" });
+  expect(view?.namespace).toMatchObject({ initialShardCount: 2, replicationFactor: 1, keySorting: "natural" });
+  const identity = { name: SELF, public: "h:6648", internal: SELF };
+  expect((await oxia.call(listDataServers, {})).dataServers).toMatchObject([{ dataServer: { identity } }]);
+  expect((await oxia.call(getDataServer, { dataServer: SELF })).dataServer).toMatchObject({ dataServer: { identity } });
+  expect(oxia.call(getNamespace, { namespace: "other" })).rejects.toThrow('namespace "other" not found');
+  expect(oxia.call(getDataServer, { dataServer: "s1" })).rejects.toThrow('data server "s1" not found');
   const node = await client.getNodeStatus({});
+  expect((await client.getNodeStatus({ server: SELF })).mode).toBe("standalone");
+  expect(await refused(client.getNodeStatus({ server: "s1" }))).toBe("NotFound");
   expect(node).toMatchObject({ mode: "standalone", version: "1.2.3", publicAddress: "h:6648", startedAtMs: 5_000n });
   expect([node.replicas, node.residentBytes > 1_000_000n, node.cpuMs > 0n]).toEqual([[], true, true]);
   expect((await client.getConfiguration({})).settings[0]).toMatchObject({

@@ -1,9 +1,11 @@
 /** A cluster with something in it, and a browser that looks at it. */
-import { existsSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
+import { join } from "node:path";
 import { type Browser, type BrowserContext, type BrowserContextOptions, chromium } from "playwright-core";
+import type { VariaClient } from "../../src/client/client.ts";
 import { connect } from "../../src/client/connect.ts";
 import { ADMIN_TOKEN, Cluster } from "../e2e/cluster.ts";
-import { scratch } from "../e2e/varia.ts";
+import { Server, scratch } from "../e2e/varia.ts";
 import { HOSTILE_KEYS } from "./pages.ts";
 
 const CHROMIUM = ["/usr/bin/chromium", "/usr/bin/chromium-browser"];
@@ -41,26 +43,71 @@ export interface Stage {
   readonly cluster: Cluster;
   /** Of the coordinator's pages: `http://host:port`. */
   readonly url: string;
+  /** Of a data server's own. */
+  readonly storageUrl: string;
+  /** Of a standalone server, where there is one. */
+  readonly standaloneUrl: string;
+  /** That stays as long as the stage. */
+  readonly session: Session;
   remove(): Promise<void>;
 }
 
-/** Data servers and a coordinator, well, with some records. */
+export interface Session {
+  readonly shard: number;
+  readonly id: bigint;
+}
+
+/** Data servers and a coordinator, well, and a standalone server, each with some records. */
 export async function openStage(name: string, { servers = 3 } = {}): Promise<Stage> {
   const directory = scratch(name);
   const cluster = await Cluster.start({ directory: directory.path, servers });
+  let worker: VariaClient | undefined;
   const remove = async () => {
+    await worker?.close();
     await cluster.remove();
     directory.remove();
   };
   try {
+    const standalone = await startStandalone(join(directory.path, "standalone"), cluster.tokenFile);
     await untilWell(cluster);
-    await fill(cluster.addresses[0]!);
+    await Promise.all([fill(cluster.addresses[0]!), fill(await standalone.ready)]);
     await operate(cluster);
+    worker = await connect({ serviceAddress: cluster.addresses[0]!, clientIdentity: "worker-of-the-stage" });
+    await worker.put("/workers/stage", "here", { ephemeral: true });
+    return {
+      ...{ cluster, remove, session: await sessionOf(cluster) },
+      url: `http://${cluster.coordinator.httpAddress}`,
+      storageUrl: `http://${cluster.servers[0]!.httpAddress}`,
+      standaloneUrl: /http:\/\/127\.\d+\.\d+\.\d+:\d+/.exec(standalone.log())![0],
+    };
   } catch (error) {
     await remove();
     throw error;
   }
-  return { cluster, url: `http://${cluster.coordinator.httpAddress}`, remove };
+}
+
+async function startStandalone(directory: string, tokenFile: string): Promise<Server> {
+  mkdirSync(directory);
+  return Server.start({ directory, shards: 4, flags: ["--admin-token-file", tokenFile] });
+}
+
+/** The one that there is. */
+async function sessionOf(cluster: Cluster): Promise<Session> {
+  const { sessions } = (await askAdmin(cluster, "ListSessions", { namespace: "default" })) as {
+    sessions: readonly { readonly shard?: string; readonly session: string }[];
+  };
+  const [{ shard = "0", session }] = sessions as [(typeof sessions)[number]];
+  return { shard: Number(shard), id: BigInt(session) };
+}
+
+async function askAdmin({ coordinator }: Cluster, method: string, body: object): Promise<unknown> {
+  const response = await fetch(`http://${coordinator.host}:6651/varia.admin.v1.VariaAdmin/${method}`, {
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${ADMIN_TOKEN}` },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok) throw new Error(`${method}: ${await response.text()}`);
+  return response.json();
 }
 
 /** Resolves once nothing is wrong. */
@@ -75,18 +122,11 @@ export async function untilWell(cluster: Cluster): Promise<void> {
 }
 
 /** Two operations: one that has ended, and one that was cancelled. */
-async function operate({ coordinator }: Cluster): Promise<void> {
-  const ask = async (method: string, body: object) => {
-    const response = await fetch(`http://${coordinator.host}:6651/varia.admin.v1.VariaAdmin/${method}`, {
-      method: "POST",
-      headers: { "content-type": "application/json", authorization: `Bearer ${ADMIN_TOKEN}` },
-      body: JSON.stringify({ namespace: "default", shard: 0, ...body }),
-    });
-    if (!response.ok) throw new Error(`${method}: ${await response.text()}`);
-  };
-  await ask("FreezeShard", { forMs: 60_000 });
-  await ask("ThawShard", {});
-  await ask("SwitchLeader", { to: "s2" });
+async function operate(cluster: Cluster): Promise<void> {
+  const of = { namespace: "default", shard: 0 };
+  await askAdmin(cluster, "FreezeShard", { ...of, forMs: 60_000 });
+  await askAdmin(cluster, "ThawShard", of);
+  await askAdmin(cluster, "SwitchLeader", { ...of, to: "s2" });
 }
 
 export async function fill(serviceAddress: string): Promise<void> {
@@ -102,7 +142,11 @@ export async function fill(serviceAddress: string): Promise<void> {
         new Uint8Array(600).map((_, nth) => (nth * 37) & 0xff),
       ),
       client.put("/config/empty", ""),
-      ...Array.from({ length: 150 }, (_, nth) => client.put(`/jobs/${String(nth).padStart(4, "0")}/state`, "done")),
+      ...Array.from({ length: 150 }, (_, nth) =>
+        client.put(`/jobs/${String(nth).padStart(4, "0")}/state`, "done", {
+          secondaryIndexes: [{ name: "by-state", key: nth % 2 === 0 ? "done" : "open" }],
+        }),
+      ),
       ...HOSTILE_KEYS.map((key) => client.put(key, "<b>not bold</b>")),
     ]);
   } finally {

@@ -5,7 +5,7 @@ import { LOG_LEVELS } from "../../src/ops/logger.ts";
 import { GetConfiguration } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
-import { curlCommands } from "../parts/format.ts";
+import { curl } from "../parts/commands.ts";
 import { Badge, CopyAs, Table } from "../parts/pieces.tsx";
 import { ProcessTrail } from "../parts/process-trail.tsx";
 import { nodeStatus, processOf } from "../view.ts";
@@ -16,7 +16,6 @@ export async function configurationPage(asked: Asked): Promise<Page> {
     asked.inspect.calls.call(GetConfiguration, process),
     nodeStatus(asked),
   ]);
-  const { adminAddress, clientAddress } = asked.inspect;
   const body = (
     <>
       <ProcessTrail process={process} />
@@ -33,7 +32,7 @@ export async function configurationPage(asked: Asked): Promise<Page> {
           <SettingTable caption="The cluster" settings={cluster} />
         </>
       )}
-      <CopyAs commands={curlCommands(adminAddress() ?? clientAddress(), GetConfiguration, process)} />
+      <CopyAs commands={[curl(asked.inspect, GetConfiguration, process)]} />
     </>
   );
   const still = mayDo(asked, "log-level") ? (

@@ -1,8 +1,9 @@
 /** @jsxImportSource hono/jsx */
 /** `/diagnosis`: rules of thumb, what each saw, and what to do about it. */
-import { ListEvents } from "../admin.ts";
+import { GetClusterStatus, ListEvents } from "../admin.ts";
 import { diagnose, type Outcome } from "../diagnosis.ts";
 import type { Asked, Page } from "../page.ts";
+import { curl } from "../parts/commands.ts";
 import { Badge, CopyAs, type Mood, Table } from "../parts/pieces.tsx";
 import { clusterStatus } from "../view.ts";
 
@@ -18,7 +19,6 @@ export async function diagnosisPage(asked: Asked): Promise<Page> {
     calls.serves(ListEvents) ? calls.call(ListEvents, { limit: EVENTS_JUDGED }).then((page) => page.events) : [],
   ]);
   const findings = diagnose({ status, events, nowMs: Date.now() });
-  const admin = adminAddress();
   const body = (
     <>
       <h1>Diagnosis</h1>
@@ -40,7 +40,7 @@ export async function diagnosisPage(asked: Asked): Promise<Page> {
         </a>{" "}
         <span class="muted">All that this server says of itself and the cluster, without keys, values and tokens.</span>
       </p>
-      <CopyAs commands={admin === undefined ? [] : [`varia diagnose --admin-address ${admin}`]} />
+      <CopyAs commands={[`varia diagnose --admin-address ${adminAddress()}`, curl(asked.inspect, GetClusterStatus)]} />
     </>
   );
   return { title: "Diagnosis", body, live: true };

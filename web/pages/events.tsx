@@ -3,8 +3,9 @@
 import { EVENT_KINDS } from "../../src/ops/events.ts";
 import { ListEvents } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
+import { curl } from "../parts/commands.ts";
 import { EventTable } from "../parts/event-table.tsx";
-import { curlCommands, query } from "../parts/format.ts";
+import { query } from "../parts/format.ts";
 import { CopyAs, Empty } from "../parts/pieces.tsx";
 import { clusterStatus, type Event, serverNames } from "../view.ts";
 
@@ -54,15 +55,15 @@ export async function eventsPage(asked: Asked): Promise<Page> {
         {asked.query.has("before") ? <a href={`/events${query(kept)}`}>Newest</a> : null}
         {hasMore ? <a href={`/events${query({ ...kept, before: events.at(-1)!.id })}`}>Older</a> : null}
       </nav>
-      <CopyAs commands={commands(asked.inspect.adminAddress())} />
+      <CopyAs
+        commands={[
+          `varia admin event list --admin-address ${asked.inspect.adminAddress()}`,
+          curl(asked.inspect, ListEvents),
+        ]}
+      />
     </>
   );
   return { title: "Events", body, live: !asked.query.has("before") };
-}
-
-function commands(admin: string | undefined): string[] {
-  if (admin === undefined) return [];
-  return [`varia admin event list --admin-address ${admin}`, ...curlCommands(admin, ListEvents)];
 }
 
 /** As JSON, for programs: the newest first. */

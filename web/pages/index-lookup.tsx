@@ -117,7 +117,7 @@ function Entries({ asked, wanted, page }: { asked: Asked; wanted: IndexQuery; pa
     <>
       <Table
         caption="Records"
-        head={["Index key", "Key", { wide: "Value" }, { number: "Size" }, { number: "Version" }, "Changed"]}
+        head={["Index key", "Key", "Value", { number: "Size" }, { number: "Version" }, "Changed"]}
       >
         {records.map((located) => (
           <EntryRow asked={asked} namespace={wanted.namespace} located={located} />
@@ -147,9 +147,7 @@ function EntryRow({ asked, namespace, located }: { asked: Asked; namespace: stri
           text={visible(key)}
         />
       </th>
-      <td class="mono key wide">
-        {isMasked(asked, key) ? <span class="muted">masked</span> : <bdi>{preview(value)}</bdi>}
-      </td>
+      <td class="mono key">{isMasked(asked, key) ? <span class="muted">masked</span> : <bdi>{preview(value)}</bdi>}</td>
       <td class="n">{bytes(value.length)}</td>
       <td class="n">{String(version.versionId)}</td>
       <td>

@@ -107,7 +107,7 @@ function Level(props: { asked: Asked; namespace: string; place: string; level: T
   if (records.length === 0 && places.length === 0) return <Empty>There are no keys here.</Empty>;
   return (
     <>
-      <Table caption="Keys" head={["Key", { wide: "Value" }, { number: "Size" }, { number: "Version" }, "Changed"]}>
+      <Table caption="Keys" head={["Key", "Value", { number: "Size" }, { number: "Version" }, "Changed"]}>
         {places.map((name) => (
           <tr>
             <th scope="row" class="key" colspan={5}>
@@ -145,9 +145,7 @@ function RecordRow(props: { asked: Asked; namespace: string; place: string; loca
         {version.sessionId === undefined ? null : <Badge mood="quiet">ephemeral</Badge>}
         {isElsewhere ? <Badge mood="quiet">{`partition key, shard ${route.shard}`}</Badge> : null}
       </th>
-      <td class="mono key wide">
-        {isMasked(asked, key) ? <span class="muted">masked</span> : <bdi>{preview(value)}</bdi>}
-      </td>
+      <td class="mono key">{isMasked(asked, key) ? <span class="muted">masked</span> : <bdi>{preview(value)}</bdi>}</td>
       <td class="n">{bytes(value.length)}</td>
       <td class="n">{String(version.versionId)}</td>
       <td>

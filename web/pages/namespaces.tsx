@@ -1,10 +1,11 @@
 /** @jsxImportSource hono/jsx */
 /** `/namespaces` and `/namespaces/NAME`: what each is set to, and the shards that it has. */
-import { ListNamespaces } from "../admin.ts";
+import { GetNamespace, ListNamespaces } from "../admin.ts";
 import { seenOf } from "../namespace-deeds.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
 import { amount } from "../parts/chart.tsx";
+import { curl } from "../parts/commands.ts";
 import { bytes, query } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
 import { Ring } from "../parts/ring.tsx";
@@ -26,12 +27,17 @@ interface NamespaceLine {
 
 export async function namespacesPage(asked: Asked): Promise<Page> {
   const lines = await namespaceLines(asked, await clusterStatus(asked));
-  const admin = asked.inspect.adminAddress();
+  const { inspect } = asked;
   const body = (
     <>
       <h1>Namespaces</h1>
       {lines.length === 0 ? <Empty>No namespace is configured.</Empty> : <NamespaceTable lines={lines} />}
-      <CopyAs commands={admin === undefined ? [] : [`varia admin namespace list --admin-address ${admin}`]} />
+      <CopyAs
+        commands={[
+          `varia admin namespace list --admin-address ${inspect.adminAddress()}`,
+          curl(inspect, ListNamespaces),
+        ]}
+      />
     </>
   );
   return { title: "Namespaces", body, live: true, still: createForm(asked) };
@@ -137,7 +143,7 @@ export async function namespacePage(asked: Asked): Promise<Page> {
   if (line === undefined) throw new PageError(404, `There is no namespace "${name}".`);
   const names = serverNames(status);
   const living = line.shards.filter((shard) => shardState(shard) !== "deleting");
-  const admin = asked.inspect.adminAddress();
+  const { inspect } = asked;
   const body = (
     <>
       <p class="trail">
@@ -174,7 +180,10 @@ export async function namespacePage(asked: Asked): Promise<Page> {
         </p>
       )}
       <CopyAs
-        commands={admin === undefined ? [] : [`varia admin namespace get ${shellWord(name)} --admin-address ${admin}`]}
+        commands={[
+          `varia admin namespace get ${shellWord(name)} --admin-address ${inspect.adminAddress()}`,
+          curl(inspect, GetNamespace, { namespace: name }),
+        ]}
       />
     </>
   );

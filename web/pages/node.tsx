@@ -1,8 +1,9 @@
 /** @jsxImportSource hono/jsx */
 /** This process: what it is, what it costs, the replicas that it holds, and how to talk to it. */
-import { GetNodeStatus } from "../admin.ts";
+import { GetClusterStatus, GetNodeStatus } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
-import { bytes, curlCommands, duration, offset } from "../parts/format.ts";
+import { curl } from "../parts/commands.ts";
+import { bytes, duration, offset } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, type Mood, Table, Tile, Time } from "../parts/pieces.tsx";
 import { ProcessTrail } from "../parts/process-trail.tsx";
 import { type NodeStatus, nodeStatus, processOf } from "../view.ts";
@@ -18,7 +19,7 @@ const MOODS: Readonly<Record<string, Mood>> = {
 
 export async function nodePage(asked: Asked): Promise<Page> {
   const node = await nodeStatus(asked);
-  const { clientAddress, adminAddress } = asked.inspect;
+  const { calls, clientAddress, adminAddress } = asked.inspect;
   const process = processOf(asked);
   const body = (
     <>
@@ -28,7 +29,7 @@ export async function nodePage(asked: Asked): Promise<Page> {
       <Numbers node={node} />
       <h2>Connect</h2>
       {process.server === undefined ? (
-        <Connect client={clientAddress()} admin={adminAddress()} />
+        <Connect client={clientAddress()} admin={calls.serves(GetClusterStatus) ? adminAddress() : undefined} />
       ) : (
         <Connect client={node.publicAddress} admin={undefined} />
       )}
@@ -39,7 +40,7 @@ export async function nodePage(asked: Asked): Promise<Page> {
         </>
       )}
       {process.server === undefined ? <ForMachines /> : null}
-      <CopyAs commands={curlCommands(adminAddress() ?? clientAddress(), GetNodeStatus, process)} />
+      <CopyAs commands={[curl(asked.inspect, GetNodeStatus, process)]} />
     </>
   );
   return { title: process.server === undefined ? "This process" : `Process of ${process.server}`, body, live: true };

@@ -4,6 +4,7 @@ import { OPERATION_KINDS, OPERATION_STATES } from "../../src/coordination/operat
 import { GetOperation, ListOperations } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
+import { curl } from "../parts/commands.ts";
 import { query } from "../parts/format.ts";
 import { MOOD_OF_OPERATION, OperationTable, Progress, subjectOf, tookOf } from "../parts/operation-table.tsx";
 import { CopyAs, Empty, Time } from "../parts/pieces.tsx";
@@ -38,7 +39,12 @@ export async function operationsPage(asked: Asked): Promise<Page> {
         {given.has("before") ? <a href={`/operations${query(filter)}`}>Newest</a> : null}
         {hasMore ? <a href={`/operations${query({ ...filter, before: operations.at(-1)!.id })}`}>Older</a> : null}
       </nav>
-      <CopyAs commands={[`varia admin operation list --admin-address ${inspect.adminAddress()}`]} />
+      <CopyAs
+        commands={[
+          `varia admin operation list --admin-address ${inspect.adminAddress()}`,
+          curl(inspect, ListOperations),
+        ]}
+      />
     </>
   );
   return { title: "Operations", body, live: !given.has("before") };
@@ -80,7 +86,12 @@ export async function operationPage(asked: Asked): Promise<Page> {
         <dt>Took</dt>
         <dd>{tookOf(operation)}</dd>
       </dl>
-      <CopyAs commands={[`varia admin operation watch --admin-address ${asked.inspect.adminAddress()} ${id}`]} />
+      <CopyAs
+        commands={[
+          `varia admin operation watch --admin-address ${asked.inspect.adminAddress()} ${id}`,
+          curl(asked.inspect, GetOperation, { id: String(id) }),
+        ]}
+      />
     </>
   );
   const still =

@@ -1,9 +1,10 @@
 /** @jsxImportSource hono/jsx */
 /** `/`: whether the cluster is well, what is not, and who bears what. */
 import { CLUSTER_CHARTS, OWN_CHARTS } from "../../src/ops/history.ts";
-import { GetHistory } from "../admin.ts";
+import { GetClusterStatus, GetHistory } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
 import { Chart, chartCapacity } from "../parts/chart.tsx";
+import { curl } from "../parts/commands.ts";
 import { EventTable } from "../parts/event-table.tsx";
 import { count, query, toleranceWords } from "../parts/format.ts";
 import { OperationTable } from "../parts/operation-table.tsx";
@@ -34,8 +35,8 @@ export async function overviewPage(asked: Asked): Promise<Page> {
     runningOperations(asked, OPERATIONS_SHOWN),
     lastHour(asked),
   ]);
-  const { adminAddress, mode } = asked.inspect;
-  const admin = adminAddress();
+  const { inspect } = asked;
+  const { mode } = inspect;
   const body = (
     <>
       <h1>Overview</h1>
@@ -46,7 +47,7 @@ export async function overviewPage(asked: Asked): Promise<Page> {
       <States status={status} />
       <h2>Servers</h2>
       <Leaders status={status} />
-      <CopyAs commands={admin === undefined ? [] : [`varia status --admin-address ${admin}`]} />
+      <CopyAs commands={[`varia status --admin-address ${inspect.adminAddress()}`, curl(inspect, GetClusterStatus)]} />
       {operations.length === 0 ? null : (
         <>
           <h2>Operations that run</h2>

@@ -3,7 +3,7 @@
 import { GetHistory } from "../admin.ts";
 import type { Asked, Page } from "../page.ts";
 import { Chart, chartCapacity } from "../parts/chart.tsx";
-import { curlCommands } from "../parts/format.ts";
+import { curl } from "../parts/commands.ts";
 import { CopyAs, Empty, Time } from "../parts/pieces.tsx";
 import { ProcessTrail } from "../parts/process-trail.tsx";
 import { processOf } from "../view.ts";
@@ -43,7 +43,7 @@ export async function performancePage(asked: Asked): Promise<Page> {
           ))}
         </div>
       )}
-      <CopyAs commands={curlCommands(inspect.adminAddress() ?? inspect.clientAddress(), GetHistory, process)} />
+      <CopyAs commands={[curl(inspect, GetHistory, process)]} />
     </>
   );
   return {

@@ -6,7 +6,7 @@ import { isMasked, recordAddress, routesOf, shardIdOf, valueAddress } from "../k
 import type { Located } from "../merged-scan.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
-import { bytes } from "../parts/format.ts";
+import { bytes, sessionId } from "../parts/format.ts";
 import { CopyAs, Table, Time } from "../parts/pieces.tsx";
 import { RecordForm, Trail } from "../parts/record-form.tsx";
 import { shellWord, visible } from "../parts/text.ts";
@@ -206,7 +206,7 @@ function Facts({ shown }: { shown: Shown }) {
     ["Modifications", String(version.modificationsCount)],
     ["Created", <Time ms={version.createdTimestamp} />],
     ["Changed", <Time ms={version.modifiedTimestamp} />],
-    ["Session", version.sessionId === undefined ? "none: it outlives clients" : String(version.sessionId)],
+    ["Session", sessionWords(shown)],
     ["Client", version.clientIdentity ?? "–"],
   ];
   return (
@@ -219,6 +219,12 @@ function Facts({ shown }: { shown: Shown }) {
       ))}
     </dl>
   );
+}
+
+function sessionWords({ namespace, record, route }: Shown): Child {
+  const { sessionId: id } = record.version;
+  if (id === undefined) return "none: it outlives clients";
+  return <a href={`/sessions/${encodeURIComponent(namespace)}/${route.shard}/${id}`}>{sessionId(BigInt(id))}</a>;
 }
 
 function partitionKeyWords({ partitionKey, isElsewhere }: Shown): Child {

@@ -1,8 +1,10 @@
 /** @jsxImportSource hono/jsx */
 /** `/servers` and `/servers/NAME`: the data servers, and what one of them holds. */
+import { GetClusterStatus, GetNodeStatus } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
 import { amount } from "../parts/chart.tsx";
+import { curl } from "../parts/commands.ts";
 import { EventTable } from "../parts/event-table.tsx";
 import { bytes } from "../parts/format.ts";
 import { CopyAs, Empty, Table, Time } from "../parts/pieces.tsx";
@@ -18,12 +20,17 @@ const SHARDS_SHOWN = 100;
 
 export async function serversPage(asked: Asked): Promise<Page> {
   const { servers } = await clusterStatus(asked);
-  const admin = asked.inspect.adminAddress();
+  const { inspect } = asked;
   const body = (
     <>
       <h1>Servers</h1>
       {servers.length === 0 ? <Empty>No data server is configured.</Empty> : <ServerTable servers={servers} />}
-      <CopyAs commands={admin === undefined ? [] : [`varia admin dataserver list --admin-address ${admin}`]} />
+      <CopyAs
+        commands={[
+          `varia admin dataserver list --admin-address ${inspect.adminAddress()}`,
+          curl(inspect, GetClusterStatus),
+        ]}
+      />
     </>
   );
   return { title: "Servers", body, live: true };
@@ -105,10 +112,11 @@ function Load({ server: { name, version, features, labels, load, httpAddress } }
 }
 
 function copied({ inspect }: Asked, name: string): string[] {
-  const admin = inspect.adminAddress();
-  if (admin === undefined) return [];
-  const of = (what: string) => `varia admin ${what} --admin-address ${admin}`;
-  return [`${of("dataserver status")} ${shellWord(name)}`, `${of("event list")} --server ${shellWord(name)}`];
+  const of = (what: string) => `varia admin ${what} --admin-address ${inspect.adminAddress()}`;
+  return [
+    ...[`${of("dataserver status")} ${shellWord(name)}`, `${of("event list")} --server ${shellWord(name)}`],
+    curl(inspect, GetNodeStatus, { server: name }),
+  ];
 }
 
 export async function serverPage(asked: Asked): Promise<Page> {

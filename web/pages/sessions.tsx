@@ -4,6 +4,7 @@ import type { Session } from "../../src/gen/varia/admin/v1/admin_pb.ts";
 import { GetSession, ListNamespaces, ListSessions } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, DeedForm, mayDo } from "../parts/actions.tsx";
+import { curl } from "../parts/commands.ts";
 import { count, duration, query, sessionId } from "../parts/format.ts";
 import { CopyAs, Empty, Table, Time } from "../parts/pieces.tsx";
 import { shellWord, visible } from "../parts/text.ts";
@@ -17,8 +18,8 @@ export async function sessionsPage(asked: Asked): Promise<Page> {
   if (!namespaces.includes(namespace)) throw new PageError(404, `There is no namespace "${namespace}".`);
   const { sessions, hasMore } = await asked.inspect.calls.call(ListSessions, { namespace });
   const shown = sessions.slice(0, SESSIONS_SHOWN_MAX);
-  const { adminAddress, clientAddress } = asked.inspect;
-  const at = `--admin-address ${adminAddress() ?? clientAddress() ?? ""}`;
+  const { inspect } = asked;
+  const at = `--admin-address ${inspect.adminAddress()}`;
   const body = (
     <>
       <h1>Sessions</h1>
@@ -43,7 +44,12 @@ export async function sessionsPage(asked: Asked): Promise<Page> {
       {hasMore || sessions.length > shown.length ? (
         <p class="muted">{`The first ${shown.length}; there are more.`}</p>
       ) : null}
-      <CopyAs commands={[`varia admin session list ${at} -n ${shellWord(namespace)}`]} />
+      <CopyAs
+        commands={[
+          `varia admin session list ${at} -n ${shellWord(namespace)}`,
+          curl(inspect, ListSessions, { namespace }),
+        ]}
+      />
     </>
   );
   return { title: "Sessions", body };
@@ -51,10 +57,7 @@ export async function sessionsPage(asked: Asked): Promise<Page> {
 
 function SessionTable({ namespace, sessions }: { namespace: string; sessions: readonly Session[] }) {
   return (
-    <Table
-      caption="Sessions"
-      head={["Session", "Client", "Shard", { number: "Records" }, "Since", "Ends after silence of"]}
-    >
+    <Table caption="Sessions" head={["Session", "Client", "Shard", { number: "Records" }, "Since", "Timeout"]}>
       {sessions.map(({ shard, session, clientIdentity, createdAtMs, timeoutMs, ephemerals }) => (
         <tr>
           <th scope="row" class="mono">
@@ -84,8 +87,8 @@ export async function sessionPage(asked: Asked): Promise<Page> {
   const { session: found, keys, hasMore } = await asked.inspect.calls.call(GetSession, of);
   const session = found!;
   const name = sessionId(of.session);
-  const { adminAddress, clientAddress } = asked.inspect;
-  const at = `--admin-address ${adminAddress() ?? clientAddress() ?? ""} -n ${shellWord(namespace)}`;
+  const { inspect } = asked;
+  const at = `--admin-address ${inspect.adminAddress()} -n ${shellWord(namespace)}`;
   const body = (
     <>
       <p class="trail">
@@ -105,7 +108,7 @@ export async function sessionPage(asked: Asked): Promise<Page> {
         <dd>
           <Time ms={session.createdAtMs} />
         </dd>
-        <dt>Ends after silence of</dt>
+        <dt>Timeout</dt>
         <dd>{duration(session.timeoutMs)}</dd>
       </dl>
       <h2>{`${count(keys.length, "record")} ${keys.length === 1 ? "ends" : "end"} with it${hasMore ? ", and more" : ""}`}</h2>
@@ -122,7 +125,12 @@ export async function sessionPage(asked: Asked): Promise<Page> {
           ))}
         </Table>
       )}
-      <CopyAs commands={[`varia admin session close ${at} --shard ${shardText} --session ${name}`]} />
+      <CopyAs
+        commands={[
+          `varia admin session close ${at} --shard ${shardText} --session ${name}`,
+          curl(inspect, GetSession, { namespace, shard: shardText, session: idText }),
+        ]}
+      />
     </>
   );
   const still = mayDo(asked, "close-session") ? (

@@ -1,9 +1,10 @@
 /** @jsxImportSource hono/jsx */
 /** `/shards/NAMESPACE/SHARD`: one shard: who leads it, what each replica holds, and what has happened to it. */
-import { SwapReplica } from "../admin.ts";
+import { GetClusterStatus, SwapReplica } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
 import { Actions, Choice, DeedForm, mayDo } from "../parts/actions.tsx";
 import { amount } from "../parts/chart.tsx";
+import { curl } from "../parts/commands.ts";
 import { EventTable } from "../parts/event-table.tsx";
 import { bytes, hash, offset, toleranceWords } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, type Mood, Table } from "../parts/pieces.tsx";
@@ -48,7 +49,12 @@ export async function shardPage(asked: Asked): Promise<Page> {
       <h2>Replicas</h2>
       <Replicas shard={shard} names={serverNames(status)} />
       {calls.serves(SwapReplica) ? (
-        <CopyAs commands={commandsFor(shard, status, asked.inspect.adminAddress())} />
+        <CopyAs
+          commands={[
+            ...commandsFor(shard, status, asked.inspect.adminAddress()),
+            curl(asked.inspect, GetClusterStatus),
+          ]}
+        />
       ) : null}
       {mode === "coordinator" ? (
         <>
@@ -188,7 +194,7 @@ function noteOf({ reason, status, scanned }: ReplicaStatus): string {
 function commandsFor(
   { namespace, shard, replicas, leader }: ShardStatus,
   { servers }: ClusterStatus,
-  admin = "",
+  admin: string,
 ): string[] {
   const at = `--admin-address ${admin} -n ${shellWord(namespace)} --shard ${shard}`;
   const nameOf = (address: string) =>

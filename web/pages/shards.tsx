@@ -1,6 +1,8 @@
 /** @jsxImportSource hono/jsx */
 /** `/shards`: where the hashes of each namespace are, who leads them, and a table of all shards, page by page. */
+import { GetClusterStatus } from "../admin.ts";
 import { type Asked, type Page, PageError } from "../page.ts";
+import { curl } from "../parts/commands.ts";
 import { hash, offset, query } from "../parts/format.ts";
 import { Badge, CopyAs, Empty, Table } from "../parts/pieces.tsx";
 import { Ring } from "../parts/ring.tsx";
@@ -36,7 +38,7 @@ export async function shardsPage(asked: Asked): Promise<Page> {
   const pages = Math.max(1, Math.ceil(shards.length / SHARDS_PER_PAGE));
   if (page > pages) throw new PageError(404, `There is no page ${page}: these shards fill ${pages}.`);
   const shown = shards.slice((page - 1) * SHARDS_PER_PAGE, page * SHARDS_PER_PAGE);
-  const admin = asked.inspect.adminAddress();
+  const { inspect } = asked;
   const body = (
     <>
       <h1>Shards</h1>
@@ -45,7 +47,9 @@ export async function shardsPage(asked: Asked): Promise<Page> {
       <h2>{`${shards.length} of ${status.shards.length} shards`}</h2>
       <ShardTable shards={shown} status={status} />
       <Pages filter={filter} page={page} pages={pages} />
-      <CopyAs commands={admin === undefined ? [] : [`varia status --admin-address ${admin} -o json`]} />
+      <CopyAs
+        commands={[`varia status --admin-address ${inspect.adminAddress()} -o json`, curl(inspect, GetClusterStatus)]}
+      />
     </>
   );
   return { title: "Shards", body, live: true };

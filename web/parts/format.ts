@@ -1,6 +1,4 @@
 /** Numbers, times and hashes as people read them. */
-import { shellWord } from "./text.ts";
-
 export function hash(value: number): string {
   return value.toString(16).padStart(8, "0");
 }
@@ -62,17 +60,6 @@ export function query(fields: Readonly<Record<string, string | number | bigint |
   const given = Object.entries(fields).filter(([, value]) => value !== undefined && value !== "");
   if (given.length === 0) return "";
   return `?${given.map(([name, value]) => `${name}=${encodeURIComponent(String(value))}`).join("&")}`;
-}
-
-/** Asks a method by its JSON; none where there is no address. */
-export function curlCommands(
-  address: string | undefined,
-  { parent, name }: { readonly parent: { readonly typeName: string }; readonly name: string },
-  request: Readonly<Record<string, unknown>> = {},
-): string[] {
-  if (address === undefined) return [];
-  const body = shellWord(JSON.stringify(request));
-  return [`curl -s http://${address}/${parent.typeName}/${name} -H 'content-type: application/json' -d ${body}`];
 }
 
 /** As the keys of sessions have it. */

@@ -1,5 +1,6 @@
 /** @jsxImportSource hono/jsx */
 /** Small pieces that pages are made of. */
+import { raw } from "hono/html";
 import type { Child } from "hono/jsx";
 import { utc } from "./format.ts";
 
@@ -56,8 +57,9 @@ export function CopyAs({ commands }: { commands: readonly string[] }) {
   );
 }
 
-/** A table that scrolls by itself where it is wider than its place. */
+/** A table that scrolls by itself where it is wider than its place; a narrow screen shows each row as a list. */
 export function Table({ caption, head, children }: { caption: string; head: readonly Column[]; children: Child }) {
+  const body = labelled(String(<tbody>{children}</tbody>), head.map(headingOf));
   return (
     <section class="scroll" aria-label={caption} tabindex={0}>
       <table>
@@ -68,30 +70,37 @@ export function Table({ caption, head, children }: { caption: string; head: read
             ))}
           </tr>
         </thead>
-        <tbody>{children}</tbody>
+        {raw(body)}
       </table>
     </section>
   );
 }
 
+/** Cells with the heading that each stands under, which is all that a list has of it. Texts in `html` are escaped. */
+function labelled(html: string, headings: readonly string[]): string {
+  let column = 0;
+  return html.replace(/<tr\b|<td\b(?=([^>]*)>)|<th\b/g, (tag, attributes = "") => {
+    if (tag === "<tr") column = 0;
+    else if (tag === "<th") column++;
+    else if (!attributes.includes("colspan")) return `<td data-label="${headings[column++] ?? ""}"`;
+    return tag;
+  });
+}
+
+function headingOf(column: Column): string {
+  return typeof column === "string" ? column : column.number;
+}
+
 function Heading({ column }: { column: Column }) {
-  if (typeof column === "string") return <th scope="col">{column}</th>;
-  if ("number" in column) {
-    return (
-      <th scope="col" class="n">
-        {column.number}
-      </th>
-    );
-  }
   return (
-    <th scope="col" class="wide">
-      {column.wide}
+    <th scope="col" class={typeof column === "string" ? undefined : "n"}>
+      {headingOf(column)}
     </th>
   );
 }
 
-/** A heading; of numbers, they stand at its right; of cells with the class `wide`, which narrow screens do without. */
-export type Column = string | { readonly number: string } | { readonly wide: string };
+/** A heading; of numbers, they stand at its right. */
+export type Column = string | { readonly number: string };
 
 /** What stands in the place of a table that has no rows. */
 export function Empty({ children }: { children: Child }) {

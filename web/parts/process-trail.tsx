@@ -8,6 +8,12 @@ const PAGES = [
   ["/configuration", "Configuration"],
 ] as const;
 
+/** Whether an address is of a page of another process. */
+export function isOfServer(address: string): boolean {
+  const { pathname, searchParams } = new URL(address, "http://localhost");
+  return searchParams.has("server") && PAGES.some(([path]) => path === pathname);
+}
+
 /** Nothing for the process that shows the page: its pages are in the menu. */
 export function ProcessTrail({ process: { server } }: { process: { readonly server?: string } }) {
   if (server === undefined) return null;
