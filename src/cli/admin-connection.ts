@@ -1,18 +1,22 @@
 /** What all commands that talk to a coordinator share: its flags, one call, and how errors end a command. */
 import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
-import { create } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type Command, Option } from "commander";
 import type { CallStatus } from "../client/call-status.ts";
 import { GrpcCode } from "../client/grpc-code.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
+import { Inbox } from "../lib/inbox.ts";
 import { Unreachable } from "../model/refusal.ts";
 import { systemClock } from "../ops/clock.ts";
 import { NOTE_HEADER } from "../rpc/audit.ts";
-import { callPeer, type PeerMethod } from "../rpc/peer-call.ts";
+import { callPeer, framed, type PeerMethod } from "../rpc/peer-call.ts";
 import { authToken, type TokenFlags, tokenAdvice } from "./auth-token.ts";
 import { durationFlag } from "./client-connection.ts";
 import { EXIT, type ExitCode, ExitError } from "./exit.ts";
 import { OUTPUT_FORMS_OF_NAMED, type OutputForm } from "./output.ts";
+
+/** Messages of a stream that are not read yet: more wait where they come from. */
+const STREAM_UNREAD_MAX = 64;
 
 export interface AdminFlags extends TokenFlags {
   readonly adminAddress: string;
@@ -60,13 +64,54 @@ export async function callAdmin<I extends DescMessage, O extends DescMessage>(
   request: MessageInitShape<I>,
   timeoutMs = flags.requestTimeout,
 ): Promise<MessageShape<O>> {
+  const options = { timeoutMs, headers: headersOf(flags), advice: adviceFor(flags) };
+  return callOnce(flags.adminAddress, method, create(method.input, request), options);
+}
+
+/** The messages that answer one call of the coordinator, until `signal` is aborted. Rejects with an ExitError. */
+export async function* streamAdmin<I extends DescMessage, O extends DescMessage>(
+  flags: AdminFlags,
+  method: PeerMethod<I, O>,
+  request: MessageInitShape<I>,
+  signal: AbortSignal,
+): AsyncGenerator<MessageShape<O>, void, undefined> {
+  const transport = new Http2Transport();
+  const headers = headersOf(flags);
+  const inbox = new Inbox<MessageShape<O>>(STREAM_UNREAD_MAX, {
+    pause: () => call.pause(),
+    resume: () => call.resume(),
+  });
+  const errorOf = (status: CallStatus) =>
+    exitErrorOf(status, { advice: adviceFor(flags), hasToken: headers.authorization !== undefined });
+  const call = transport.open(
+    {
+      ...{ address: flags.adminAddress, path: `/${method.parent.typeName}/${method.name}`, headers },
+      message: framed(toBinary(method.input, create(method.input, request))),
+    },
+    {
+      message: (bytes) => inbox.push(fromBinary(method.output, bytes)),
+      drained: () => {},
+      ended: (status) => inbox.end(status.code === GrpcCode.ok ? undefined : errorOf(status)),
+    },
+  );
+  signal.addEventListener("abort", () => inbox.end(undefined), { once: true });
+  try {
+    for (let message = await inbox.next(); message !== undefined; message = await inbox.next()) yield message;
+  } finally {
+    transport.close();
+  }
+}
+
+function headersOf(flags: AdminFlags): Record<string, string> {
   const token = authToken(flags);
-  const headers = {
+  return {
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
     ...(flags.note === undefined ? {} : { [NOTE_HEADER]: encodeURIComponent(flags.note) }),
   };
-  const advice = `Nothing answers at ${flags.adminAddress}: name the coordinator with --admin-address.`;
-  return callOnce(flags.adminAddress, method, create(method.input, request), { timeoutMs, headers, advice });
+}
+
+function adviceFor({ adminAddress }: AdminFlags): string {
+  return `Nothing answers at ${adminAddress}: name the coordinator with --admin-address.`;
 }
 
 export interface OnceOptions {

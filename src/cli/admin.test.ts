@@ -233,6 +233,34 @@ test("names alone are printed a line each; a dry run says what would be, and not
   expect((await admin("namespace", "list", "-o", "name")).out).toBe("default\n");
 }, 90_000);
 
+test("events are printed as they happen, in order, until it is interrupted", async () => {
+  const words = [...variaCommand(), "admin", "--admin-address", cluster.adminAddress, "event", "watch", "--after", "1"];
+  const child = Bun.spawn([...words, "--kind", "audit", "-o", "json"], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const reader = child.stdout.getReader();
+  let out = "";
+  const until = async (text: string) => {
+    while (!out.includes(text)) out += new TextDecoder().decode((await reader.read()).value);
+  };
+  for (const level of ["debug", "info"]) {
+    expect((await admin("log-level", level, "--note", `now ${level}`)).code).toBe(0);
+    await until(`now ${level}`);
+  }
+  child.kill("SIGINT");
+  for (let read = await reader.read(); !read.done; read = await reader.read())
+    out += new TextDecoder().decode(read.value);
+  expect(await child.exited).toBe(130);
+  const events = JSON.parse(out) as { id: number; kind: string }[];
+  expect(events.every(({ kind }) => kind === "audit")).toBe(true);
+  expect(events.map(({ id }) => id)).toEqual(events.map(({ id }) => id).sort((a, b) => a - b));
+  const far = await varia("admin", "--admin-address", "127.0.0.1:1", "event", "watch");
+  expect([far.code, far.err]).toEqual([5, expect.stringContaining("Nothing answers at 127.0.0.1:1")]);
+  expect((await admin("event", "watch", "--kind", "odd")).code).toBe(2);
+}, 60_000);
+
 test("sessions are listed by client, and closed once that is said", async () => {
   await untilHealthy();
   const worker = await connect({ serviceAddress: cluster.servers[0]!.public, clientIdentity: "worker-9" });
