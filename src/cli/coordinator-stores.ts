@@ -5,7 +5,7 @@
 import { dirname, join } from "node:path";
 import { type JournalRoom, NO_JOURNAL } from "../model/journal.ts";
 import type { MetadataStore } from "../ports.ts";
-import { DirectoryRefused } from "../storage/data-directory.ts";
+import { DirectoryRefused } from "../storage/directory-refused.ts";
 import { openFileMetadata } from "../storage/metadata/file-directory.ts";
 import { JournalFile } from "../storage/metadata/journal.ts";
 import { MemoryMetadata, openMemoryMetadata } from "../storage/metadata/memory.ts";

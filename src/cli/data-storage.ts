@@ -9,11 +9,13 @@ import {
 } from "../model/limits.ts";
 import { systemRandom } from "../ops/random.ts";
 import type { Clock, Documents, KeyValuePlace, KeyValues, Log, Logger } from "../ports.ts";
-import { DataDirectories, DirectoryRefused, type FixedSettings } from "../storage/data-directory.ts";
+import { DataDirectories } from "../storage/data-directory.ts";
+import { DirectoryRefused } from "../storage/directory-refused.ts";
 import { FileDocuments } from "../storage/documents.ts";
 import { SqliteKeyValues } from "../storage/key-value/key-values.ts";
 import type { KeyValueNode } from "../storage/key-value/node.ts";
 import { openSqliteLog } from "../storage/log.ts";
+import type { FixedSettings } from "../storage/manifest.ts";
 import type { DataSettings } from "./data-settings.ts";
 import { EXIT, ExitError } from "./exit.ts";
 
@@ -54,6 +56,7 @@ const DOCUMENTS = "documents";
 export async function openDataStorage(options: DataStorageOptions): Promise<DataStorage> {
   const { settings, clock, logger, onFault } = options;
   const directories = takeDirectories(options);
+  if (directories.mended !== undefined) logger.warn({ component: "storage" }, directories.mended);
   const documents = new FileDocuments({
     path: join(settings.dataDir, DOCUMENTS),
     clock,

@@ -26,7 +26,7 @@ import { type Listener, startListener } from "../rpc/listener.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
 import { servedStream, servedUnary } from "../rpc/served.ts";
-import { DirectoryInUse } from "../storage/data-directory.ts";
+import { DirectoryInUse } from "../storage/directory-refused.ts";
 import { type CoordinatorFiles, type CoordinatorSettings, coordinatorFiles } from "./coordinator-settings.ts";
 import { type CoordinatorStores, openStores, storesDirectory } from "./coordinator-stores.ts";
 import { LeaderFile } from "./leader-file.ts";

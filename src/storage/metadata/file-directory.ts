@@ -45,7 +45,7 @@ import { METADATA_LOCK_TRIES_MAX, METADATA_VERSIONS_RESERVED } from "../../model
 import { Refusal } from "../../model/refusal.ts";
 import type { MetadataChanges, MetadataState, MetadataStore, MetadataVersion, SwapAnswer } from "../../ports.ts";
 import { NO_METADATA_VERSION } from "../../ports.ts";
-import { DirectoryInUse, DirectoryRefused } from "../data-directory.ts";
+import { DirectoryInUse, DirectoryRefused } from "../directory-refused.ts";
 import { removeFile, replaceFile, syncDirectory, writeAll } from "../files.ts";
 import { isDiskFull } from "../sqlite.ts";
 import { Entries, Liveness, metadataDamage } from "./entries.ts";

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DirectoryRefused } from "../data-directory.ts";
+import { DirectoryRefused } from "../directory-refused.ts";
 import { JournalFile } from "./journal.ts";
 
 let directory: string;

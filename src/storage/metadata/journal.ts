@@ -13,7 +13,7 @@ import { dirname } from "node:path";
 import { utf8 } from "../../lib/bytes.ts";
 import { crc32c } from "../../lib/crc32c.ts";
 import type { JournalChanges, JournalRoom, JournalRow } from "../../model/journal.ts";
-import { DirectoryInUse } from "../data-directory.ts";
+import { DirectoryInUse } from "../directory-refused.ts";
 import { openSqlite, sqliteErrorKind } from "../sqlite.ts";
 
 /** SQLite itself has found the file damaged. */

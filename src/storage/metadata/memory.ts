@@ -4,7 +4,7 @@
  */
 import type { MetadataChanges, MetadataState, MetadataStore, MetadataVersion, SwapAnswer } from "../../ports.ts";
 import { NO_METADATA_VERSION } from "../../ports.ts";
-import { DirectoryRefused } from "../data-directory.ts";
+import { DirectoryRefused } from "../directory-refused.ts";
 import { Entries, Liveness } from "./entries.ts";
 
 /** What its files are to another store. */

@@ -23,7 +23,7 @@ import { crc32c } from "../../lib/crc32c.ts";
 import { Refusal } from "../../model/refusal.ts";
 import type { MetadataChanges, MetadataState, MetadataStore, MetadataVersion, SwapAnswer } from "../../ports.ts";
 import { NO_METADATA_VERSION } from "../../ports.ts";
-import { DirectoryInUse, DirectoryRefused } from "../data-directory.ts";
+import { DirectoryInUse, DirectoryRefused } from "../directory-refused.ts";
 import { syncDirectory } from "../files.ts";
 import { isDiskFull, openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { scanWal } from "../wal-scan.ts";
