@@ -10,7 +10,13 @@ import { clusterSchema, settingsSchema } from "./config-schema.ts";
 import { COORDINATOR_SETTINGS } from "./coordinator-settings.ts";
 import { STANDALONE_SETTINGS } from "./standalone-settings.ts";
 import { STORAGE_SETTINGS } from "./storage-settings.ts";
-import { refuseUnsupported, UNSUPPORTED_COORDINATOR, UNSUPPORTED_STORAGE, type Unsupported } from "./unsupported.ts";
+import {
+  refuseUnsupported,
+  UNSUPPORTED_COORDINATOR,
+  UNSUPPORTED_STANDALONE,
+  UNSUPPORTED_STORAGE,
+  type Unsupported,
+} from "./unsupported.ts";
 
 interface Server {
   readonly name: string;
@@ -19,7 +25,7 @@ interface Server {
 }
 
 const SERVERS: readonly Server[] = [
-  { name: "standalone", table: STANDALONE_SETTINGS, unsupported: [] },
+  { name: "standalone", table: STANDALONE_SETTINGS, unsupported: UNSUPPORTED_STANDALONE },
   { name: "storage", table: STORAGE_SETTINGS, unsupported: UNSUPPORTED_STORAGE },
   { name: "coordinator", table: COORDINATOR_SETTINGS, unsupported: UNSUPPORTED_COORDINATOR },
 ];

@@ -16,7 +16,13 @@ import { NAMESPACE } from "./standalone-options.ts";
 import { STANDALONE_SETTINGS } from "./standalone-settings.ts";
 import { addStorageFlags } from "./storage.ts";
 import { STORAGE_SETTINGS } from "./storage-settings.ts";
-import { refuseUnsupported, UNSUPPORTED_COORDINATOR, UNSUPPORTED_STORAGE, type Unsupported } from "./unsupported.ts";
+import {
+  refuseUnsupported,
+  UNSUPPORTED_COORDINATOR,
+  UNSUPPORTED_STANDALONE,
+  UNSUPPORTED_STORAGE,
+  type Unsupported,
+} from "./unsupported.ts";
 
 type Flags = Record<string, unknown>;
 type ServerTable = SettingsTable & typeof ACCESS_SETTINGS;
@@ -35,9 +41,12 @@ interface Kind {
 const KINDS: Readonly<Record<string, Kind>> = {
   standalone: {
     table: STANDALONE_SETTINGS,
-    unsupported: [],
+    unsupported: UNSUPPORTED_STANDALONE,
     addFlags: addStandaloneFlags,
-    read: (flags) => readSettings<ServerTable>(STANDALONE_SETTINGS, flags),
+    read: (flags) =>
+      readSettings<ServerTable>(STANDALONE_SETTINGS, flags, (file) =>
+        refuseUnsupported(UNSUPPORTED_STANDALONE, { flags, environment: process.env, file }),
+      ),
     others: (flags) => acceptedLoss(flags),
   },
   storage: {

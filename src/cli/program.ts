@@ -1,5 +1,6 @@
 /** The command tree and how a command ends: with an exit code, and an error that says what failed. */
 import { Command, CommanderError } from "commander";
+import { ConfigInvalid } from "../coordination/parse-config.ts";
 import { SettingError } from "../ops/settings.ts";
 import { explainError } from "../storage/sqlite.ts";
 import { addAdminCommands } from "./admin.ts";
@@ -86,5 +87,5 @@ function report(error: unknown, debug: boolean): number {
   console.error(`Error: ${explainError(error)}`);
   if (debug && error instanceof Error) console.error(error.stack);
   if (error instanceof ExitError) return error.code;
-  return error instanceof SettingError ? EXIT.usage : EXIT.failure;
+  return error instanceof SettingError || error instanceof ConfigInvalid ? EXIT.usage : EXIT.failure;
 }

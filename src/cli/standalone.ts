@@ -16,6 +16,7 @@ import {
 import { NAMESPACE } from "./standalone-options.ts";
 import { StandaloneServer } from "./standalone-server.ts";
 import { STANDALONE_SETTINGS, type StandaloneSettings } from "./standalone-settings.ts";
+import { addUnsupportedFlags, refuseUnsupported, UNSUPPORTED_STANDALONE } from "./unsupported.ts";
 import { VERSION } from "./version.ts";
 
 const HELP =
@@ -44,10 +45,13 @@ export function addStandaloneFlags(command: Command): void {
     [],
   );
   addSettings(command, STANDALONE_SETTINGS);
+  addUnsupportedFlags(command, UNSUPPORTED_STANDALONE);
 }
 
 async function serve(flags: Record<string, unknown>): Promise<void> {
-  const { settings, given } = readSettings(STANDALONE_SETTINGS, flags);
+  const { settings, given } = readSettings(STANDALONE_SETTINGS, flags, (file) =>
+    refuseUnsupported(UNSUPPORTED_STANDALONE, { flags, environment: process.env, file }),
+  );
   const logger = openLogger({ level: settings.logLevel, json: settings.logJson });
   const signal = untilSignal();
   const server = await StandaloneServer.start({

@@ -1,6 +1,12 @@
 import { expect, test } from "bun:test";
 import { Command } from "commander";
-import { addUnsupportedFlags, refuseUnsupported, UNSUPPORTED_COORDINATOR, UNSUPPORTED_STORAGE } from "./unsupported.ts";
+import {
+  addUnsupportedFlags,
+  refuseUnsupported,
+  UNSUPPORTED_COORDINATOR,
+  UNSUPPORTED_STANDALONE,
+  UNSUPPORTED_STORAGE,
+} from "./unsupported.ts";
 
 type Given = { flags?: Record<string, unknown>; environment?: Record<string, string>; file?: unknown };
 
@@ -9,9 +15,9 @@ function check(list: typeof UNSUPPORTED_STORAGE, { flags = {}, environment = {},
 }
 
 test("a flag that Varia does not support is parsed, and refused in words", () => {
-  for (const list of [UNSUPPORTED_STORAGE, UNSUPPORTED_COORDINATOR]) {
+  for (const list of [UNSUPPORTED_STANDALONE, UNSUPPORTED_STORAGE, UNSUPPORTED_COORDINATOR]) {
     const flags = list.flatMap(({ flags }) => flags ?? []);
-    expect(flags.length).toBeGreaterThan(10);
+    expect(flags.length).toBeGreaterThan(8);
     for (const flag of flags) {
       const command = new Command();
       addUnsupportedFlags(command, list);
@@ -32,6 +38,7 @@ test("the environment and the file are looked at too", () => {
   expect(() => check(UNSUPPORTED_STORAGE, { environment })).toThrow("VARIA_TLS_CERT_FILE: Varia does not support TLS");
   const file = { server: { public: { tls: { certFile: "x" } } } };
   expect(() => check(UNSUPPORTED_STORAGE, { file })).toThrow("server.public.tls: Varia does not support TLS");
+  expect(() => check(UNSUPPORTED_STANDALONE, { file })).toThrow("server.public.tls: Varia does not support TLS");
   const raft = { metadata: { raft: { address: "h:1" } } };
   expect(() => check(UNSUPPORTED_COORDINATOR, { file: raft })).toThrow("metadata.raft: Varia does not support a Raft");
 });

@@ -47,6 +47,14 @@ export const UNSUPPORTED_STORAGE: readonly Unsupported[] = [
   { path: "server.public.auth", what: "authentication of clients" },
 ];
 
+export const UNSUPPORTED_STANDALONE: readonly Unsupported[] = [
+  ...AUTH,
+  ...tls("tls", "client-auth [bool]"),
+  { path: "server.public.tls", what: "TLS" },
+  { path: "observability.metric.tls", what: "TLS" },
+  { path: "server.public.auth", what: "authentication of clients" },
+];
+
 export const UNSUPPORTED_COORDINATOR: readonly Unsupported[] = [
   ...tls("tls", "client-auth [bool]"),
   ...tls("peer-tls", "server-name <name>"),
