@@ -8,6 +8,7 @@ import type { Replica } from "../replication/replica.ts";
 import type { Shards } from "../replication/shards.ts";
 import type { Assignments } from "../rpc/assignments-api.ts";
 import type { Listener } from "../rpc/listener.ts";
+import type { Timings } from "../rpc/timings.ts";
 import type { KeyValueNode } from "../storage/key-value/node.ts";
 import { one, processMetrics, rpcMetrics } from "./process-metrics.ts";
 
@@ -17,6 +18,7 @@ export interface MetricsSources {
   readonly keyValues: KeyValueNode;
   readonly assignments: Assignments;
   readonly listener: Listener;
+  readonly timings: Timings;
 }
 
 /** Registers everything; values are read at each scrape. */
@@ -25,6 +27,7 @@ export function dataMetrics(sources: MetricsSources): Metrics {
   shardMetrics(metrics, sources);
   logMetrics(metrics, sources.log);
   keyValueMetrics(metrics, sources.keyValues);
+  timingMetrics(metrics, sources.timings);
   rpcMetrics(metrics, sources.listener);
   processMetrics(metrics);
   return metrics;
@@ -64,6 +67,11 @@ function shardMetrics(metrics: Metrics, { shards, assignments }: MetricsSources)
     "oxia_server_kv_write_bytes_total",
     "Bytes of write requests applied.",
     each((shard) => shard.counters.writeBytes),
+  );
+  metrics.counter(
+    "oxia_server_kv_write_ops_count_total",
+    "Operations of write requests applied.",
+    each(({ counters: { puts, deletes, deleteRanges } }) => puts + deletes + deleteRanges),
   );
   metrics.histogram(
     "oxia_server_leader_write_latency_milliseconds",
@@ -191,6 +199,32 @@ function feedMetrics(metrics: Metrics, each: (read: (shard: Leader) => number) =
     "Subscriptions that asked for notifications which were removed already.",
     each((shard) => shard.notifications.skipped),
   );
+}
+
+/** What is timed for the whole process, and states that were sent. */
+function timingMetrics(metrics: Metrics, timings: Timings): void {
+  const histograms = [
+    ["db_get", "From a request of gets to its last answer.", timings.get],
+    ["db_list", "From a request of keys or records of a range to its last answer.", timings.list],
+    [
+      "follower_write",
+      "From an entry's coming from its leader to its acknowledgement, one at a time.",
+      timings.followerWrite,
+    ],
+  ] as const;
+  for (const [name, help, histogram] of histograms)
+    metrics.histogram(`oxia_server_${name}_latency_milliseconds`, help, () => [{ labels: {}, value: histogram }]);
+  metrics.histogram("oxia_server_snapshots_transfer_time_milliseconds", "Of states sent to followers, whole.", () => [
+    { labels: {}, value: timings.snapshot },
+  ]);
+  const counters = [
+    ["started_count", "States that were begun to be sent.", () => timings.snapshotsStarted],
+    ["completed_count", "States sent whole, and taken.", () => timings.snapshot.count],
+    ["failed_count", "States that were not sent whole, or not taken.", () => timings.snapshotsFailed],
+    ["sent_bytes", "Bytes of states sent.", () => timings.snapshotBytes],
+  ] as const;
+  for (const [name, help, read] of counters)
+    metrics.counter(`oxia_server_snapshots_${name}_total`, help, () => one(read()));
 }
 
 function logMetrics(metrics: Metrics, log: Log): void {

@@ -4,6 +4,7 @@ import { CLUSTER_CHARTS, OWN_CHARTS, type SeriesSource } from "../ops/history.ts
 import { CountsSince, quantileOf, summed } from "../ops/quantile.ts";
 import type { Leader } from "../replication/leader.ts";
 import type { LoadWatch } from "../rpc/load-watch.ts";
+import type { Timings } from "../rpc/timings.ts";
 import type { MetricsSources } from "./data-metrics.ts";
 
 /** CPU and memory. */
@@ -20,10 +21,10 @@ function processSeries(): SeriesSource[] {
   ];
 }
 
-type DataSources = Pick<MetricsSources, "shards" | "log" | "keyValues">;
+type DataSources = Pick<MetricsSources, "shards" | "log" | "keyValues" | "timings">;
 
 /** Of the shards that are led here, the log and the state. */
-export function dataSeries({ shards, log, keyValues }: DataSources): SeriesSource[] {
+export function dataSeries({ shards, log, keyValues, timings }: DataSources): SeriesSource[] {
   const sum = (read: (leader: Leader) => number) => shards.leaders().reduce((total, leader) => total + read(leader), 0);
   const operations = (name: string, read: (leader: Leader) => number): SeriesSource => {
     return { name, chart: OWN_CHARTS.operations, unit: "1/s", kind: "rate", read: () => [sum(read)] };
@@ -33,6 +34,8 @@ export function dataSeries({ shards, log, keyValues }: DataSources): SeriesSourc
     operations("writes", ({ counters: { puts, deletes, deleteRanges } }) => puts + deletes + deleteRanges),
     operations("reads", ({ counters: { gets, lists, rangeScans } }) => gets + lists + rangeScans),
     ...[0.5, 0.99, 0.999].map((quantile) => writeLatency(shards, quantile)),
+    readLatency("get, p99", timings.get),
+    readLatency("list, p99", timings.list),
     {
       ...{ name: "writes", chart: "Writes in flight", unit: "", kind: "gauge" },
       read: () => [sum(({ inFlight }) => inFlight)],
@@ -68,6 +71,13 @@ function writeLatency(shards: MetricsSources["shards"], quantile: number): Serie
     kind: "gauge",
     read,
   };
+}
+
+/** Of the reads since the last look. */
+function readLatency(name: string, { bounds, counts }: Timings["get"]): SeriesSource {
+  const since = new CountsSince();
+  const read = () => [quantileOf(0.99, bounds, since.of(counts))] as const;
+  return { name, chart: OWN_CHARTS.latency, unit: "ms", kind: "gauge", read };
 }
 
 /** Of elections and the metadata store. */

@@ -14,6 +14,7 @@ import { Health } from "../rpc/health-api.ts";
 import { type Listener, requestBudget, startListener } from "../rpc/listener.ts";
 import type { ServedMethod } from "../rpc/method.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
+import { type Timings, timedReads } from "../rpc/timings.ts";
 import type { DataSettings } from "./data-settings.ts";
 import { scaled } from "./data-storage.ts";
 
@@ -22,6 +23,8 @@ export interface PublicSideOptions {
   readonly shards: Shards;
   /** See AssignmentsOptions. */
   readonly heldMsMax?: number;
+  /** Of reads. */
+  readonly timings: Timings;
   /** Of VariaAdmin, with the checks of who may call them. */
   readonly adminMethods: readonly ServedMethod[];
   readonly clock: Clock;
@@ -30,11 +33,12 @@ export interface PublicSideOptions {
 
 export class PublicSide {
   readonly api: ClientApi;
+  readonly timings: Timings;
   readonly health: Health;
   readonly listener: Listener;
 
   static async start(options: PublicSideOptions): Promise<PublicSide> {
-    const { settings, shards, heldMsMax, adminMethods, clock, logger } = options;
+    const { settings, shards, heldMsMax, timings, adminMethods, clock, logger } = options;
     const assignments = new Assignments(shards, { clock, ...(heldMsMax === undefined ? {} : { heldMsMax }) });
     const api = new ClientApi(shards, assignments);
     const health = new Health();
@@ -42,17 +46,23 @@ export class PublicSide {
     const listener = await startListener({
       host: settings.publicAddr.host,
       port: settings.publicAddr.port,
-      methods: [...clientMethods(api), ...adminMethods, ...health.methods(), ...reflectionMethods(services)],
+      methods: [
+        ...timedReads(clientMethods(api), timings),
+        ...adminMethods,
+        ...health.methods(),
+        ...reflectionMethods(services),
+      ],
       limits: { messageBytesMax: settings.maxMessageSize },
       budget: requestBudget(scaled(settings, REQUEST_BYTES_IN_FLIGHT_DEFAULT), settings.maxMessageSize),
       clock,
       logger,
     });
-    return new PublicSide(api, health, listener);
+    return new PublicSide({ api, timings, health, listener });
   }
 
-  private constructor(api: ClientApi, health: Health, listener: Listener) {
+  private constructor({ api, timings, health, listener }: Pick<PublicSide, "api" | "timings" | "health" | "listener">) {
     this.api = api;
+    this.timings = timings;
     this.health = health;
     this.listener = listener;
   }

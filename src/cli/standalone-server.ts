@@ -23,6 +23,7 @@ import { ownLoad } from "../rpc/load-api.ts";
 import { LoadWatch } from "../rpc/load-watch.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
 import { SELF as ALONE, standaloneMethods } from "../rpc/standalone-api.ts";
+import { Timings } from "../rpc/timings.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, type DataStorageOptions, openDataStorage } from "./data-storage.ts";
 import { NamespaceClients } from "./namespace-clients.ts";
@@ -67,8 +68,9 @@ export class StandaloneServer {
     let side: PublicSide | undefined;
     const publicAddress = () => `${settings.publicAddr.host}:${side?.listener.port ?? settings.publicAddr.port}`;
     const { given = [] } = options;
+    const timings = new Timings();
     const history = new History(
-      dataSeries({ shards: replicas, log: storage.log, keyValues: storage.node }),
+      dataSeries({ shards: replicas, log: storage.log, keyValues: storage.node, timings }),
       clock.now(),
     );
     const node = { mode: "standalone", name: ALONE, version, publicAddress, startedAtMs: Date.now() } as const;
@@ -83,7 +85,7 @@ export class StandaloneServer {
     const clients = new NamespaceClients(publicAddress);
     const methods = [...own, ...nodeMethods(about, replicas), ...sessionMethods(own, clients)];
     // no leader is ever named, so there is none to wait for
-    const publicSide = { settings, shards: replicas, heldMsMax: 0, clock, logger };
+    const publicSide = { settings, shards: replicas, timings, heldMsMax: 0, clock, logger };
     const audit = new Audit(logger);
     side = await PublicSide.start({ ...publicSide, adminMethods: audited(guarded(methods, access), audit) });
     try {
@@ -168,7 +170,7 @@ export class StandaloneServer {
   }: Pick<WebSideOptions, "methods" | "access" | "audit" | "clients"> & {
     readonly publicAddress: () => string;
   }): WebSide {
-    const { api, listener } = this.#side;
+    const { api, timings, listener } = this.#side;
     const { replicas } = this.#server;
     const { settings } = this.#options;
     const sources = { shards: replicas, assignments: api.assignments, listener };
@@ -181,7 +183,7 @@ export class StandaloneServer {
         mode: "standalone",
         ...{ methods, access, audit, clients },
       },
-      metrics: dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node }),
+      metrics: dataMetrics({ ...sources, log: this.#storage.log, keyValues: this.#storage.node, timings }),
       readiness: () => [
         { name: "serving", ok: !this.#stopping, detail: this.#stopping ? "shutting down" : "" },
         ...replicas.all().map(({ shard, damage }) => {

@@ -41,6 +41,7 @@ import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
 import { askedMethods } from "../rpc/node-relay.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
+import { countedSnapshots, Timings } from "../rpc/timings.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, openDataStorage } from "./data-storage.ts";
 import { NamespaceClients } from "./namespace-clients.ts";
@@ -113,10 +114,14 @@ export class StorageServer {
     const { log, keyValues, documents } = storage;
     const transport = new Http2Transport({ times: PEER_CONNECTION_TIMES });
     const { host, port } = settings.internalAddr;
+    const timings = new Timings();
     const server: DataServer = await DataServer.open(
       {
         ...{ log, keyValues, documents, clock, logger, random: systemRandom },
-        followers: new GrpcFollowers({ transport, clock, instanceId: () => server.instance }),
+        followers: countedSnapshots(
+          new GrpcFollowers({ transport, clock, instanceId: () => server.instance }),
+          timings,
+        ),
       },
       { self: `${host}:${port}`, notificationsRetentionMs: settings.notificationsRetentionTime },
     );
@@ -126,12 +131,12 @@ export class StorageServer {
     const publicAddress = () => `${settings.publicAddr.host}:${publicPort()}`;
     const { given = [] } = options;
     const { replicas } = server;
-    const history = new History(dataSeries({ shards: replicas, log, keyValues: storage.node }), clock.now());
+    const history = new History(dataSeries({ shards: replicas, log, keyValues: storage.node, timings }), clock.now());
     const node = { mode: "storage", version, publicAddress, startedAtMs: Date.now() } as const;
     const methods = nodeMethods({ ...node, given, logger, history }, replicas);
     const audit = new Audit(logger);
     const adminMethods = audited(guarded(methods, access), audit);
-    const side = await PublicSide.start({ settings, shards: server.replicas, adminMethods, clock, logger });
+    const side = await PublicSide.start({ settings, shards: server.replicas, timings, adminMethods, clock, logger });
     publicSide = side;
     closing.push(() => side.listener.close({ graceMs: 0 }));
     const internalHealth = new Health();
@@ -141,7 +146,7 @@ export class StorageServer {
       host,
       port,
       methods: [
-        ...internalMethods(server, { ...settings, onCoordinator: (change) => coordinators.count(change) }),
+        ...internalMethods(server, { ...settings, timings, onCoordinator: (change) => coordinators.count(change) }),
         ...loadMethods(server, {
           ...{ version, startedAtMs: node.startedAtMs, shards: replicas, log, directory: settings.dataDir },
           stateBytes: () => storage.node.stats.fileBytes,
@@ -258,7 +263,7 @@ export class StorageServer {
         mode: "storage",
         ...{ methods, access, audit, clients: this.#clients },
       },
-      metrics: dataMetrics({ ...sources, log: storage.log, keyValues: storage.node }),
+      metrics: dataMetrics({ ...sources, log: storage.log, keyValues: storage.node, timings: side.timings }),
       readiness: () => this.#readiness(),
       clientAddress: publicAddress,
       adminAddress: publicAddress,

@@ -64,6 +64,7 @@ import {
 import type { BidiControls, BidiHandler, Call, Method, ServedMethod } from "./method.ts";
 import { protoFeatures, toNumber } from "./peer-fields.ts";
 import { protoTruncateResponse, snapshotChunk, truncateRequest } from "./replication-codec.ts";
+import { EntryTimer, type Timings } from "./timings.ts";
 import { typedUnary } from "./typed.ts";
 
 /** A data server as coordinators and leaders see it. */
@@ -89,6 +90,8 @@ export interface InternalOptions {
   readonly authorityValidation?: boolean;
   /** Told when a coordinator begins to send assignments (1), and when it has ended (-1). */
   readonly onCoordinator?: (change: 1 | -1) => void;
+  /** Default: nothing is timed. */
+  readonly timings?: Timings;
 }
 
 /** The methods of both services. */
@@ -141,7 +144,7 @@ export function internalMethods(server: InternalServer, options: InternalOptions
     }),
     unary(r.truncate, async (request) => protoTruncateResponse(await server.truncate(truncateRequest(request)))),
     served(c.pushShardAssignments, upload(server, takeAssignments({ authorityValidation, onCoordinator }))),
-    served(r.replicate, upload(server, replicate)),
+    served(r.replicate, upload(server, replicate(options.timings))),
     served(r.sendSnapshot, upload(server, sendSnapshot)),
   ];
 }
@@ -212,14 +215,24 @@ class Upload implements BidiHandler {
   }
 }
 
-const replicate: UploadFlow = (server, { call, next, send }) =>
-  server.replicate(shardOf(call), {
-    next: async () => {
-      const bytes = await next();
-      return bytes === undefined ? undefined : decodeAppend(bytes);
-    },
-    send: (ack) => send(encodeAck(ack)),
-  });
+function replicate(timings: Timings | undefined): UploadFlow {
+  return (server, { call, next, send }) => {
+    const timer = new EntryTimer(timings);
+    return server.replicate(shardOf(call), {
+      next: async () => {
+        const bytes = await next();
+        if (bytes === undefined) return undefined;
+        const append = decodeAppend(bytes);
+        timer.came(append.entry?.offset);
+        return append;
+      },
+      send: (ack) => {
+        timer.acked(ack.offset);
+        send(encodeAck(ack));
+      },
+    });
+  };
+}
 
 const sendSnapshot: UploadFlow = async (server, { call, next, send }) => {
   const { ackOffset } = await server.sendSnapshot(shardOf(call), {
@@ -231,7 +244,10 @@ const sendSnapshot: UploadFlow = async (server, { call, next, send }) => {
   send(toBinary(SnapshotResponseSchema, create(SnapshotResponseSchema, { ackOffset: BigInt(ackOffset) })));
 };
 
-function takeAssignments({ authorityValidation, onCoordinator }: Required<InternalOptions>): UploadFlow {
+function takeAssignments({
+  authorityValidation,
+  onCoordinator,
+}: Required<Pick<InternalOptions, "authorityValidation" | "onCoordinator">>): UploadFlow {
   return async (server, { next, send }) => {
     onCoordinator(1);
     try {
