@@ -1,7 +1,7 @@
 /**
  * All that lies outside the pure core. A port says what its caller may rely on; what crosses one is plain data, so
- * that a shard can move to another thread without a change above storage/. Adapters live in storage/, ops/ and rpc/;
- * cli/ alone builds them. Every port has a contract suite in test/contract/, run on each of its adapters.
+ * that a shard can move to another thread without a change above storage/. Adapters live in storage/, ops/ and rpc/; cli/
+ * alone builds them. Each port has a contract suite in test/contract/, run on each adapter.
  */
 import type { Bytes } from "./lib/bytes.ts";
 import type { EntryId, Head, LogEntry, Offset, ReplicaId, ShardId, Term, Timestamp } from "./model/ids.ts";
@@ -104,6 +104,7 @@ export interface Log {
    * the entry, or every one on the node when it lies in what is still written to (safety.md §7).
    */
   replicas(): readonly ReplicaLog[];
+  replica(shard: ShardId): ReplicaLog | undefined;
   /**
    * Mints a replica from nothing: durable once it resolves. Refused RESOURCE_CONFLICT when one is there, damaged and
    * ended ones included. Where one was removed its promise goes on.
@@ -169,10 +170,7 @@ export interface Log {
   shape(shard: ShardId): Promise<LogShape>;
   /** Entries from `fromInclusive` on, dense, up to LOG_READ_BYTES_MAX (at least one if there is one); every CRC checked. Throws DATA_LOSS on damage. */
   read(shard: ShardId, fromInclusive: Offset): Promise<readonly LogEntry[]>;
-  /**
-   * Says up to where the shard's KV is in a synced checkpoint: entries up to `upToInclusive` may be trimmed once
-   * they are older than the retention.
-   */
+  /** Up to where the shard's KV is in a synced checkpoint: entries up to there may be trimmed once they are older than the retention. */
   release(shard: ShardId, upToInclusive: Offset): void;
   /** Bytes on disk, commits and fsync times since start, for metrics. */
   stats(): LogStats;

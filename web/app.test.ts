@@ -225,16 +225,6 @@ test("events can be had as JSON", async () => {
   expect((await get(fakeInspect(), "/events.json?limit=x")).status).toBe(400);
 });
 
-test("pages of another process stand under servers in the menu", async () => {
-  const current = async (path: string) =>
-    /<a href="([^"]*)" aria-current="page">/.exec((await get(fakeInspect(), path)).text)?.[1];
-  expect(await current("/node")).toBe("/node");
-  for (const path of ["/node?server=s1", "/performance?server=s1", "/configuration?server=s1", "/servers/s1"]) {
-    expect([path, await current(path)]).toEqual([path, "/servers"]);
-  }
-  expect(await current("/events?server=s1")).toBe("/events");
-});
-
 test("a data server shows itself, and no cluster", async () => {
   const storage = () =>
     fakeInspect({

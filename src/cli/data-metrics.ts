@@ -10,11 +10,12 @@ import type { Assignments } from "../rpc/assignments-api.ts";
 import type { Listener } from "../rpc/listener.ts";
 import type { Timings } from "../rpc/timings.ts";
 import type { KeyValueNode } from "../storage/key-value/node.ts";
+import type { SqliteLog } from "../storage/log.ts";
 import { one, processMetrics, rpcMetrics } from "./process-metrics.ts";
 
 export interface MetricsSources {
   readonly shards: Shards;
-  readonly log: Log;
+  readonly log: Log & Pick<SqliteLog, "syncLatency">;
   readonly keyValues: KeyValueNode;
   readonly assignments: Assignments;
   readonly listener: Listener;
@@ -227,7 +228,10 @@ function timingMetrics(metrics: Metrics, timings: Timings): void {
     metrics.counter(`oxia_server_snapshots_${name}_total`, help, () => one(read()));
 }
 
-function logMetrics(metrics: Metrics, log: Log): void {
+function logMetrics(metrics: Metrics, log: MetricsSources["log"]): void {
+  metrics.histogram("oxia_server_wal_sync_latency_milliseconds", "Of group commits, each with one fsync.", () => [
+    { labels: {}, value: log.syncLatency },
+  ]);
   metrics.counter("oxia_server_wal_append_bytes_total", "Bytes of entries appended.", () =>
     one(log.stats().bytesAppended),
   );

@@ -8,13 +8,13 @@ import {
   TABLE_BYTES_DEFAULT,
 } from "../model/limits.ts";
 import { systemRandom } from "../ops/random.ts";
-import type { Clock, Documents, KeyValuePlace, KeyValues, Log, Logger } from "../ports.ts";
+import type { Clock, Documents, KeyValuePlace, KeyValues, Logger } from "../ports.ts";
 import { DataDirectories } from "../storage/data-directory.ts";
 import { DirectoryRefused } from "../storage/directory-refused.ts";
 import { FileDocuments } from "../storage/documents.ts";
 import { SqliteKeyValues } from "../storage/key-value/key-values.ts";
 import type { KeyValueNode } from "../storage/key-value/node.ts";
-import { openSqliteLog } from "../storage/log.ts";
+import { openSqliteLog, type SqliteLog } from "../storage/log.ts";
 import type { FixedSettings } from "../storage/manifest.ts";
 import type { DataSettings } from "./data-settings.ts";
 import { EXIT, ExitError } from "./exit.ts";
@@ -33,7 +33,7 @@ export interface DataStorageOptions {
 export interface DataStorage {
   /** The one that both directories belong to. */
   readonly instance: string;
-  readonly log: Log;
+  readonly log: SqliteLog;
   readonly keyValues: KeyValues;
   /** Budgets and counters of the key-value files. */
   readonly node: KeyValueNode;
@@ -63,7 +63,7 @@ export async function openDataStorage(options: DataStorageOptions): Promise<Data
     onDamage: (what) => logger.warn({ component: "storage" }, `${what}: it is written anew`),
     onFault,
   });
-  const log = Promise.withResolvers<Log>();
+  const log = Promise.withResolvers<SqliteLog>();
   const keyValues = openKeyValues(options, (shard, offset) => void log.promise.then((it) => it.release(shard, offset)));
   const accepted = await openAccepted(options, keyValues);
   const opened = await openSqliteLog({

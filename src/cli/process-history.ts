@@ -1,10 +1,10 @@
 /** What the charts of a process show: of every process, of one that stores data, of a coordinator. */
 import type { CoordinatorStats } from "../coordination/stats.ts";
+import type { Histogram } from "../lib/histogram.ts";
 import { CLUSTER_CHARTS, OWN_CHARTS, type SeriesSource } from "../ops/history.ts";
 import { CountsSince, quantileOf, summed } from "../ops/quantile.ts";
 import type { Leader } from "../replication/leader.ts";
 import type { LoadWatch } from "../rpc/load-watch.ts";
-import type { Timings } from "../rpc/timings.ts";
 import type { MetricsSources } from "./data-metrics.ts";
 
 /** CPU and memory. */
@@ -34,8 +34,8 @@ export function dataSeries({ shards, log, keyValues, timings }: DataSources): Se
     operations("writes", ({ counters: { puts, deletes, deleteRanges } }) => puts + deletes + deleteRanges),
     operations("reads", ({ counters: { gets, lists, rangeScans } }) => gets + lists + rangeScans),
     ...[0.5, 0.99, 0.999].map((quantile) => writeLatency(shards, quantile)),
-    readLatency("get, p99", timings.get),
-    readLatency("list, p99", timings.list),
+    latencyOf("get, p99", { chart: OWN_CHARTS.latency, histogram: timings.get }),
+    latencyOf("list, p99", { chart: OWN_CHARTS.latency, histogram: timings.list }),
     {
       ...{ name: "writes", chart: "Writes in flight", unit: "", kind: "gauge" },
       read: () => [sum(({ inFlight }) => inFlight)],
@@ -44,6 +44,7 @@ export function dataSeries({ shards, log, keyValues, timings }: DataSources): Se
       ...{ name: "appended", chart: "Log", unit: "bytes/s", kind: "rate" },
       read: () => [log.stats().bytesAppended],
     },
+    latencyOf("sync, p99", { chart: "Log, latency", histogram: log.syncLatency }),
     { name: "commits", chart: "Syncs of the log", unit: "1/s", kind: "rate", read: () => [log.stats().commits] },
     {
       ...{ name: "entries a commit", chart: "Entries a commit", unit: "", kind: "ratio" },
@@ -73,11 +74,14 @@ function writeLatency(shards: MetricsSources["shards"], quantile: number): Serie
   };
 }
 
-/** Of the reads since the last look. */
-function readLatency(name: string, { bounds, counts }: Timings["get"]): SeriesSource {
+/** The slowest hundredth of what was timed since the last look. */
+function latencyOf(
+  name: string,
+  { chart, histogram }: { readonly chart: string; readonly histogram: Histogram },
+): SeriesSource {
+  const { bounds, counts } = histogram;
   const since = new CountsSince();
-  const read = () => [quantileOf(0.99, bounds, since.of(counts))] as const;
-  return { name, chart: OWN_CHARTS.latency, unit: "ms", kind: "gauge", read };
+  return { name, chart, unit: "ms", kind: "gauge", read: () => [quantileOf(0.99, bounds, since.of(counts))] };
 }
 
 /** Of elections and the metadata store. */

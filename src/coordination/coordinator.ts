@@ -50,6 +50,9 @@ export class Coordinator {
   readonly #ports: CoordinatorPorts;
   readonly #store: StatusStore;
   readonly #servers: Servers;
+  #wanted:
+    | { readonly status: ClusterStatus; readonly config: ClusterConfig; readonly servers: ReadonlySet<string> }
+    | undefined;
   readonly #publisher: Publisher;
   readonly #cluster: Cluster;
   readonly #rebalancer: Rebalancer;
@@ -319,7 +322,17 @@ export class Coordinator {
     }
   }
 
-  #serversWanted(): Set<string> {
+  /** The same set as long as nothing has changed that it follows from. */
+  #serversWanted(): ReadonlySet<string> {
+    const { status } = this.#store;
+    const config = this.#config;
+    if (this.#wanted?.status !== status || this.#wanted.config !== config) {
+      this.#wanted = { status, config, servers: this.#serversNamed() };
+    }
+    return this.#wanted.servers;
+  }
+
+  #serversNamed(): Set<string> {
     const wanted = new Set(this.#config.servers.map(({ internal }) => internal));
     for (const { shards } of this.#store.status.namespaces.values()) {
       for (const shard of shards.values()) for (const server of serversOf(shard)) wanted.add(server);

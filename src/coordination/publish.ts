@@ -4,7 +4,7 @@
  *
  * Source: semantics.md §6, §9.2.
  */
-import { ASSIGNMENTS_INTERVAL_MS_MIN } from "../model/limits.ts";
+import { ASSIGNMENTS_INTERVAL_MS_A_SHARD, ASSIGNMENTS_INTERVAL_MS_MIN } from "../model/limits.ts";
 import type { ShardAssignments } from "../model/peer-messages.ts";
 import type { Clock } from "../ports.ts";
 import { type PublishableShard, sameAssignments, shardAssignments } from "../protocol/assignment.ts";
@@ -38,12 +38,19 @@ export class Publisher {
 
   #publish(): void {
     this.#due = undefined;
-    this.#nextMs = this.#clock.monotonicMs() + ASSIGNMENTS_INTERVAL_MS_MIN;
     const current = this.#current();
+    this.#nextMs = this.#clock.monotonicMs() + pauseMs(current);
     if (this.#sent !== undefined && sameAssignments(this.#sent, current)) return;
     this.#sent = current;
     this.#send(current);
   }
+}
+
+/** The more shards there are, the more each set costs everybody. */
+function pauseMs({ namespaces }: ShardAssignments): number {
+  let shards = 0;
+  for (const assignments of namespaces.values()) shards += assignments.length;
+  return ASSIGNMENTS_INTERVAL_MS_MIN + shards * ASSIGNMENTS_INTERVAL_MS_A_SHARD;
 }
 
 /** The full set for a stored status. */

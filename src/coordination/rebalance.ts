@@ -17,11 +17,12 @@ import { Refusal } from "../model/refusal.ts";
 import { drainMoves, evenMove, type HeldShard, leaderMove, type Move } from "../protocol/placement.ts";
 import { isForeign } from "./adopt-status.ts";
 import type { Cluster } from "./cluster.ts";
-import { DEFAULT_LOAD_BALANCER } from "./cluster-config.ts";
+import { type ClusterConfig, DEFAULT_LOAD_BALANCER } from "./cluster-config.ts";
 import { apartBy } from "./reconcile.ts";
 import type { ServerState } from "./server-link.ts";
 import { wordsOf } from "./server-link.ts";
 import type { ShardKeeper } from "./shard-keeper.ts";
+import type { ClusterStatus } from "./status-document.ts";
 import { Interrupted, sleep } from "./wait.ts";
 
 interface Running {
@@ -38,6 +39,8 @@ export class Rebalancer {
   readonly #failedMs = new Map<ShardId, number>();
   /** When a server was lost. */
   readonly #lostMs = new Map<string, number>();
+  /** What was found to hold nothing on servers that are to leave. */
+  #drained: { readonly status: ClusterStatus; readonly config: ClusterConfig } | undefined;
   #stableSinceMs: number;
   #roundDueMs: number;
   #leaderMoves = false;
@@ -83,6 +86,13 @@ export class Rebalancer {
   }
 
   #drain(servers: ReadonlySet<string>): void {
+    const { status } = this.#cluster.store;
+    const { config } = this.#cluster;
+    if (this.#drained?.status === status && this.#drained.config === config) return;
+    if (holdersOf(status).isSubsetOf(servers)) {
+      this.#drained = { status, config };
+      return;
+    }
     const shards = this.#heldShards(DRAIN_RETRY_MS);
     const movesMax = REPLICA_MOVES_AT_ONCE_MAX - this.#running.size;
     const options = { stays: (server: string) => servers.has(server), movesMax };
@@ -212,4 +222,13 @@ export class Rebalancer {
     this.#cluster.stats.moves.failed += 1;
     this.#failedMs.set(shard, this.#nowMs);
   }
+}
+
+/** Servers that are members of some shard. */
+function holdersOf({ namespaces }: ClusterStatus): Set<string> {
+  const holders = new Set<string>();
+  for (const { shards } of namespaces.values()) {
+    for (const { ensemble } of shards.values()) for (const { internal } of ensemble) holders.add(internal);
+  }
+  return holders;
 }

@@ -232,7 +232,7 @@ export class ServerLink {
     if (this.#state === state) return;
     this.#state = state;
     const fields = { component: "coordinator", server: this.server, ...(why === "" ? {} : { why }) };
-    this.#ports.logger.info(fields, `data server ${state}`);
+    this.#ports.logger[state === "unavailable" ? "warn" : "info"](fields, `data server ${state}`);
     this.#hooks.changed(this.server, state);
   }
 }

@@ -58,6 +58,9 @@ interface Waiting {
 /** "settled": those of the batch have heard. */
 type SwapOutcome = "settled" | "conflict" | "too large" | "lost";
 
+/** Of the time that a swap has taken: until the next one. Each costs a sync, and a look at all shards. */
+const SWAP_PAUSE_FACTOR = 2;
+
 export interface StatusStorePorts {
   readonly store: MetadataStore;
   readonly clock: Clock;
@@ -74,6 +77,8 @@ export class StatusStore {
   #line: Waiting[] = [];
   #reads: (() => void)[] = [];
   #working = false;
+  /** Not before then is the next swap: changes that come meanwhile go along. */
+  #nextMs = 0;
   #listeners: ((whose: "ours" | "read") => void)[] = [];
   #lost: StoreLost | undefined;
   #fail: (error: StoreLost) => void = () => {};
@@ -151,10 +156,15 @@ export class StatusStore {
     });
     let together = STATUS_CHANGES_PER_SWAP_MAX;
     while (this.#lost === undefined && this.#line.length + this.#reads.length > 0) {
+      const waitMs = this.#nextMs - this.#clock.monotonicMs();
+      if (waitMs > 0 && this.#reads.length === 0) await sleep(this.#clock, waitMs);
       if (this.#reads.length > 0) await this.#read();
       const batch = this.#line.slice(0, together);
       if (batch.length === 0 || this.#lost !== undefined) continue;
+      const startedMs = this.#clock.monotonicMs();
       const outcome = await this.#storeAll(batch);
+      const endedMs = this.#clock.monotonicMs();
+      this.#nextMs = endedMs + SWAP_PAUSE_FACTOR * (endedMs - startedMs);
       if (outcome === "too large" && batch.length > 1) {
         together = 1; // the others shall not suffer for the one that has no room
         continue;

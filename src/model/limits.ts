@@ -384,8 +384,8 @@ export const SHARD_STEP_RETRY_MS_MIN = 1_000;
 export const SHARD_STEP_RETRY_MS_MAX = 10_000;
 /** How often a steady shard's replicas are asked whether they are what is stored of them. */
 export const SHARD_VERIFY_MS = 10_000;
-/** … and no more often than one shard in so many milliseconds, over all shards: 25 a second. */
-export const SHARD_VERIFY_PAUSE_MS = 40;
+/** … and no more often than one shard in so many milliseconds, over all shards: 10 a second. */
+export const SHARD_VERIFY_PAUSE_MS = 100;
 /** GetStatus of a leader that fails so often in a row, while its server is there, costs it its leadership. */
 export const LEADER_SILENCES_MAX = 3;
 /** A copy that is listed as being filled, while no swap wants it, is deleted after this long: another coordinator may be at it. */
@@ -415,6 +415,7 @@ export const STATUS_CONFLICT_RETRY_MS_MIN = 5;
 export const STATUS_CONFLICT_RETRY_MS_MAX = 1_000;
 /** Assignments are sent no more often than this: each is a full set. */
 export const ASSIGNMENTS_INTERVAL_MS_MIN = 20;
+export const ASSIGNMENTS_INTERVAL_MS_A_SHARD = 0.2;
 /** The set is sent again after this long: another coordinator, or a stream that was late, may have told an older one last. */
 export const ASSIGNMENTS_REPEAT_MS = 10_000;
 /** … and after this long on a new stream: what the one before still carried arrives within it, as a rule. */

@@ -38,6 +38,8 @@ export interface LogStats {
   readonly entriesAppended: number;
   readonly bytesAppended: number;
   readonly commits: number;
+  /** Time that commits have taken, their syncs with them, in milliseconds. */
+  readonly commitMs: number;
   /** The longest that commits have waited for upkeep in one go: a checkpoint, a roll, a trim, the watermark. */
   readonly upkeepMsMax: number;
 }

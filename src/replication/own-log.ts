@@ -34,6 +34,6 @@ export function ownLog(log: Log, onFault: (error: unknown) => void): OwnLog {
 }
 
 function livesOn(log: Log, shard: ShardId): boolean {
-  const replica = log.replicas().find((each) => each.shard === shard);
+  const replica = log.replica(shard);
   return replica !== undefined && replica.damage === undefined && replica.ended === "";
 }

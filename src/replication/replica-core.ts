@@ -189,7 +189,7 @@ export class ReplicaCore {
 
   /** The log may have ended the id by itself, because of damage that a read of any shard has found. */
   async noticeEnd(): Promise<void> {
-    const found = this.ports.log.replicas().find(({ shard }) => shard === this.shard);
+    const found = this.ports.log.replica(this.shard);
     if (this.#state.id === NO_REPLICA || found === undefined || found.ended === "") return;
     if (found.damage !== undefined && this.config.onDamage === "keep") {
       this.damaged(found.damage);

@@ -46,7 +46,7 @@ export class ReplicaData {
   }
 
   get #inLog(): ReplicaLog | undefined {
-    return this.#ports.log.replicas().find(({ shard }) => shard === this.#shard);
+    return this.#ports.log.replica(this.#shard);
   }
 
   /** Durable once it resolves. */

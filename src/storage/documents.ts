@@ -1,7 +1,7 @@
 /**
  * The Documents port in one small file: a line with the CRC-32C of the rest, then all texts as one JSON object. It is
- * written anew for each change, beside the old one, synced and renamed (files.ts); changes that come while a write runs
- * go into the next one together.
+ * written anew, beside the old one, synced and renamed (files.ts), for all changes that have come since the last time
+ * together; a twentieth of the time at most goes into that, however large the file is.
  *
  * A file whose CRC is not that of its content, or that cannot be read as what it is, holds nothing: whoever told these
  * texts tells them again (ports.ts). The caller is told of it once.
@@ -15,12 +15,15 @@ import { replaceFile } from "./files.ts";
 
 export interface FileDocumentsOptions {
   readonly path: string;
-  readonly clock: Pick<Clock, "soon">;
+  readonly clock: Pick<Clock, "soon" | "after" | "monotonicMs">;
   /** Told when the file is there and cannot be trusted. */
   readonly onDamage: (what: string) => void;
   /** Told once of an error of the device: no promise of this port resolves any more. */
   readonly onFault: (error: Error) => void;
 }
+
+/** Of the time that a write has taken: until the next one. */
+const PAUSE_FACTOR = 19;
 
 interface Change {
   readonly name: string;
@@ -33,6 +36,7 @@ export class FileDocuments implements Documents {
   readonly #options: FileDocumentsOptions;
   #texts: ReadonlyMap<string, string>;
   #changes: Change[] = [];
+  #nextMs = 0;
 
   constructor(options: FileDocumentsOptions) {
     this.#options = options;
@@ -44,13 +48,28 @@ export class FileDocuments implements Documents {
   }
 
   put(name: string, text: string | undefined): Promise<void> {
-    if (this.#changes.length === 0) this.#options.clock.soon(() => this.#write());
+    if (this.#changes.length === 0) this.#writeSoon();
     return new Promise((resolve, reject) => {
       this.#changes.push({ name, text, resolve, reject });
     });
   }
 
+  #writeSoon(): void {
+    const { clock } = this.#options;
+    const waitMs = this.#nextMs - clock.monotonicMs();
+    if (waitMs <= 0) clock.soon(() => this.#write());
+    else clock.after(waitMs, () => this.#write());
+  }
+
   #write(): void {
+    const { clock } = this.#options;
+    const startedMs = clock.monotonicMs();
+    this.#writeAll();
+    const endedMs = clock.monotonicMs();
+    this.#nextMs = endedMs + PAUSE_FACTOR * (endedMs - startedMs);
+  }
+
+  #writeAll(): void {
     const changes = this.#changes;
     this.#changes = [];
     const texts = new Map(this.#texts);

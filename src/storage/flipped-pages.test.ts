@@ -93,7 +93,13 @@ test("of a key-value file", async () => {
     copyFileSync(path, now);
     writeFileSync(now, content);
     const service = new FlushService();
-    const request = { kind: "open", path: now, sorting: "natural", verifyBytesMax: Number.POSITIVE_INFINITY } as const;
+    const request = {
+      kind: "open",
+      path: now,
+      sorting: "natural",
+      verifyBytesMax: Number.POSITIVE_INFINITY,
+      base: undefined,
+    } as const;
     const reply = service.receive({ id: 0, request });
     service.receive({ id: 1, request: { kind: "stop" } });
     expect({ at, reply }).toMatchObject({ at, reply: { ok: true } });

@@ -49,7 +49,7 @@ export interface LogAnswers {
   install: undefined;
   end: ReplicaLog;
   remove: undefined;
-  /** With the replicas and the stamp as they are behind it. */
+  /** With the stamp as it is behind it, and the replicas where ids have ended. */
   "take-stamp": StampAnswer & { readonly replicas: readonly ReplicaLog[]; readonly held: number };
   shape: LogShape;
   at: Head | undefined;
@@ -187,7 +187,7 @@ export class LogService {
         this.#settle();
         return void writer.remove(request.shard);
       case "take-stamp":
-        return { ...writer.takeStamp(request.stamp), replicas: writer.replicas(), held: writer.stamp };
+        return this.#takeStamp(writer, request.stamp);
       case "shape":
         return writer.shape(request.shard);
       case "at":
@@ -197,6 +197,11 @@ export class LogService {
       case "release":
         return void writer.release(request.shard, request.offset);
     }
+  }
+
+  #takeStamp(writer: LogWriter, stamp: StampRequest): LogAnswers["take-stamp"] {
+    const answer = writer.takeStamp(stamp);
+    return { ...answer, replicas: answer.rolledBack ? writer.replicas() : [], held: writer.stamp };
   }
 
   /** What was appended before a log is cut is decided before it. A fault of the device in it ends the question too. */

@@ -22,6 +22,7 @@ import type { LogReplica } from "./log-replica.ts";
 import { LogReplicas } from "./log-replicas.ts";
 import { LogSegments, type SegmentsOptions } from "./log-segments.ts";
 import { released } from "./replica-changes.ts";
+import type { SegmentFile } from "./segment.ts";
 import { isDiskFull } from "./sqlite.ts";
 
 export interface LogWriterOptions extends SegmentsOptions {
@@ -61,6 +62,7 @@ export class LogWriter {
   #entriesAppended = 0;
   #bytesAppended = 0;
   #commits = 0;
+  #commitMs = 0;
   #upkeepMsMax = 0;
 
   /** Opens or creates the log in a directory. Throws what the device throws. */
@@ -158,7 +160,7 @@ export class LogWriter {
         rowids.push(this.#insert(append, heads, termEnds));
         accepted.push(append);
       }
-      if (accepted.length > 0) file.commit();
+      if (accepted.length > 0) this.#commitFile(file);
       else file.rollback();
     } catch (error) {
       if (!isDiskFull(error)) throw error;
@@ -175,6 +177,12 @@ export class LogWriter {
       const refused = refusals.get(append) ?? (full ? "RESOURCE_EXHAUSTED" : undefined);
       results.push({ shard: append.shard, offset: append.entry.offset, refused });
     }
+  }
+
+  #commitFile(file: Pick<SegmentFile, "commit">): void {
+    const started = this.#options.monotonicMs();
+    file.commit();
+    this.#commitMs += this.#options.monotonicMs() - started;
   }
 
   /** Why an entry is not appended: another term accepted it, the one before it was refused, or its term cannot follow. */
@@ -283,6 +291,7 @@ export class LogWriter {
       entriesAppended: this.#entriesAppended,
       bytesAppended: this.#bytesAppended,
       commits: this.#commits,
+      commitMs: this.#commitMs,
       upkeepMsMax: this.#upkeepMsMax,
     };
   }

@@ -3,8 +3,9 @@
  * one turn of the event loop crosses in one message; one message a commit comes back.
  */
 import { assert } from "../lib/assert.ts";
+import { Histogram } from "../lib/histogram.ts";
 import type { Head, LogEntry, Offset, ShardId, Term } from "../model/ids.ts";
-import { LOG_QUEUED_BYTES_MAX } from "../model/limits.ts";
+import { LATENCY_BUCKETS_MS, LOG_QUEUED_BYTES_MAX } from "../model/limits.ts";
 import type { LogShape, LogStats, StampAnswer, StampRequest, Truncation } from "../model/log-calls.ts";
 import { Refusal } from "../model/refusal.ts";
 import type { Log, ReplicaLife, ReplicaLog } from "../ports.ts";
@@ -35,6 +36,11 @@ interface Waiting {
   readonly resolve: () => void;
   readonly reject: (error: Refusal) => void;
 }
+
+const NOTHING_DONE: LogStats = {
+  ...{ bytes: 0, segments: 1, entriesAppended: 0, bytesAppended: 0 },
+  ...{ commits: 0, commitMs: 0, upkeepMsMax: 0 },
+};
 
 /** The way to the log's writer. */
 export interface LogChannel {
@@ -83,7 +89,9 @@ export class SqliteLog implements Log {
   /** Appends of this turn, not yet sent. */
   #outgoing: Append[] = [];
   #queuedBytes = 0;
-  #stats: LogStats = { bytes: 0, segments: 1, entriesAppended: 0, bytesAppended: 0, commits: 0, upkeepMsMax: 0 };
+  #stats: LogStats = { ...NOTHING_DONE };
+  /** Of commits, their syncs with them: the mean of those that were told together. */
+  readonly syncLatency = new Histogram(LATENCY_BUCKETS_MS);
 
   constructor(channel: LogChannel, onFault: (error: Error) => void) {
     this.#channel = channel;
@@ -107,6 +115,10 @@ export class SqliteLog implements Log {
 
   replicas(): readonly ReplicaLog[] {
     return [...this.#replicas.values()].sort((a, b) => a.shard - b.shard);
+  }
+
+  replica(shard: ShardId): ReplicaLog | undefined {
+    return this.#replicas.get(shard);
   }
 
   async create(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
@@ -148,6 +160,7 @@ export class SqliteLog implements Log {
   }
 
   async remove(shard: ShardId): Promise<void> {
+    if (!this.#replicas.has(shard)) return;
     this.#send();
     await this.#ask({ kind: "remove", shard });
     this.#replicas.delete(shard);
@@ -178,6 +191,10 @@ export class SqliteLog implements Log {
   }
 
   async takeStamp(stamp: StampRequest): Promise<StampAnswer> {
+    // what is held here is durable: a request that changes nothing has nothing to wait for
+    if (stamp.stamp <= this.#stamp && stamp.confirmedStamp <= this.#stamp) {
+      return { before: this.#stamp, rolledBack: false };
+    }
     const { before, rolledBack, held, replicas } = await this.#ask({ kind: "take-stamp", stamp });
     this.#stamp = Math.max(this.#stamp, held);
     if (rolledBack) for (const replica of replicas) this.#found(replica);
@@ -239,7 +256,7 @@ export class SqliteLog implements Log {
 
   #receive(message: FromLogThread): void {
     if ("results" in message) {
-      this.#stats = message.stats;
+      this.#told(message.stats);
       for (const result of message.results) this.#settle(result);
     } else if ("fault" in message) {
       this.#onFault(new Error(message.fault));
@@ -251,6 +268,12 @@ export class SqliteLog implements Log {
         question?.reject(new Refusal(message.refused, message.message));
       } else question?.resolve(message.answer as never);
     }
+  }
+
+  #told(stats: LogStats): void {
+    const commits = stats.commits - this.#stats.commits;
+    if (commits > 0) this.syncLatency.record((stats.commitMs - this.#stats.commitMs) / commits);
+    this.#stats = stats;
   }
 
   #settle({ shard, offset, refused }: AppendResult): void {

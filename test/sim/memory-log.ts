@@ -107,6 +107,10 @@ export class MemoryLog implements Log {
     return this.#records.list();
   }
 
+  replica(shard: ShardId): ReplicaLog | undefined {
+    return this.#records.list().find((one) => one.shard === shard);
+  }
+
   create(shard: ShardId, life: ReplicaLife): Promise<ReplicaLog> {
     return this.#ask(() => this.#records.create(shard, life));
   }
@@ -188,6 +192,7 @@ export class MemoryLog implements Log {
       entriesAppended: this.#entriesAppended,
       bytesAppended: this.#bytesAppended,
       commits: this.#commits,
+      commitMs: 0,
       upkeepMsMax: 0,
     };
   }

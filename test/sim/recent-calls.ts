@@ -18,14 +18,22 @@ type RequestOf<Name extends RepeatedMethod> = Parameters<PeerServer[Name]>[0];
 const KEPT_MAX = 4;
 
 export class RecentCalls {
+  /** Requests that come once more. */
+  readonly #onTheirWay = new Set<object>();
   readonly #calls = new Map<RepeatedMethod, ((server: PeerServer) => Promise<unknown>)[]>();
 
-  heard<Name extends RepeatedMethod>(method: Name, request: RequestOf<Name>): void {
+  /** Whether it comes once more: then nobody waits for its answer. */
+  heard<Name extends RepeatedMethod>(method: Name, request: RequestOf<Name>): boolean {
+    if (this.#onTheirWay.delete(request)) return true;
     const calls = this.#calls.get(method) ?? [];
-    // biome-ignore lint/suspicious/noExplicitAny: the request is this method's
-    calls.push((server) => server[method](request as any));
+    calls.push((server) => {
+      this.#onTheirWay.add(request);
+      // biome-ignore lint/suspicious/noExplicitAny: the request is this method's
+      return server[method](request as any);
+    });
     if (calls.length > KEPT_MAX) calls.shift();
     this.#calls.set(method, calls);
+    return false;
   }
 
   /** Makes the last call of a method once more. Rejects with what it is refused. */

@@ -272,8 +272,8 @@ export class ShardInvariants {
   }
 
   /**
-   * NewTerm of a term was answered with this head, by an id that counts. A request that comes again, from an election that
-   * is over, finds what it found then: its answer is nobody's vote, whatever disk it is given on.
+   * NewTerm of a term was answered with this head, by an id that counts, to an election that waits for it. One that is over
+   * takes no vote any more, whatever disk it is given on.
    */
   fenced(server: string, term: Term, id: ReplicaId | undefined, head: PeerHead): void {
     const place = this.#place(server);

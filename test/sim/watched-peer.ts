@@ -8,11 +8,12 @@ export function watchPeer(server: PeerServer, watched: WatchedServer, calls: Rec
   return {
     handshake: (request) => server.handshake(request),
     async newTerm(request) {
-      calls.heard("newTerm", request);
+      const isRepeated = calls.heard("newTerm", request);
       const invariants = of(request.shard);
       invariants.newTermAsked(name, request.term);
       const response = await server.newTerm(request);
-      if (response.ended === "") invariants.fenced(name, request.term, response.replicaId, response.head);
+      if (response.ended === "" && !isRepeated)
+        invariants.fenced(name, request.term, response.replicaId, response.head);
       return response;
     },
     becomeLeader(request) {

@@ -11,7 +11,14 @@ import type { SharedTable } from "./table.ts";
 import type { WorkerCall, WorkerReply } from "./worker-calls.ts";
 
 export type FlushRequest =
-  | { readonly kind: "open"; readonly path: string; readonly sorting: KeySorting; readonly verifyBytesMax: number }
+  | {
+      readonly kind: "open";
+      readonly path: string;
+      readonly sorting: KeySorting;
+      readonly verifyBytesMax: number;
+      /** Where its log begins: what a transfer has left is settled first. */
+      readonly base: EntryId | undefined;
+    }
   | {
       readonly kind: "flush";
       readonly path: string;
@@ -22,7 +29,6 @@ export type FlushRequest =
   | { readonly kind: "trim-notifications"; readonly path: string; readonly before: Timestamp }
   | { readonly kind: "checkpoint"; readonly path: string }
   | { readonly kind: "close"; readonly path: string }
-  | { readonly kind: "settle"; readonly path: string; readonly sorting: KeySorting; readonly base: EntryId }
   | { readonly kind: "replace"; readonly path: string; readonly sorting: KeySorting }
   | { readonly kind: "remove"; readonly path: string }
   | { readonly kind: "restart"; readonly path: string }
@@ -35,7 +41,6 @@ export interface FlushAnswers {
   "trim-notifications": Offset | undefined;
   checkpoint: boolean;
   close: undefined;
-  settle: undefined;
   replace: Opened;
   remove: undefined;
   restart: Opened;
@@ -58,6 +63,7 @@ export class FlushService {
   #answer(request: FlushRequest): FlushAnswers[keyof FlushAnswers] {
     switch (request.kind) {
       case "open":
+        if (request.base !== undefined) this.#flusher.settle(request.path, request.sorting, request.base);
         return this.#flusher.open(request.path, request.sorting, request.verifyBytesMax);
       case "flush":
         return this.#flusher.flush(request.path, request.table, request.state, request.notifications);
@@ -67,8 +73,6 @@ export class FlushService {
         return this.#flusher.checkpoint(request.path);
       case "close":
         return void this.#flusher.close(request.path);
-      case "settle":
-        return void this.#flusher.settle(request.path, request.sorting, request.base);
       case "replace":
         return this.#flusher.replace(request.path, request.sorting);
       case "remove":

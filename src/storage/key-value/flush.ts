@@ -23,7 +23,7 @@ import {
   NOTIFICATION_BATCHES_PER_TRIM_MAX,
 } from "../../model/limits.ts";
 import type { Damage } from "../../ports.ts";
-import { makeDirectory, removeSqlite, renameSqlite, setAside, syncFile } from "../files.ts";
+import { makeDirectory, removeSqlite, renameSqlite, replaceFile, setAside, syncFile } from "../files.ts";
 import { emptyWal, isDiskFull, openSqlite, sqliteErrorKind } from "../sqlite.ts";
 import { BLOCK_SCHEMA, BlockMerger, type Merged } from "./block-merge.ts";
 import { ChunkPool } from "./chunk-pool.ts";
@@ -76,12 +76,13 @@ export class Flusher {
   #verifiedBytes = 0;
 
   /**
-   * Opens or creates a file. As long as all files opened so hold no more than `verifyBytesMax`, every record is read and
-   * checked. Damage is an answer, an I/O error is thrown.
+   * Opens a file; one that is not there is made by the first flush. As long as all files opened so hold no more than
+   * `verifyBytesMax`, every record is read and checked. Damage is an answer, an I/O error is thrown.
    */
   open(path: string, sorting: KeySorting, verifyBytesMax: number): Opened {
     this.#sorting.set(path, sorting);
-    makeDirectory(dirname(path));
+    if (!this.#isThere(path))
+      return { state: undefined, trimmed: NO_OFFSET, damage: undefined, verified: true, bytes: 0 };
     try {
       const { database } = this.#writer(path);
       emptyWithSpace(database, path);
@@ -134,10 +135,15 @@ export class Flusher {
 
   /** Removes the oldest notifications; see notification-store.ts. Throws with nothing removed. */
   trimNotifications(path: string, before: Timestamp): Offset | undefined {
+    if (!this.#isThere(path)) return undefined;
     return trimNotifications(this.#writer(path).database, before, NOTIFICATION_BATCHES_PER_TRIM_MAX);
   }
 
-  /** Whether all that was flushed to a file is in a synced checkpoint afterwards. */
+  #isThere(path: string): boolean {
+    return this.#writers.has(path) || existsSync(path);
+  }
+
+  /** Whether all that was flushed to a file is in a synced checkpoint afterwards. Makes one that is not there. */
   checkpoint(path: string): boolean {
     return checkpoint(this.#writer(path).database);
   }
@@ -264,15 +270,20 @@ export class Flusher {
     let writer = this.#writers.get(path);
     if (writer === undefined) {
       if (this.#writers.size >= KEY_VALUE_FILES_OPEN_MAX) this.close(this.#writers.keys().next().value!);
+      if (!existsSync(path)) {
+        makeDirectory(dirname(path));
+        removeSqlite(path); // a -wal must never lie beside a file that it was not written for
+        replaceFile(path, emptyFile());
+      }
       const database = openSqlite(path, {
-        mode: "create",
+        mode: "write",
         synchronous: "NORMAL",
         pageBytes: KEY_VALUE_PAGE_BYTES,
         cacheKiB: WRITER_CACHE_KIB,
         autocheckpointPages: 0,
         walBytesKept: KEY_VALUE_WAL_BYTES_MAX,
       });
-      for (const sql of [BLOCK_SCHEMA, STATE_SCHEMA, ...NOTIFICATION_SCHEMA]) database.run(sql);
+      for (const sql of SCHEMA) database.run(sql);
       writer = { database, merger: new BlockMerger(database, path, keyOrder(this.#sortingOf(path))) };
     } else {
       this.#writers.delete(path);
@@ -280,6 +291,27 @@ export class Flusher {
     this.#writers.set(path, writer);
     return writer;
   }
+}
+
+const SCHEMA = [BLOCK_SCHEMA, STATE_SCHEMA, ...NOTIFICATION_SCHEMA];
+
+let empty: Uint8Array | undefined;
+
+/**
+ * A database in WAL mode with nothing but its schema. Written as a whole, it is there after a crash or is not; SQLite
+ * itself would sync eight times to get there.
+ */
+function emptyFile(): Uint8Array {
+  if (empty !== undefined) return empty;
+  const memory = openSqlite(":memory:", {
+    ...{ mode: "create", synchronous: "OFF", journal: "memory", pageBytes: KEY_VALUE_PAGE_BYTES },
+  });
+  for (const sql of SCHEMA) memory.run(sql);
+  empty = new Uint8Array(memory.serialize());
+  memory.close();
+  // read and written by way of a -wal (SQLite's file format, §1.3.3)
+  empty.fill(2, 18, 20);
+  return empty;
 }
 
 /**

@@ -2,25 +2,28 @@
  * Finds shards whose writers pause while much of their state is in memory: flushed, it is scanned from blocks, and a
  * crash replays less.
  */
-import type { Offset } from "../../model/ids.ts";
+import { NO_OFFSET, type Offset } from "../../model/ids.ts";
 import { IDLE_FLUSH_BYTES_MIN, IDLE_FLUSH_MS } from "../../model/limits.ts";
 import type { Clock } from "../../ports.ts";
 import type { SqliteKeyValue } from "./shard-state.ts";
 
 export class IdleShards {
   readonly #clock: Clock;
-  readonly #shards: ReadonlyMap<string, SqliteKeyValue>;
   readonly #onIdle: (shard: SqliteKeyValue) => void;
-  /** Applied offsets when they were last looked at. */
-  #seen = new Map<SqliteKeyValue, Offset>();
+  /** Those with so much in memory, by what they had applied when they were last looked at. */
+  readonly #large = new Map<SqliteKeyValue, Offset>();
   #cancel: () => void = () => {};
 
-  /** Looks at `shards`, a map that its owner keeps, from now on until `stop`. */
-  constructor(clock: Clock, shards: ReadonlyMap<string, SqliteKeyValue>, onIdle: (shard: SqliteKeyValue) => void) {
+  /** Looks at those that have committed, from now on until `stop`. */
+  constructor(clock: Clock, onIdle: (shard: SqliteKeyValue) => void) {
     this.#clock = clock;
-    this.#shards = shards;
     this.#onIdle = onIdle;
     this.#schedule();
+  }
+
+  /** A shard has applied an entry, and has so much in memory now. */
+  committed(shard: SqliteKeyValue, bytes: number): void {
+    if (bytes >= IDLE_FLUSH_BYTES_MIN && !this.#large.has(shard)) this.#large.set(shard, NO_OFFSET);
   }
 
   stop(): void {
@@ -35,12 +38,11 @@ export class IdleShards {
   }
 
   #look(): void {
-    const seen = new Map<SqliteKeyValue, Offset>();
-    for (const shard of this.#shards.values()) {
+    for (const [shard, seen] of this.#large) {
       const { offset } = shard.applied;
-      seen.set(shard, offset);
-      if (this.#seen.get(shard) === offset && shard.activeBytes >= IDLE_FLUSH_BYTES_MIN) this.#onIdle(shard);
+      if (shard.isClosed || shard.activeBytes < IDLE_FLUSH_BYTES_MIN) this.#large.delete(shard);
+      else if (seen === offset) this.#onIdle(shard);
+      else this.#large.set(shard, offset);
     }
-    this.#seen = seen;
   }
 }

@@ -7,7 +7,7 @@
  */
 
 import { assert } from "../../lib/assert.ts";
-import type { EntryId, Offset, Timestamp } from "../../model/ids.ts";
+import { type EntryId, NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
 import type { KeyOrder, KeySorting } from "../../model/keys.ts";
 import {
   FLUSH_RETRY_MS,
@@ -108,7 +108,7 @@ export class KeyValueNode implements StateHost {
       () => this.#readerCacheBytes(),
       () => [...this.#shards.values()].flatMap((shard) => [...shard.snapshots]),
     );
-    this.#idle = new IdleShards(options.clock, this.#shards, (shard) => {
+    this.#idle = new IdleShards(options.clock, (shard) => {
       if (!this.#flushes.has(shard) && shard.damage === undefined) void this.#flush(shard);
     });
   }
@@ -139,9 +139,8 @@ export class KeyValueNode implements StateHost {
     const { path, order, verify, onDamage, base } = options;
     const { sorting } = order;
     assert(!this.#shards.has(path), "a state was opened twice", path);
-    if (base !== undefined) await this.#worker.carryOut({ kind: "settle", path, sorting, base }, "refuse");
     const verifyBytesMax = verify ? this.#scanBytesMax : 0;
-    let opened = await this.#worker.carryOut({ kind: "open", path, sorting, verifyBytesMax }, "refuse");
+    let opened = await this.#worker.carryOut({ kind: "open", path, sorting, verifyBytesMax, base }, "refuse");
     if (opened.damage !== undefined && onDamage !== "refuse") {
       opened = await this.#worker.carryOut({ kind: onDamage, path }, "refuse");
     }
@@ -202,6 +201,7 @@ export class KeyValueNode implements StateHost {
     const bytes = shard.activeBytes;
     this.#activeBytes += bytes - shard.activeBytesCounted;
     shard.activeBytesCounted = bytes;
+    this.#idle.committed(shard, bytes);
     if (this.#activeBytes >= this.#options.tableBytesMax / 2) this.#flushLargest();
     else if (bytes >= SHARD_TABLE_BYTES_MAX && !this.#flushes.has(shard) && shard.damage === undefined)
       void this.#flush(shard);
@@ -383,6 +383,7 @@ export class KeyValueNode implements StateHost {
     while (shard.flushedOffset < wanted && !this.full && shard.damage === undefined && !shard.isClosed) {
       await Promise.race([this.#flushes.get(shard) ?? this.#flush(shard), this.#roomMade()]);
     }
+    if (shard.flushedOffset === NO_OFFSET) await this.#checkpoint(shard); // there is a file then, though nothing is in it
     const reading = await noticing(shard, this.#transfers.read(shard.path, shard.order.sorting));
     const source: Reading = { ...reading, next: () => noticing(shard, reading.next()) };
     return new PacedSender(reading.head.state, source, this.clock);

@@ -6,12 +6,18 @@
  *
  * Each entry names the one before it, so that a hole in the file is seen (notification-store.ts).
  */
-import type { Offset, Timestamp } from "../../model/ids.ts";
+import { NO_OFFSET, type Offset, type Timestamp } from "../../model/ids.ts";
 import { NOTIFICATION_BATCHES_PER_READ_MAX, NOTIFICATION_BYTES_PER_READ_MAX } from "../../model/limits.ts";
 import type { NotificationEntries } from "../../ports.ts";
 
 /** Memory of one entry beside its bytes, about. */
 const OVERHEAD_BYTES = 120;
+
+/** What a file holds that is not there. */
+export const NONE_STORED: { readonly found: readonly NotificationEntries[]; readonly trimmed: Offset } = {
+  found: [],
+  trimmed: NO_OFFSET,
+};
 
 /** Entries as they cross to the flush Worker: their bytes one after the other. */
 export interface NotificationRun {

@@ -29,7 +29,7 @@ import type {
 } from "../../ports.ts";
 import type { ChunkPool } from "./chunk-pool.ts";
 import { MergedCursor } from "./cursor.ts";
-import { type NotificationRun, NotificationTail } from "./notification-tail.ts";
+import { NONE_STORED, type NotificationRun, NotificationTail } from "./notification-tail.ts";
 import { type KeyValueReader, StoredCursor } from "./reader.ts";
 import { addToHash, hashToBigInt, type RecordHash } from "./record-hash.ts";
 import { type Layer, orderRange, SqliteSnapshot } from "./snapshot.ts";
@@ -308,17 +308,21 @@ export class SqliteKeyValue implements KeyValue {
 
   async snapshot(): Promise<KeyValueSnapshot> {
     this.#checkOpen();
-    const reader = await this.#node.snapshotReader(this.path);
+    let reader: KeyValueReader | undefined;
     let layers: (Layer & { readonly end: Address })[];
     try {
-      await this.ordered();
-      this.#checkOpen();
+      do {
+        if (this.#fileHasRows) reader = await this.#node.snapshotReader(this.path);
+        await this.ordered();
+        this.#checkOpen();
+        // a first flush may have ended meanwhile
+      } while (reader === undefined && this.#fileHasRows);
       // from here to the end nothing else runs: tables and file are seen as of one moment
       this.#completeOrder(this.#layers());
       layers = this.#layers().map((layer) => ({ ...layer, end: layer.table.end }));
-      reader.pin();
+      reader?.pin();
     } catch (error) {
-      this.#node.discardSnapshotReader(reader);
+      if (reader !== undefined) this.#node.discardSnapshotReader(reader);
       throw error;
     }
     for (const { table } of layers) table.pin();
@@ -327,7 +331,7 @@ export class SqliteKeyValue implements KeyValue {
       () => {
         this.snapshots.delete(snapshot);
         for (const { table } of layers) table.unpin();
-        this.#node.returnSnapshotReader(reader);
+        if (reader !== undefined) this.#node.returnSnapshotReader(reader);
       },
     );
     this.snapshots.add(snapshot);
@@ -367,7 +371,9 @@ export class SqliteKeyValue implements KeyValue {
     const tail = this.#tail;
     if (after >= tail.last) return [];
     if (after >= tail.before) return tail.read(after);
-    const { found, trimmed } = this.#node.reader(this.path).notifications(after);
+    // nothing was flushed: the file may not be there
+    const isEmpty = this.flushedOffset === NO_OFFSET;
+    const { found, trimmed } = isEmpty ? NONE_STORED : this.#node.reader(this.path).notifications(after);
     this.#trimmed = Math.max(this.#trimmed, trimmed);
     // of what is being flushed, the reader may see what memory still holds
     const stored = found.filter(({ offset }) => offset <= tail.before);

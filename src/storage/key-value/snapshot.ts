@@ -24,7 +24,8 @@ export interface SnapshotState {
   readonly clock: Clock;
   readonly applied: AppliedState;
   readonly layers: readonly (Layer & { readonly end: Address })[];
-  readonly reader: KeyValueReader;
+  /** Undefined: there is nothing in the file. */
+  readonly reader: KeyValueReader | undefined;
 }
 
 /** A range of raw keys in order keys. */
@@ -42,7 +43,7 @@ export class SqliteSnapshot implements KeyValueSnapshot {
   readonly applied: AppliedState;
   readonly #order: KeyOrder;
   readonly #layers: SnapshotState["layers"];
-  readonly #reader: KeyValueReader;
+  readonly #reader: KeyValueReader | undefined;
   readonly #free: () => void;
   #cancelCut: () => void = () => {};
   #state: "open" | "released" | "cut" = "open";
@@ -74,7 +75,7 @@ export class SqliteSnapshot implements KeyValueSnapshot {
       .filter(({ table }) => table.keyCount > 0)
       .map((layer) => layer.order.cursor(inOrder, layer.end));
     this.usedAt = this.#clock.monotonicMs();
-    const stored = new StoredCursor(this.#reader, order, inOrder);
+    const stored = this.#reader && new StoredCursor(this.#reader, order, inOrder);
     return new MergedCursor(order, { tables, stored, reverse: inOrder.reverse }, () => this.#check());
   }
 
@@ -88,7 +89,7 @@ export class SqliteSnapshot implements KeyValueSnapshot {
       const version = found === NOWHERE ? NOWHERE : table.versionBelow(found, end);
       if (version !== NOWHERE) return table.isTombstone(version) ? undefined : table.row(version);
     }
-    return this.#reader.get(this.#order, orderKey, tie)?.row;
+    return this.#reader?.get(this.#order, orderKey, tie)?.row;
   }
 
   release(): void {
