@@ -41,6 +41,7 @@ import type { ServedMethod } from "../rpc/method.ts";
 import { nodeMethods } from "../rpc/node-api.ts";
 import { askedMethods } from "../rpc/node-relay.ts";
 import { reflectionMethods } from "../rpc/reflection-api.ts";
+import { statusMethods } from "../rpc/status-batches.ts";
 import { countedSnapshots, Timings } from "../rpc/timings.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, openDataStorage } from "./data-storage.ts";
@@ -154,6 +155,7 @@ export class StorageServer {
           httpPort: () => started?.httpPort ?? 0,
         }),
         ...askedMethods(server, methods),
+        ...statusMethods(server),
         ...internalHealth.methods(),
         ...reflectionMethods([OxiaCoordination, OxiaLogReplication, NodeService, HealthService]),
       ],

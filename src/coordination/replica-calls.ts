@@ -2,8 +2,9 @@
  * What the coordinator asks of one replica, with the answers in the words of the decisions. A server that is not there
  * is not asked: the process that comes next must be greeted before anything reaches it.
  */
+
 import { EMPTY_HEAD, NO_OFFSET, NO_TERM, type ReplicaId, type ShardId, type Term } from "../model/ids.ts";
-import { FENCE_CALL_MS_MAX, STATUS_CALL_MS_MAX, STATUS_CALLS_AT_ONCE_MAX } from "../model/limits.ts";
+import { FENCE_CALL_MS_MAX, STATUS_CALL_MS_MAX } from "../model/limits.ts";
 import type { GetStatusResponse, NewTermResponse } from "../model/peer-messages.ts";
 import { Refusal, Unreachable } from "../model/refusal.ts";
 import type { Answer, Slot } from "../protocol/election.ts";
@@ -15,7 +16,7 @@ import type { ShardReport } from "./report.ts";
 import { wordsOf } from "./server-link.ts";
 import type { ShardRef } from "./status-store.ts";
 import { observedReplica } from "./stored-shard.ts";
-import { Permits, unlessInterrupted } from "./wait.ts";
+import { unlessInterrupted } from "./wait.ts";
 
 export type StatusAnswer =
   | { readonly kind: "status"; readonly response: GetStatusResponse }
@@ -84,12 +85,11 @@ export async function askStatuses(
   return new Map(await unlessInterrupted(Promise.all(asked), signal));
 }
 
-/** GetStatus of all replicas of these shards, so many at once. */
+/** GetStatus of all replicas of these shards, at once: how they get there is the adapter's matter. */
 export async function askAll(
   cluster: Cluster,
   shards: readonly ShardReport[],
 ): Promise<Map<ShardId, Map<string, StatusAnswer>>> {
-  const permits = new Permits(STATUS_CALLS_AT_ONCE_MAX);
   const answers = new Map<ShardId, Map<string, StatusAnswer>>();
   const asking = shards.flatMap(({ namespace, shard, status, ensemble, formerEnsemble, observers }) => {
     const answered = new Map<string, StatusAnswer>();
@@ -99,7 +99,7 @@ export async function askAll(
     const ask = async (server: string) => {
       answered.set(server, await askStatus(cluster, { namespace, shard }, server));
     };
-    return [...servers].map((server) => permits.hold(() => ask(server)));
+    return [...servers].map((server) => ask(server));
   });
   await Promise.all(asking);
   return answers;

@@ -406,7 +406,7 @@ export const SERVERS_STABLE_MS = 300_000;
 /** A leader that gives its place up holds writes back so long at most, and does so only for an heir that is no further behind. */
 export const HAND_OVER_MS_MAX = 1_000;
 export const HAND_OVER_LAG_ENTRIES_MAX = 1_000;
-/** Replicas that are asked at once what they are, when a client asks how the cluster stands. */
+/** Replicas that are asked at once what they are, of servers that cannot be asked for many in one call. */
 export const STATUS_CALLS_AT_ONCE_MAX = 64;
 /** Changes of the cluster's status that one compare-and-swap stores. */
 export const STATUS_CHANGES_PER_SWAP_MAX = 256;

@@ -6,7 +6,7 @@ import {
   Health as HealthService,
 } from "../gen/grpc/health/v1/health_pb.ts";
 import { ShardAssignmentsSchema } from "../gen/io/oxia/proto/v1/client_pb.ts";
-import { GetStatusRequestSchema, OxiaCoordination } from "../gen/replication/replication_pb.ts";
+import { OxiaCoordination } from "../gen/replication/replication_pb.ts";
 import type {
   AddFollowerRequest,
   BecomeLeaderRequest,
@@ -23,7 +23,6 @@ import type {
 } from "../model/peer-messages.ts";
 import type { AssignmentStream, CallLimits, DataServers } from "../ports.ts";
 import {
-  getStatusResponse,
   handshakeResponse,
   newTermResponse,
   protoAddFollowerRequest,
@@ -37,14 +36,17 @@ import {
 } from "./coordination-codec.ts";
 import { callPeer, type PeerPorts, PeerStream } from "./peer-call.ts";
 import { toNumber } from "./peer-fields.ts";
+import { StatusBatches } from "./status-batches.ts";
 
 const { method } = OxiaCoordination;
 
 export class GrpcDataServers implements DataServers {
   readonly #ports: PeerPorts;
+  readonly #statuses: StatusBatches;
 
   constructor(ports: PeerPorts) {
     this.#ports = ports;
+    this.#statuses = new StatusBatches(ports);
   }
 
   async handshake(server: string, request: HandshakeRequest, limits: CallLimits): Promise<HandshakeResponse> {
@@ -65,9 +67,8 @@ export class GrpcDataServers implements DataServers {
     await callPeer(this.#ports, method.addFollower, { server, limits }, protoAddFollowerRequest(request));
   }
 
-  async getStatus(server: string, { shard }: GetStatusRequest, limits: CallLimits): Promise<GetStatusResponse> {
-    const message = create(GetStatusRequestSchema, { shard: BigInt(shard) });
-    return getStatusResponse(await callPeer(this.#ports, method.getStatus, { server, limits }, message));
+  getStatus(server: string, { shard }: GetStatusRequest, limits: CallLimits): Promise<GetStatusResponse> {
+    return this.#statuses.get(server, shard, limits);
   }
 
   async freezeShard(server: string, request: FreezeShardRequest, limits: CallLimits): Promise<FreezeShardResponse> {

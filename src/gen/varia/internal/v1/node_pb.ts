@@ -6,13 +6,85 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GetStatusResponse } from "../../../replication/replication_pb.ts";
+import { file_replication_replication } from "../../../replication/replication_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file varia/internal/v1/node.proto.
  */
 export const file_varia_internal_v1_node: GenFile = /*@__PURE__*/
-  fileDesc("Chx2YXJpYS9pbnRlcm5hbC92MS9ub2RlLnByb3RvEhF2YXJpYS5pbnRlcm5hbC52MSIxCg5Bc2tOb2RlUmVxdWVzdBIOCgZtZXRob2QYASABKAkSDwoHcmVxdWVzdBgCIAEoDCIjCg9Bc2tOb2RlUmVzcG9uc2USEAoIcmVzcG9uc2UYASABKAwiEAoOR2V0TG9hZFJlcXVlc3Qi1wIKD0dldExvYWRSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhUKDXN0YXJ0ZWRfYXRfbXMYAiABKAMSDgoGY3B1X21zGAMgASgDEhYKDnJlc2lkZW50X2J5dGVzGAQgASgDEhkKEWxvb3BfZGVsYXlfcDk5X21zGAUgASgBEhcKD2Rpc2tfZnJlZV9ieXRlcxgGIAEoAxIYChBkaXNrX3RvdGFsX2J5dGVzGAcgASgDEhEKCWxvZ19ieXRlcxgIIAEoAxITCgtzdGF0ZV9ieXRlcxgJIAEoAxIfChd3cml0ZV9sYXRlbmN5X2JvdW5kc19tcxgKIAMoARIcChR3cml0ZV9sYXRlbmN5X2NvdW50cxgLIAMoBBIsCgZzaGFyZHMYDCADKAsyHC52YXJpYS5pbnRlcm5hbC52MS5TaGFyZExvYWQSEQoJaHR0cF9wb3J0GA0gASgNIoQBCglTaGFyZExvYWQSDQoFc2hhcmQYASABKAMSDAoEdGVybRgCIAEoAxIOCgZ3cml0ZXMYAyABKAQSDQoFcmVhZHMYBCABKAQSDwoHcmVjb3JkcxgFIAEoBBIVCg1jb21taXRfb2Zmc2V0GAYgASgDEhMKC3N0YXRlX2J5dGVzGAcgASgEMrEBCgtOb2RlU2VydmljZRJQCgdHZXRMb2FkEiEudmFyaWEuaW50ZXJuYWwudjEuR2V0TG9hZFJlcXVlc3QaIi52YXJpYS5pbnRlcm5hbC52MS5HZXRMb2FkUmVzcG9uc2USUAoHQXNrTm9kZRIhLnZhcmlhLmludGVybmFsLnYxLkFza05vZGVSZXF1ZXN0GiIudmFyaWEuaW50ZXJuYWwudjEuQXNrTm9kZVJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("Chx2YXJpYS9pbnRlcm5hbC92MS9ub2RlLnByb3RvEhF2YXJpYS5pbnRlcm5hbC52MSIkChJHZXRTdGF0dXNlc1JlcXVlc3QSDgoGc2hhcmRzGAEgAygDIkcKE0dldFN0YXR1c2VzUmVzcG9uc2USMAoIc3RhdHVzZXMYASADKAsyHi52YXJpYS5pbnRlcm5hbC52MS5TaGFyZFN0YXR1cyJMCgtTaGFyZFN0YXR1cxINCgVzaGFyZBgBIAEoAxIuCgZzdGF0dXMYAiABKAsyHi5yZXBsaWNhdGlvbi5HZXRTdGF0dXNSZXNwb25zZSIxCg5Bc2tOb2RlUmVxdWVzdBIOCgZtZXRob2QYASABKAkSDwoHcmVxdWVzdBgCIAEoDCIjCg9Bc2tOb2RlUmVzcG9uc2USEAoIcmVzcG9uc2UYASABKAwiEAoOR2V0TG9hZFJlcXVlc3Qi1wIKD0dldExvYWRSZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEhUKDXN0YXJ0ZWRfYXRfbXMYAiABKAMSDgoGY3B1X21zGAMgASgDEhYKDnJlc2lkZW50X2J5dGVzGAQgASgDEhkKEWxvb3BfZGVsYXlfcDk5X21zGAUgASgBEhcKD2Rpc2tfZnJlZV9ieXRlcxgGIAEoAxIYChBkaXNrX3RvdGFsX2J5dGVzGAcgASgDEhEKCWxvZ19ieXRlcxgIIAEoAxITCgtzdGF0ZV9ieXRlcxgJIAEoAxIfChd3cml0ZV9sYXRlbmN5X2JvdW5kc19tcxgKIAMoARIcChR3cml0ZV9sYXRlbmN5X2NvdW50cxgLIAMoBBIsCgZzaGFyZHMYDCADKAsyHC52YXJpYS5pbnRlcm5hbC52MS5TaGFyZExvYWQSEQoJaHR0cF9wb3J0GA0gASgNIoQBCglTaGFyZExvYWQSDQoFc2hhcmQYASABKAMSDAoEdGVybRgCIAEoAxIOCgZ3cml0ZXMYAyABKAQSDQoFcmVhZHMYBCABKAQSDwoHcmVjb3JkcxgFIAEoBBIVCg1jb21taXRfb2Zmc2V0GAYgASgDEhMKC3N0YXRlX2J5dGVzGAcgASgEMo8CCgtOb2RlU2VydmljZRJQCgdHZXRMb2FkEiEudmFyaWEuaW50ZXJuYWwudjEuR2V0TG9hZFJlcXVlc3QaIi52YXJpYS5pbnRlcm5hbC52MS5HZXRMb2FkUmVzcG9uc2USXAoLR2V0U3RhdHVzZXMSJS52YXJpYS5pbnRlcm5hbC52MS5HZXRTdGF0dXNlc1JlcXVlc3QaJi52YXJpYS5pbnRlcm5hbC52MS5HZXRTdGF0dXNlc1Jlc3BvbnNlElAKB0Fza05vZGUSIS52YXJpYS5pbnRlcm5hbC52MS5Bc2tOb2RlUmVxdWVzdBoiLnZhcmlhLmludGVybmFsLnYxLkFza05vZGVSZXNwb25zZWIGcHJvdG8z", [file_replication_replication]);
+
+/**
+ * Asks for the status of replicas.
+ *
+ * @generated from message varia.internal.v1.GetStatusesRequest
+ */
+export type GetStatusesRequest = Message<"varia.internal.v1.GetStatusesRequest"> & {
+  /**
+   * Their shards.
+   *
+   * @generated from field: repeated int64 shards = 1;
+   */
+  shards: bigint[];
+};
+
+/**
+ * Describes the message varia.internal.v1.GetStatusesRequest.
+ * Use `create(GetStatusesRequestSchema)` to create a new message.
+ */
+export const GetStatusesRequestSchema: GenMessage<GetStatusesRequest> = /*@__PURE__*/
+  messageDesc(file_varia_internal_v1_node, 0);
+
+/**
+ * Where they stand.
+ *
+ * @generated from message varia.internal.v1.GetStatusesResponse
+ */
+export type GetStatusesResponse = Message<"varia.internal.v1.GetStatusesResponse"> & {
+  /**
+   * Those that GetStatus would answer; of the others it tells why not.
+   *
+   * @generated from field: repeated varia.internal.v1.ShardStatus statuses = 1;
+   */
+  statuses: ShardStatus[];
+};
+
+/**
+ * Describes the message varia.internal.v1.GetStatusesResponse.
+ * Use `create(GetStatusesResponseSchema)` to create a new message.
+ */
+export const GetStatusesResponseSchema: GenMessage<GetStatusesResponse> = /*@__PURE__*/
+  messageDesc(file_varia_internal_v1_node, 1);
+
+/**
+ * Where one replica stands.
+ *
+ * @generated from message varia.internal.v1.ShardStatus
+ */
+export type ShardStatus = Message<"varia.internal.v1.ShardStatus"> & {
+  /**
+   * Its shard.
+   *
+   * @generated from field: int64 shard = 1;
+   */
+  shard: bigint;
+
+  /**
+   * As GetStatus answers it.
+   *
+   * @generated from field: replication.GetStatusResponse status = 2;
+   */
+  status?: GetStatusResponse | undefined;
+};
+
+/**
+ * Describes the message varia.internal.v1.ShardStatus.
+ * Use `create(ShardStatusSchema)` to create a new message.
+ */
+export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
+  messageDesc(file_varia_internal_v1_node, 2);
 
 /**
  * A call of a method of varia.admin.v1.VariaAdmin that each process answers for itself.
@@ -40,7 +112,7 @@ export type AskNodeRequest = Message<"varia.internal.v1.AskNodeRequest"> & {
  * Use `create(AskNodeRequestSchema)` to create a new message.
  */
 export const AskNodeRequestSchema: GenMessage<AskNodeRequest> = /*@__PURE__*/
-  messageDesc(file_varia_internal_v1_node, 0);
+  messageDesc(file_varia_internal_v1_node, 3);
 
 /**
  * Its answer.
@@ -61,7 +133,7 @@ export type AskNodeResponse = Message<"varia.internal.v1.AskNodeResponse"> & {
  * Use `create(AskNodeResponseSchema)` to create a new message.
  */
 export const AskNodeResponseSchema: GenMessage<AskNodeResponse> = /*@__PURE__*/
-  messageDesc(file_varia_internal_v1_node, 1);
+  messageDesc(file_varia_internal_v1_node, 4);
 
 /**
  * Asks for the load.
@@ -76,7 +148,7 @@ export type GetLoadRequest = Message<"varia.internal.v1.GetLoadRequest"> & {
  * Use `create(GetLoadRequestSchema)` to create a new message.
  */
 export const GetLoadRequestSchema: GenMessage<GetLoadRequest> = /*@__PURE__*/
-  messageDesc(file_varia_internal_v1_node, 2);
+  messageDesc(file_varia_internal_v1_node, 5);
 
 /**
  * The load of one process.
@@ -181,7 +253,7 @@ export type GetLoadResponse = Message<"varia.internal.v1.GetLoadResponse"> & {
  * Use `create(GetLoadResponseSchema)` to create a new message.
  */
 export const GetLoadResponseSchema: GenMessage<GetLoadResponse> = /*@__PURE__*/
-  messageDesc(file_varia_internal_v1_node, 3);
+  messageDesc(file_varia_internal_v1_node, 6);
 
 /**
  * What a leader has done since it leads.
@@ -244,7 +316,7 @@ export type ShardLoad = Message<"varia.internal.v1.ShardLoad"> & {
  * Use `create(ShardLoadSchema)` to create a new message.
  */
 export const ShardLoadSchema: GenMessage<ShardLoad> = /*@__PURE__*/
-  messageDesc(file_varia_internal_v1_node, 4);
+  messageDesc(file_varia_internal_v1_node, 7);
 
 /**
  * What one data server bears.
@@ -261,6 +333,16 @@ export const NodeService: GenService<{
     methodKind: "unary";
     input: typeof GetLoadRequestSchema;
     output: typeof GetLoadResponseSchema;
+  },
+  /**
+   * Where many replicas stand: as GetStatus of each, in one answer.
+   *
+   * @generated from rpc varia.internal.v1.NodeService.GetStatuses
+   */
+  getStatuses: {
+    methodKind: "unary";
+    input: typeof GetStatusesRequestSchema;
+    output: typeof GetStatusesResponseSchema;
   },
   /**
    * What a caller of the coordinator wants to know of this process, or changes in it. The coordinator has checked who asks.
