@@ -44,6 +44,8 @@ import { Tails } from "./tails.ts";
 
 /** An answer of the cluster that is so old is shown: many readers cost it no more than one. In milliseconds. */
 const SHOWN_AGE_MS_MAX = 400;
+/** A page that is opened is there at once: it shows an older one, and a newer one is asked for meanwhile, which it gets when it is live. */
+const FIRST_SHOWN = { maxAgeMs: 1_500, refreshAgeMs: SHOWN_AGE_MS_MAX } as const;
 
 /** Longer forms are refused. */
 export const FORM_BYTES_MAX = 4 * 1024 * 1024;
@@ -69,11 +71,12 @@ export function webApp(inspect: Inspect): WebApp {
   const tails = new Tails(inspect.client);
   const pages = pagesOf(inspect, tails);
   const gate = new Gate(inspect.access, { readOnly: inspect.ui === "read-only" });
-  const show = (address: string, visitor: Visitor) => pageAt(pages, inspect, address, visitor);
+  const show = (address: string, visitor: Visitor) => pageAt(pages, { inspect, visitor, ...FIRST_SHOWN }, address);
   // all see the same: what a page offers to admins alone is not live
   const live = new Live({
     render: async (address) => {
-      const page = await show(address, { role: "viewer", formToken: "" });
+      const visitor = { role: "viewer", formToken: "" } as const;
+      const page = await pageAt(pages, { inspect, visitor, maxAgeMs: SHOWN_AGE_MS_MAX }, address);
       return page.live === true ? String(page.body) : "";
     },
   });
@@ -350,7 +353,11 @@ function pagesOf(inspect: Inspect, tails: Tails): Pages {
 }
 
 /** What stands at an address; what cannot be shown there, in words. */
-async function pageAt(pages: Pages, inspect: Inspect, address: string, visitor: Visitor): Promise<Page> {
+async function pageAt(
+  pages: Pages,
+  asked: Pick<Asked, "inspect" | "visitor" | "maxAgeMs" | "refreshAgeMs">,
+  address: string,
+): Promise<Page> {
   try {
     const { pathname, searchParams } = new URL(address, "http://varia");
     const given = placesOf(pathname);
@@ -360,7 +367,7 @@ async function pageAt(pages: Pages, inspect: Inspect, address: string, visitor: 
         wanted.length === given.length && wanted.every((place, nth) => place === "*" || place === given[nth]);
       if (!isIt) continue;
       const places = given.filter((_, nth) => wanted[nth] === "*");
-      return await page({ inspect, places, query: searchParams, visitor, maxAgeMs: SHOWN_AGE_MS_MAX });
+      return await page({ ...asked, places, query: searchParams });
     }
     throw new PageError(404, `There is no page ${pathname}.`);
   } catch (error) {

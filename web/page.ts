@@ -15,6 +15,8 @@ export interface Asked {
   readonly visitor: Visitor;
   /** An answer of the cluster that is so old will do. */
   readonly maxAgeMs: number;
+  /** One that is older has a newer one asked for, which the next reader gets. Default: none is. */
+  readonly refreshAgeMs?: number;
 }
 
 export interface Page {

@@ -17,8 +17,12 @@ export type { Event, Operation, ReplicaStatus, ServerStatus, ShardStatus };
 export type ClusterStatus = MessageShape<typeof GetClusterStatusResponseSchema>;
 export type NodeStatus = MessageShape<typeof GetNodeStatusResponseSchema>;
 
-export function clusterStatus({ inspect, maxAgeMs }: Pick<Asked, "inspect" | "maxAgeMs">): Promise<ClusterStatus> {
-  return inspect.calls.call(GetClusterStatus, { maxAgeMs });
+export function clusterStatus({
+  inspect,
+  maxAgeMs,
+  refreshAgeMs = 0,
+}: Pick<Asked, "inspect" | "maxAgeMs" | "refreshAgeMs">): Promise<ClusterStatus> {
+  return inspect.calls.call(GetClusterStatus, { maxAgeMs, refreshAgeMs });
 }
 
 /** Which process a page of one is about: a coordinator asks a data server that is named; empty: this one. */

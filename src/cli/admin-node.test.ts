@@ -95,3 +95,20 @@ test("a coordinator asks a data server for its callers, and says which one it do
   expect(await get("/performance?server=s2")).toContain("s2 in the last hour");
   expect(await get("/node?server=nobody")).toContain("not found");
 });
+
+test("a look that is old enough is answered at once, and a newer one is there for who asks next", async () => {
+  await untilHealthy();
+  const look = async (request: object): Promise<number> => {
+    const at = `http://127.0.0.1:${cluster.coordinator.httpPort}/varia.admin.v1.VariaAdmin/GetClusterStatus`;
+    const body = JSON.stringify(request);
+    const response = await fetch(at, { method: "POST", headers: { "content-type": "application/json" }, body });
+    return Number(((await response.json()) as { observedAtMs: string }).observedAtMs);
+  };
+  const first = await look({});
+  while (Date.now() <= first + 1) await Bun.sleep(1);
+  expect(await look({ maxAgeMs: 60_000 })).toBe(first);
+  expect(await look({ maxAgeMs: 60_000, refreshAgeMs: 1 })).toBe(first);
+  let now = first;
+  while (now === first) now = await look({ maxAgeMs: 60_000 });
+  expect(now).toBeGreaterThan(first);
+}, 30_000);

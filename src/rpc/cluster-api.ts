@@ -29,9 +29,9 @@ export function clusterMethods(ports: AdminPorts): ServedMethod[] {
   const inspections = new Inspections();
   const named = (name: string, coordinator: Coordinator) => internalAddress(ports, name, coordinator);
   return [
-    servedEncoded(method.getClusterStatus, async ({ maxAgeMs }) => {
+    servedEncoded(method.getClusterStatus, async ({ maxAgeMs, refreshAgeMs }) => {
       const coordinator = requireCoordinator(ports);
-      const inspection = await inspections.of(coordinator, maxAgeMs);
+      const inspection = await inspections.of(coordinator, { maxAgeMs, refreshAgeMs });
       inspection.encoded ??= encoded(protoReport(inspection, beyond(ports, coordinator)));
       return inspection.encoded;
     }),
@@ -55,10 +55,22 @@ class Inspections {
   #last: (Inspection & { readonly of: Coordinator }) | undefined;
   #running: { readonly of: Coordinator; readonly answer: Promise<Inspection> } | undefined;
 
-  async of(coordinator: Coordinator, maxAgeMs: number): Promise<Inspection> {
+  async of(
+    coordinator: Coordinator,
+    { maxAgeMs, refreshAgeMs }: { readonly maxAgeMs: number; readonly refreshAgeMs: number },
+  ): Promise<Inspection> {
     const last = this.#last;
-    if (last?.of === coordinator && Date.now() - last.observedAtMs < maxAgeMs) return last;
-    if (maxAgeMs > 0 && this.#running?.of === coordinator) return this.#running.answer;
+    const ageMs = last?.of === coordinator ? Date.now() - last.observedAtMs : Number.POSITIVE_INFINITY;
+    const isRunning = this.#running?.of === coordinator;
+    if (ageMs < maxAgeMs) {
+      // for whoever comes next, who hears of an error
+      if (refreshAgeMs > 0 && ageMs >= refreshAgeMs && !isRunning) this.#begin(coordinator).catch(() => {});
+      return last!;
+    }
+    return maxAgeMs > 0 && isRunning ? this.#running!.answer : this.#begin(coordinator);
+  }
+
+  async #begin(coordinator: Coordinator): Promise<Inspection> {
     const answer = this.#inspect(coordinator);
     const running = { of: coordinator, answer };
     this.#running = running;
