@@ -74,10 +74,7 @@ function isOxia(directory: string): boolean {
   );
 }
 
-const FIELDS: ReadonlySet<string> = new Set([
-  ...["format", "kind", "instance", "mode", "shards", "keySorting"],
-  "checksum",
-]);
+const FIELDS: ReadonlySet<string> = new Set(["format", "kind", "instance", "mode", "shards", "keySorting"]);
 
 /** Undefined: it is damaged. Builds before the checksum wrote none. */
 function manifestOf(bytes: Uint8Array): Manifest | undefined {
@@ -87,17 +84,20 @@ function manifestOf(bytes: Uint8Array): Manifest | undefined {
   } catch {
     return undefined;
   }
-  if (
-    typeof found?.format !== "number" ||
-    typeof found.instance !== "string" ||
-    !["standalone", "storage"].includes(found.mode) ||
-    !["data", "log"].includes(found.kind) ||
-    !Object.keys(found).every((field) => FIELDS.has(field))
-  ) {
-    return undefined;
-  }
+  if (typeof found?.format !== "number") return undefined;
   const { checksum, ...manifest } = found;
-  return checksum === undefined || checksum === checksumOf(manifest) ? (manifest as Manifest) : undefined;
+  if (checksum !== undefined && checksum !== checksumOf(manifest)) return undefined;
+  // what a later build says beside its format is not for this one to judge
+  return manifest.format > DATA_FORMAT || isOurs(manifest as Manifest) ? (manifest as Manifest) : undefined;
+}
+
+function isOurs(manifest: Manifest): boolean {
+  return (
+    typeof manifest.instance === "string" &&
+    ["standalone", "storage"].includes(manifest.mode) &&
+    ["data", "log"].includes(manifest.kind) &&
+    Object.keys(manifest).every((field) => FIELDS.has(field))
+  );
 }
 
 function checksumOf(manifest: object): string {

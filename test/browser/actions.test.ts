@@ -25,11 +25,11 @@ afterAll(async () => {
 });
 
 /** One call of the coordinator's admin port, as anybody makes it. */
-async function ask(service: string, method: string): Promise<Record<string, unknown>> {
+async function ask(service: string, method: string, request: object = {}): Promise<Record<string, unknown>> {
   const response = await fetch(`http://${stage.cluster.coordinator.host}:6651/${service}/${method}`, {
     method: "POST",
     headers: { "content-type": "application/json", authorization: `Bearer ${ADMIN_TOKEN}` },
-    body: "{}",
+    body: JSON.stringify(request),
   });
   if (!response.ok) throw new Error(await response.text());
   return (await response.json()) as Record<string, unknown>;
@@ -272,6 +272,26 @@ test("a session is found by its client, shows what ends with it, and is closed",
   } finally {
     await worker.close();
   }
+}, 60_000);
+
+test("a data server's log level is changed by way of the coordinator, which keeps its own", async () => {
+  const [server] = stage.cluster.servers;
+  const level = async () => {
+    const { logLevel } = await ask("varia.admin.v1.VariaAdmin", "GetNodeStatus", { server: server!.name });
+    return logLevel;
+  };
+  await tab.goto(`${stage.url}/servers/${server!.name}`);
+  await tab.getByRole("link", { name: "Configuration", exact: true }).last().click();
+  await tab.getByText(`What ${server!.name} was started with`).waitFor();
+  await tab.getByLabel("Log level").selectOption("debug");
+  await tab.getByRole("button", { name: "Change" }).click();
+  await tab.getByText(`${server!.name} will log at the level debug`).waitFor();
+  expect(await level()).toBe("info");
+  await tab.getByRole("button", { name: "Change", exact: true }).click();
+  await tab.getByText("It logs at the level debug").waitFor();
+  expect(await level()).toBe("debug");
+  await tab.goto(`${stage.url}/configuration`);
+  await tab.getByText("It logs at the level info").waitFor();
 }, 60_000);
 
 test("a server leaves the cluster: what it holds goes to the others", async () => {
