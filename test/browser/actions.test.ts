@@ -66,6 +66,15 @@ async function until<T>(look: () => Promise<T>, isThere: (found: T) => boolean):
   }
 }
 
+/** Waits for a page by its heading; says what was there in its place. */
+async function shows(heading: string): Promise<void> {
+  try {
+    await tab.getByRole("heading", { name: heading, level: 1 }).waitFor();
+  } catch (cause) {
+    throw new Error(`not ${heading}, but:\n${await tab.locator("main").textContent()}`, { cause });
+  }
+}
+
 /** Sends the form of a preview; `heading`: of the page that it leads to. */
 async function confirm(verb: string, heading?: string): Promise<void> {
   await tab.getByRole("button", { name: verb, exact: true }).click();
@@ -229,7 +238,7 @@ test("a record that a partition key has put into another shard is found, changed
   expect((await client.get(key, { partitionKey: `of ${key}` }))?.value).toEqual(new TextEncoder().encode("changed"));
   await tab.getByRole("button", { name: "Delete" }).click();
   await confirm("Delete");
-  await tab.getByRole("heading", { name: "Keys" }).waitFor();
+  await shows("Keys");
   expect(await client.get(key, { partitionKey: `of ${key}` })).toBeUndefined();
 }, 60_000);
 
@@ -261,7 +270,7 @@ test("a session is found by its client, shows what ends with it, and is closed",
     await tab.getByText("will end, and 1 record with it").waitFor();
     expect(await client.get("/workers/7")).toBeDefined();
     await confirm("Close");
-    await tab.getByRole("heading", { name: "Sessions" }).waitFor();
+    await shows("Sessions");
     await until(
       () => client.get("/workers/7"),
       (record) => record === undefined,
