@@ -484,6 +484,8 @@ test("a support bundle holds all that is said, whatever cannot be had, and nothi
   expect(bundle.metrics).toContain("varia_up 1");
   expect(bundle.events.events.map(({ kind }: { kind: string }) => kind)).toEqual(["election"]);
   expect(bundle.findings.length).toBeGreaterThan(5);
+  expect(Object.keys(bundle.servers)).toEqual(["s1", "s2", "s3"]);
+  expect(bundle.servers.s2.configuration.settings).toHaveLength(2);
   expect([bundle.operations.operations.length, bundle.configuration.settings.length]).toEqual([1, 2]);
   expect(text).not.toContain("10.0.0.7");
   inspect.cluster = new Refusal("NOT_INITIALIZED", "the coordinator is not ready");

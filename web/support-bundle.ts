@@ -20,6 +20,7 @@ import { clusterStatus } from "./view.ts";
 
 const EVENTS_TOLD = 1_000;
 const OPERATIONS_TOLD = 500;
+const SERVERS_TOLD = 100;
 /** Who has changed what is nobody's but the operator's. */
 const KIND_LEFT_OUT = "audit";
 
@@ -49,9 +50,30 @@ export async function supportBundle(asked: Asked, nowMs: number): Promise<string
     events: found === undefined ? events : { ...events, events: found.filter(({ kind }) => kind !== KIND_LEFT_OUT) },
     configuration: await answer(GetConfiguration as never),
     history: await answer(GetHistory as never),
+    servers: await processes(asked, answer),
     metrics: (await metricsText()).split("\n"),
   };
   return `${JSON.stringify(bundle, null, 1)}\n`;
+}
+
+/** What each data server says of itself, as the coordinator has it told; all at once, so that one that is away costs one wait. */
+async function processes(
+  asked: Asked,
+  answer: (method: MethodOf<never, never>, request: object) => Promise<unknown>,
+): Promise<unknown> {
+  if (asked.inspect.mode !== "coordinator" || !asked.inspect.calls.serves(GetClusterStatus)) return undefined;
+  try {
+    const { servers } = await clusterStatus(asked);
+    const told = servers.slice(0, SERVERS_TOLD).map(async ({ name }) => {
+      const [node, configuration, history] = await Promise.all(
+        [GetNodeStatus, GetConfiguration, GetHistory].map((method) => answer(method as never, { server: name })),
+      );
+      return [name, { node, configuration, history }] as const;
+    });
+    return Object.fromEntries(await Promise.all(told));
+  } catch (error) {
+    return { error: error instanceof Error ? error.message : String(error) };
+  }
 }
 
 async function findings(asked: Asked, nowMs: number) {
