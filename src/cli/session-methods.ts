@@ -7,6 +7,7 @@ import { sessionId } from "../../web/parts/format.ts";
 import { type HashRange, partitionKeys } from "../../web/shard-routes.ts";
 import { isBeingDeleted } from "../../web/view.ts";
 import { Http2Transport } from "../client/http2-transport.ts";
+import { isRefusal } from "../coordination/replica-calls.ts";
 import { OxiaClient } from "../gen/io/oxia/proto/v1/client_pb.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../model/refusal.ts";
@@ -28,9 +29,9 @@ export function sessionMethods(methods: readonly ServedMethod[], clients: Namesp
   const calls = new LocalCalls(methods);
   const { method } = VariaAdmin;
   /** Throws INVALID_ARGUMENT, NOT_FOUND. */
-  const shardsOf = async (namespace: string) => {
+  const shardsOf = async (namespace: string, maxAgeMs = STATUS_AGE_MS_MAX) => {
     if (namespace === "") throw new Refusal("INVALID_ARGUMENT", "namespace must not be empty");
-    const { shards, servers } = await calls.call(method.getClusterStatus, { maxAgeMs: STATUS_AGE_MS_MAX });
+    const { shards, servers } = await calls.call(method.getClusterStatus, { maxAgeMs });
     const own = shards.filter((shard) => shard.namespace === namespace && !isBeingDeleted(shard.change));
     if (own.length === 0) throw new Refusal("NOT_FOUND", `namespace "${namespace}" not found`);
     return { own, servers };
@@ -69,23 +70,39 @@ export function sessionMethods(methods: readonly ServedMethod[], clients: Namesp
       return { session: protoSession(found), keys, hasMore: more };
     }),
     servedUnary(method.closeSession, async ({ namespace, shard, session }) => {
-      const { own, servers } = await shardsOf(namespace);
-      const { leader } = wanted(own, shard);
-      const address = servers.find(({ internalAddress }) => internalAddress === leader)?.publicAddress;
-      if (address === undefined) throw new Refusal("RESOURCE_UNAVAILABLE", `shard ${shard} has no leader now`);
-      const { closeSession } = OxiaClient.method;
-      const request = create(closeSession.input, { shard, sessionId: session });
-      const transport = new Http2Transport();
-      const ports = { transport, clock: systemClock, instanceId: () => undefined };
-      const call = { server: address, limits: { timeoutMs: CLIENT_TIMEOUT_MS }, withoutInstance: true };
+      const close = async (maxAgeMs: number) => {
+        const { own, servers } = await shardsOf(namespace, maxAgeMs);
+        const { leader } = wanted(own, shard);
+        const address = servers.find(({ internalAddress }) => internalAddress === leader)?.publicAddress;
+        if (address === undefined) throw new Refusal("RESOURCE_UNAVAILABLE", `shard ${shard} has no leader now`);
+        await closeAt(address, { shard, sessionId: session });
+      };
       try {
-        await callPeer(ports, closeSession, call, request);
-      } finally {
-        transport.close();
+        await close(STATUS_AGE_MS_MAX);
+      } catch (error) {
+        // another one may lead by now than was seen last
+        if (!isRefusal(error, "NODE_IS_NOT_LEADER")) throw error;
+        await close(0);
       }
       return {};
     }),
   ];
+}
+
+/** At the leader of its shard. Rejects with what that answers. */
+async function closeAt(
+  address: string,
+  session: { readonly shard: bigint; readonly sessionId: bigint },
+): Promise<void> {
+  const { closeSession } = OxiaClient.method;
+  const transport = new Http2Transport();
+  const ports = { transport, clock: systemClock, instanceId: () => undefined };
+  const call = { server: address, limits: { timeoutMs: CLIENT_TIMEOUT_MS }, withoutInstance: true };
+  try {
+    await callPeer(ports, closeSession, call, create(closeSession.input, session));
+  } finally {
+    transport.close();
+  }
 }
 
 function routesOf(shards: readonly (HashRange & { readonly shard: bigint })[]): Route[] {
