@@ -173,11 +173,12 @@ export const CATCH_UP_STALL_MS_MAX = 1_000;
 export const COMMIT_TOLD_MS_MAX = 20;
 /**
  * Wait before a follower is tried again: the first, the factor, the longest. The longest is not the reference's minute: a
- * follower refuses until it has noticed that the stream before is broken, and a shard is whole again soon after that.
+ * follower refuses until it has noticed that the stream before is broken, and a shard is whole again soon after that. A
+ * leader that was left alone takes writes again no later than this after the others' return.
  */
 export const CURSOR_RETRY_MS_MIN = 100;
 export const CURSOR_RETRY_FACTOR = 1.5;
-export const CURSOR_RETRY_MS_MAX = 5_000;
+export const CURSOR_RETRY_MS_MAX = 1_000;
 /** Truncations that one attempt to agree with a follower asks for: each goes at least one term back, and few terms are ever in doubt. */
 export const TRUNCATIONS_PER_ATTEMPT_MAX = 64;
 /** While the own log has no space for entries that followers may hold already, it is asked again this often. */
