@@ -1,7 +1,7 @@
 /**
  * The whole test suite, one suite after the other, and one closing line that counts them all:
  *
- *     bun scripts/test-all.ts [name …]     all suites but "cluster", or those named
+ *     bun scripts/test-all.ts [name …]     all suites, or those named
  *
  * A suite whose tool is missing is skipped with a line that says so; with CI=true a missing tool is a failure.
  */
@@ -24,8 +24,6 @@ interface Suite {
   /** What has to be on the machine. */
   readonly tools: readonly string[];
   readonly run: () => Promise<Counts>;
-  /** Runs only when it is named. */
-  readonly onRequest?: boolean;
 }
 
 /** Runs a command and returns its exit code and what it printed; prints it when the command fails. */
@@ -156,7 +154,7 @@ const SUITES: readonly Suite[] = [
   { name: "rust", tools: ["cargo", "protoc"], run: cargoTest },
   { name: "e2e", tools: ["cc"], run: () => bunTest("test/e2e") },
   { name: "browser", tools: ["ip", "chromium"], run: () => bunTest("test/browser") },
-  { name: "cluster", tools: ["cc", "go", "ip", "nft"], run: () => bunTest("test/cluster"), onRequest: true },
+  { name: "cluster", tools: ["cc", "go", "ip", "nft"], run: () => bunTest("test/cluster") },
 ];
 
 const named = process.argv.slice(2);
@@ -164,7 +162,7 @@ const unknown = named.filter((name) => !SUITES.some((suite) => suite.name === na
 if (unknown.length > 0)
   throw new Error(`no such suite: ${unknown.join(", ")}; there are ${SUITES.map(({ name }) => name).join(", ")}`);
 const total = { passed: 0, failed: 0 };
-for (const suite of SUITES.filter(({ name, onRequest }) => (named.length === 0 ? !onRequest : named.includes(name)))) {
+for (const suite of SUITES.filter(({ name }) => named.length === 0 || named.includes(name))) {
   const missing = suite.tools.filter((tool) => Bun.which(tool) === null);
   if (missing.length > 0 && !IN_CI) {
     console.log(`${suite.name}: skipped, ${missing.join(" and ")} not found`);
