@@ -4,6 +4,7 @@ import { VariaAdmin } from "../src/gen/varia/admin/v1/admin_pb.ts";
 
 export const {
   getClusterStatus: GetClusterStatus,
+  getDiagnosis: GetDiagnosis,
   getNodeStatus: GetNodeStatus,
   getConfiguration: GetConfiguration,
   setLogLevel: SetLogLevel,

@@ -7,13 +7,13 @@ import { toJson } from "@bufbuild/protobuf";
 import {
   GetClusterStatus,
   GetConfiguration,
+  GetDiagnosis,
   GetHistory,
   GetNodeStatus,
   ListEvents,
   ListNamespaces,
   ListOperations,
 } from "./admin.ts";
-import { diagnose } from "./diagnosis.ts";
 import type { MethodOf } from "./inspect.ts";
 import type { Asked } from "./page.ts";
 import { clusterStatus } from "./view.ts";
@@ -37,6 +37,7 @@ export async function supportBundle(asked: Asked, nowMs: number): Promise<string
     }
   };
   const events = await answer(ListEvents as never, { limit: EVENTS_TOLD });
+  const diagnosis = await answer(GetDiagnosis as never);
   const found = events?.events as readonly { readonly kind: string }[] | undefined;
   const bundle = {
     made: new Date(nowMs).toISOString(),
@@ -44,7 +45,7 @@ export async function supportBundle(asked: Asked, nowMs: number): Promise<string
     readiness: readiness(),
     node: await answer(GetNodeStatus as never),
     cluster: await answer(GetClusterStatus as never),
-    findings: await findings(asked, nowMs),
+    findings: diagnosis?.findings ?? diagnosis,
     namespaces: await answer(ListNamespaces as never),
     operations: await answer(ListOperations as never, { limit: OPERATIONS_TOLD }),
     events: found === undefined ? events : { ...events, events: found.filter(({ kind }) => kind !== KIND_LEFT_OUT) },
@@ -71,17 +72,6 @@ async function processes(
       return [name, { node, configuration, history }] as const;
     });
     return Object.fromEntries(await Promise.all(told));
-  } catch (error) {
-    return { error: error instanceof Error ? error.message : String(error) };
-  }
-}
-
-async function findings(asked: Asked, nowMs: number) {
-  const { calls } = asked.inspect;
-  if (!calls.serves(GetClusterStatus)) return undefined;
-  try {
-    const { events } = calls.serves(ListEvents) ? await calls.call(ListEvents, { limit: EVENTS_TOLD }) : { events: [] };
-    return diagnose({ status: await clusterStatus(asked), events, nowMs });
   } catch (error) {
     return { error: error instanceof Error ? error.message : String(error) };
   }

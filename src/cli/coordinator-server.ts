@@ -48,6 +48,7 @@ import { ClusterFile } from "./cluster-file.ts";
 import { coordinatorMetrics } from "./coordinator-metrics.ts";
 import { type CoordinatorFiles, type CoordinatorSettings, coordinatorFiles } from "./coordinator-settings.ts";
 import { type CoordinatorStores, openStores, storesDirectory } from "./coordinator-stores.ts";
+import { diagnosisMethods } from "./diagnosis-methods.ts";
 import { LeaderFile } from "./leader-file.ts";
 import { NamespaceClients } from "./namespace-clients.ts";
 import { coordinatorSeries } from "./process-history.ts";
@@ -155,10 +156,12 @@ export class CoordinatorServer {
       const clients = new NamespaceClients(() => serverForClients(file, server?.coordinator));
       closing.push(() => clients.close());
       const cluster = clusterMethods(ports);
+      const happened = eventMethods(events);
       const varia = [
         ...[...cluster, ...operationMethods(ports), ...sessionMethods(cluster, clients)],
         ...[
-          ...eventMethods(events),
+          ...happened,
+          ...diagnosisMethods([...cluster, ...happened]),
           ...nodeMethods(
             about,
             undefined,

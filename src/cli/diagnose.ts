@@ -1,11 +1,9 @@
 /** `varia diagnose`: rules of thumb over what the cluster says of itself. Exit code 0: none fails. */
 import type { Command } from "commander";
-import { diagnose } from "../../web/diagnosis.ts";
 import { VariaAdmin } from "../gen/varia/admin/v1/admin_pb.ts";
-import { EVENTS_MAX } from "../ops/events.ts";
 import { type AdminFlags, addAdminFlags, callAdmin } from "./admin-connection.ts";
 import { examples } from "./examples.ts";
-import { EXIT, ExitError } from "./exit.ts";
+import { EXIT } from "./exit.ts";
 import { onePage, printObjects, standardOutput } from "./output.ts";
 
 export function addDiagnoseCommand(program: Command): void {
@@ -15,23 +13,9 @@ export function addDiagnoseCommand(program: Command): void {
     )
     .addHelpText("after", examples("varia diagnose", `varia diagnose -o json | jq '.[] | select(.outcome != "pass")'`))
     .action(async (flags: AdminFlags) => {
-      const [status, events] = await Promise.all([
-        callAdmin(flags, VariaAdmin.method.getClusterStatus, {}),
-        eventsOf(flags),
-      ]);
-      const findings = diagnose({ status, events, nowMs: Date.now() });
-      const rows = findings.map(({ rule, outcome, what, next }) => ({ outcome, rule, seen: what, to_do: next }));
+      const { findings } = await callAdmin(flags, VariaAdmin.method.getDiagnosis, {});
+      const rows = findings.map(({ rule, outcome, seen, toDo }) => ({ outcome, rule, seen, to_do: toDo }));
       await printObjects(flags.output, onePage(rows), standardOutput());
       if (findings.some(({ outcome }) => outcome === "fail")) process.exitCode = EXIT.failure;
     });
-}
-
-/** A server that keeps none has none. */
-async function eventsOf(flags: AdminFlags) {
-  try {
-    return (await callAdmin(flags, VariaAdmin.method.listEvents, { limit: EVENTS_MAX })).events;
-  } catch (error) {
-    if (error instanceof ExitError && error.code === EXIT.failure) return [];
-    throw error;
-  }
 }

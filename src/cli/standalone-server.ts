@@ -26,6 +26,7 @@ import { SELF as ALONE, standaloneMethods } from "../rpc/standalone-api.ts";
 import { Timings } from "../rpc/timings.ts";
 import { dataMetrics } from "./data-metrics.ts";
 import { type DataStorage, type DataStorageOptions, openDataStorage } from "./data-storage.ts";
+import { diagnosisMethods } from "./diagnosis-methods.ts";
 import { NamespaceClients } from "./namespace-clients.ts";
 import { dataSeries } from "./process-history.ts";
 import { PublicSide } from "./public-side.ts";
@@ -83,7 +84,10 @@ export class StandaloneServer {
     };
     const own = standaloneMethods(replicas, alone);
     const clients = new NamespaceClients(publicAddress);
-    const methods = [...own, ...nodeMethods(about, replicas), ...sessionMethods(own, clients)];
+    const methods = [
+      ...[...own, ...nodeMethods(about, replicas), ...sessionMethods(own, clients)],
+      ...diagnosisMethods(own),
+    ];
     // no leader is ever named, so there is none to wait for
     const publicSide = { settings, shards: replicas, timings, heldMsMax: 0, clock, logger };
     const audit = new Audit(logger);

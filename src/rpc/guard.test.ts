@@ -102,6 +102,7 @@ test("every method of the service has a role, and what changes something takes a
   const roles = Object.values(VariaAdmin.method).map(({ name }) => [name, roleFor(name)]);
   expect(Object.fromEntries(roles)).toEqual({
     GetClusterStatus: "viewer",
+    GetDiagnosis: "viewer",
     GetNodeStatus: "viewer",
     GetConfiguration: "viewer",
     GetHistory: "viewer",

@@ -10,6 +10,7 @@ import type { Call, Method, ServedMethod } from "./method.ts";
 
 const LOOKS: ReadonlySet<string> = new Set([
   "GetClusterStatus",
+  "GetDiagnosis",
   "GetNodeStatus",
   "GetConfiguration",
   "GetHistory",

@@ -8,6 +8,7 @@ import {
   type GetClusterStatusResponse,
   GetClusterStatusResponseSchema,
   GetConfigurationResponseSchema,
+  GetDiagnosisResponseSchema,
   GetHistoryResponseSchema,
   GetNodeStatusResponseSchema,
   GetOperationResponseSchema,
@@ -24,6 +25,7 @@ import {
 } from "../../src/gen/varia/admin/v1/admin_pb.ts";
 import { Refusal } from "../../src/model/refusal.ts";
 import { initialRanges } from "../../src/protocol/assignment.ts";
+import { diagnose } from "../../web/diagnosis.ts";
 import type { Inspect } from "../../web/inspect.ts";
 
 interface Differs extends Partial<Pick<GetClusterStatusResponse, "healthy" | "problems" | "faultTolerance">> {
@@ -123,6 +125,12 @@ export function fakeInspect(differs: Partial<Inspect> & { readonly methods?: rea
     GetClusterStatus: ({ cluster }) => {
       if (cluster instanceof Error) throw cluster;
       return cluster;
+    },
+    GetDiagnosis: ({ cluster, events }) => {
+      if (cluster instanceof Error) throw cluster;
+      const found = diagnose({ status: cluster, events, nowMs: Date.now() });
+      const findings = found.map(({ rule, outcome, what, next }) => ({ rule, outcome, seen: what, toDo: next }));
+      return create(GetDiagnosisResponseSchema, { findings });
     },
     ListEvents: ({ events }) => create(ListEventsResponseSchema, { events, hasMore: false }),
     ListOperations: ({ operations }) => create(ListOperationsResponseSchema, { operations, hasMore: false }),

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file varia/admin/v1/admin.proto.
  */
 export const file_varia_admin_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiRQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDRIWCg5yZWZyZXNoX2FnZV9tcxgCIAEoDSLfAQoYR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlEhMKC2luc3RhbmNlX2lkGAEgASgJEg8KB2hlYWx0aHkYAiABKAgSEAoIcHJvYmxlbXMYAyADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAQgASgFEi0KB3NlcnZlcnMYBSADKAsyHC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMSKwoGc2hhcmRzGAYgAygLMhsudmFyaWEuYWRtaW4udjEuU2hhcmRTdGF0dXMSFgoOb2JzZXJ2ZWRfYXRfbXMYByABKAMiJgoUR2V0Tm9kZVN0YXR1c1JlcXVlc3QSDgoGc2VydmVyGAEgASgJIs8BChVHZXROb2RlU3RhdHVzUmVzcG9uc2USDAoEbW9kZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhYKDnB1YmxpY19hZGRyZXNzGAMgASgJEhUKDXN0YXJ0ZWRfYXRfbXMYBCABKAMSDgoGY3B1X21zGAUgASgDEhYKDnJlc2lkZW50X2J5dGVzGAYgASgDEi0KCHJlcGxpY2FzGAcgAygLMhsudmFyaWEuYWRtaW4udjEuTm9kZVJlcGxpY2ESEQoJbG9nX2xldmVsGAggASgJIikKF0dldENvbmZpZ3VyYXRpb25SZXF1ZXN0Eg4KBnNlcnZlchgBIAEoCSKDAQoYR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlEjMKCHNldHRpbmdzGAEgAygLMiEudmFyaWEuYWRtaW4udjEuQ29uZmlndXJlZFNldHRpbmcSMgoHY2x1c3RlchgCIAMoCzIhLnZhcmlhLmFkbWluLnYxLkNvbmZpZ3VyZWRTZXR0aW5nInwKEUNvbmZpZ3VyZWRTZXR0aW5nEgwKBG5hbWUYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSDQoFdmFsdWUYAyABKAkSDgoGb3JpZ2luGAQgASgJEg4KBnNvdXJjZRgFIAEoCRIVCg1kZWZhdWx0X3ZhbHVlGAYgASgJIiMKEUdldEhpc3RvcnlSZXF1ZXN0Eg4KBnNlcnZlchgBIAEoCSJ3ChJHZXRIaXN0b3J5UmVzcG9uc2USJgoGc2VyaWVzGAEgAygLMhYudmFyaWEuYWRtaW4udjEuU2VyaWVzEg8KB2xhc3RfbXMYAiABKAMSEwoLaW50ZXJ2YWxfbXMYAyABKA0SEwoLc2FtcGxlc19tYXgYBCABKA0iQwoGU2VyaWVzEgwKBG5hbWUYASABKAkSDQoFY2hhcnQYAiABKAkSDAoEdW5pdBgDIAEoCRIOCgZwb2ludHMYBCADKAEiMwoSU2V0TG9nTGV2ZWxSZXF1ZXN0Eg0KBWxldmVsGAEgASgJEg4KBnNlcnZlchgCIAEoCSIlChNTZXRMb2dMZXZlbFJlc3BvbnNlEg4KBmJlZm9yZRgBIAEoCSLbAQoLTm9kZVJlcGxpY2ESEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEhIKCnJlcGxpY2FfaWQYAyABKAYSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSDwoHcmVjb3JkcxgKIAEoAxIQCghzZXNzaW9ucxgLIAEoAyKEAQoRTGlzdEV2ZW50c1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSEQoJbmFtZXNwYWNlGAQgASgJEhIKBXNoYXJkGAUgASgDSACIAQESDgoGc2VydmVyGAYgASgJQggKBl9zaGFyZCJNChJMaXN0RXZlbnRzUmVzcG9uc2USJQoGZXZlbnRzGAEgAygLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQSEAoIaGFzX21vcmUYAiABKAgiJgoSV2F0Y2hFdmVudHNSZXF1ZXN0EhAKCGFmdGVyX2lkGAEgASgDIjsKE1dhdGNoRXZlbnRzUmVzcG9uc2USJAoFZXZlbnQYASABKAsyFS52YXJpYS5hZG1pbi52MS5FdmVudCKuAQoFRXZlbnQSCgoCaWQYASABKAMSDwoHdGltZV9tcxgCIAEoAxIMCgRraW5kGAMgASgJEg0KBWxldmVsGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSCwoDd2h5GAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gAiAEBEgwKBHRlcm0YCSABKAMSDgoGc2VydmVyGAogASgJQggKBl9zaGFyZCLyAgoMU2VydmVyU3RhdHVzEgwKBG5hbWUYASABKAkSFgoOcHVibGljX2FkZHJlc3MYAiABKAkSGAoQaW50ZXJuYWxfYWRkcmVzcxgDIAEoCRIRCglhdmFpbGFibGUYBCABKAgSDgoGcmVhc29uGAUgASgJEhAKCHJlcGxpY2FzGAYgASgNEg8KB2xlYWRlcnMYByABKA0SEAoIZHJhaW5pbmcYCCABKAgSDwoHdmVyc2lvbhgJIAEoCRIQCghmZWF0dXJlcxgKIAMoCRI4CgZsYWJlbHMYCyADKAsyKC52YXJpYS5hZG1pbi52MS5TZXJ2ZXJTdGF0dXMuTGFiZWxzRW50cnkSKAoEbG9hZBgMIAEoCzIaLnZhcmlhLmFkbWluLnYxLlNlcnZlckxvYWQSFAoMaHR0cF9hZGRyZXNzGA0gASgJGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEihwIKClNlcnZlckxvYWQSFgoOb2JzZXJ2ZWRfYXRfbXMYASABKAMSFQoNc3RhcnRlZF9hdF9tcxgCIAEoAxIRCgljcHVfY29yZXMYAyABKAESFgoOcmVzaWRlbnRfYnl0ZXMYBCABKAMSGQoRbG9vcF9kZWxheV9wOTlfbXMYBSABKAESFwoPZGlza19mcmVlX2J5dGVzGAYgASgDEhgKEGRpc2tfdG90YWxfYnl0ZXMYByABKAMSEQoJbG9nX2J5dGVzGAggASgDEhMKC3N0YXRlX2J5dGVzGAkgASgDEhQKDHdyaXRlc19wZXJfcxgKIAEoARITCgtyZWFkc19wZXJfcxgLIAEoASJcCglTaGFyZExvYWQSFAoMd3JpdGVzX3Blcl9zGAEgASgBEhMKC3JlYWRzX3Blcl9zGAIgASgBEg8KB3JlY29yZHMYAyABKAMSEwoLc3RhdGVfYnl0ZXMYBCABKAMimgIKC1NoYXJkU3RhdHVzEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgR0ZXJtGAMgASgDEg4KBmxlYWRlchgEIAEoCRIaChJtaW5faGFzaF9pbmNsdXNpdmUYBSABKA0SGgoSbWF4X2hhc2hfaW5jbHVzaXZlGAYgASgNEi8KCHJlcGxpY2FzGAcgAygLMh0udmFyaWEuYWRtaW4udjEuUmVwbGljYVN0YXR1cxIQCghwcm9ibGVtcxgIIAMoCRIXCg9mYXVsdF90b2xlcmFuY2UYCSABKAUSDgoGY2hhbmdlGAogASgJEicKBGxvYWQYCyABKAsyGS52YXJpYS5hZG1pbi52MS5TaGFyZExvYWQimgIKDVJlcGxpY2FTdGF0dXMSDgoGc2VydmVyGAEgASgJEhIKCnJlcGxpY2FfaWQYAiABKAYSDAoEcGFydBgDIAEoCRIOCgZzdGF0dXMYBCABKAkSDgoGcmVhc29uGAUgASgJEg8KB3Byb21pc2UYBiABKAMSEwoLaGVhZF9vZmZzZXQYByABKAMSFQoNY29tbWl0X29mZnNldBgIIAEoAxIWCg5hcHBsaWVkX29mZnNldBgJIAEoAxITCgtsYWdfZW50cmllcxgKIAEoAxIPCgdzY2FubmVkGAsgASgIEhgKC2xhZ19zZWNvbmRzGAwgASgBSACIAQESEgoKYWNrX29mZnNldBgNIAEoA0IOCgxfbGFnX3NlY29uZHMiYAoSU3dhcFJlcGxpY2FSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIMCgRmcm9tGAMgASgJEgoKAnRvGAQgASgJEg4KBmRldGFjaBgFIAEoCCJTChNTd2FwUmVwbGljYVJlc3BvbnNlEg4KBnJlYXNvbhgBIAEoCRIsCglvcGVyYXRpb24YAiABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iQwoTU3dpdGNoTGVhZGVyUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSCgoCdG8YAyABKAkiVAoUU3dpdGNoTGVhZGVyUmVzcG9uc2USDgoGcmVhc29uGAEgASgJEiwKCW9wZXJhdGlvbhgCIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJGChJGcmVlemVTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg4KBmZvcl9tcxgDIAEoDSJDChNGcmVlemVTaGFyZFJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiI0ChBUaGF3U2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAyJBChFUaGF3U2hhcmRSZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iJAoSRHJhaW5TZXJ2ZXJSZXF1ZXN0Eg4KBnNlcnZlchgBIAEoCSJDChNEcmFpblNlcnZlclJlc3BvbnNlEiwKCW9wZXJhdGlvbhgBIAEoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbiJGChNMaXN0U2Vzc2lvbnNSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRISCgVzaGFyZBgCIAEoA0gAiAEBQggKBl9zaGFyZCJTChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIpCghzZXNzaW9ucxgBIAMoCzIXLnZhcmlhLmFkbWluLnYxLlNlc3Npb24SEAoIaGFzX21vcmUYAiABKAgigQEKB1Nlc3Npb24SDQoFc2hhcmQYASABKAMSDwoHc2Vzc2lvbhgCIAEoAxIXCg9jbGllbnRfaWRlbnRpdHkYAyABKAkSEgoKdGltZW91dF9tcxgEIAEoDRIVCg1jcmVhdGVkX2F0X21zGAUgASgDEhIKCmVwaGVtZXJhbHMYBiABKAMiRgoRR2V0U2Vzc2lvblJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3Nlc3Npb24YAyABKAMiXgoSR2V0U2Vzc2lvblJlc3BvbnNlEigKB3Nlc3Npb24YASABKAsyFy52YXJpYS5hZG1pbi52MS5TZXNzaW9uEgwKBGtleXMYAiADKAkSEAoIaGFzX21vcmUYAyABKAgiSAoTQ2xvc2VTZXNzaW9uUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2Vzc2lvbhgDIAEoAyIWChRDbG9zZVNlc3Npb25SZXNwb25zZSJWChVMaXN0T3BlcmF0aW9uc1JlcXVlc3QSEQoJYmVmb3JlX2lkGAEgASgDEg0KBWxpbWl0GAIgASgNEgwKBGtpbmQYAyABKAkSDQoFc3RhdGUYBCABKAkiWQoWTGlzdE9wZXJhdGlvbnNSZXNwb25zZRItCgpvcGVyYXRpb25zGAEgAygLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uEhAKCGhhc19tb3JlGAIgASgIIjIKE0dldE9wZXJhdGlvblJlcXVlc3QSCgoCaWQYASABKAMSDwoHd2FpdF9tcxgCIAEoDSJEChRHZXRPcGVyYXRpb25SZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iJAoWQ2FuY2VsT3BlcmF0aW9uUmVxdWVzdBIKCgJpZBgBIAEoAyJHChdDYW5jZWxPcGVyYXRpb25SZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24igwIKCU9wZXJhdGlvbhIKCgJpZBgBIAEoAxIMCgRraW5kGAIgASgJEg0KBXN0YXRlGAMgASgJEg0KBXBoYXNlGAQgASgJEhUKCHByb2dyZXNzGAUgASgBSACIAQESDgoGcmVhc29uGAYgASgJEhEKCW5hbWVzcGFjZRgHIAEoCRISCgVzaGFyZBgIIAEoA0gBiAEBEgwKBGZyb20YCSABKAkSCgoCdG8YCiABKAkSFQoNc3RhcnRlZF9hdF9tcxgLIAEoAxITCgtlbmRlZF9hdF9tcxgMIAEoAxITCgtjYW5jZWxsYWJsZRgNIAEoCEILCglfcHJvZ3Jlc3NCCAoGX3NoYXJkIkgKE1BsYW5SZWNvdmVyeVJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNAoUUGxhblJlY292ZXJ5UmVzcG9uc2USDQoFbGluZXMYASADKAkSDQoFbG9zZXMYAiABKAgiSAoTUmVjb3ZlclNoYXJkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDwoHc2VydmVycxgDIAMoCSI1ChRSZWNvdmVyU2hhcmRSZXNwb25zZRIMCgR0ZXJtGAEgASgDEg8KB3BlbmRpbmcYAiADKAkyqg4KClZhcmlhQWRtaW4SZQoQR2V0Q2x1c3RlclN0YXR1cxInLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXF1ZXN0GigudmFyaWEuYWRtaW4udjEuR2V0Q2x1c3RlclN0YXR1c1Jlc3BvbnNlElwKDUdldE5vZGVTdGF0dXMSJC52YXJpYS5hZG1pbi52MS5HZXROb2RlU3RhdHVzUmVxdWVzdBolLnZhcmlhLmFkbWluLnYxLkdldE5vZGVTdGF0dXNSZXNwb25zZRJlChBHZXRDb25maWd1cmF0aW9uEicudmFyaWEuYWRtaW4udjEuR2V0Q29uZmlndXJhdGlvblJlcXVlc3QaKC52YXJpYS5hZG1pbi52MS5HZXRDb25maWd1cmF0aW9uUmVzcG9uc2USUwoKR2V0SGlzdG9yeRIhLnZhcmlhLmFkbWluLnYxLkdldEhpc3RvcnlSZXF1ZXN0GiIudmFyaWEuYWRtaW4udjEuR2V0SGlzdG9yeVJlc3BvbnNlElYKC1NldExvZ0xldmVsEiIudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuU2V0TG9nTGV2ZWxSZXNwb25zZRJTCgpMaXN0RXZlbnRzEiEudmFyaWEuYWRtaW4udjEuTGlzdEV2ZW50c1JlcXVlc3QaIi52YXJpYS5hZG1pbi52MS5MaXN0RXZlbnRzUmVzcG9uc2USWAoLV2F0Y2hFdmVudHMSIi52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1JlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAESVgoLU3dhcFJlcGxpY2ESIi52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5Td2FwUmVwbGljYVJlc3BvbnNlElkKDFN3aXRjaExlYWRlchIjLnZhcmlhLmFkbWluLnYxLlN3aXRjaExlYWRlclJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5Td2l0Y2hMZWFkZXJSZXNwb25zZRJWCgtGcmVlemVTaGFyZBIiLnZhcmlhLmFkbWluLnYxLkZyZWV6ZVNoYXJkUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLkZyZWV6ZVNoYXJkUmVzcG9uc2USUAoJVGhhd1NoYXJkEiAudmFyaWEuYWRtaW4udjEuVGhhd1NoYXJkUmVxdWVzdBohLnZhcmlhLmFkbWluLnYxLlRoYXdTaGFyZFJlc3BvbnNlElYKC0RyYWluU2VydmVyEiIudmFyaWEuYWRtaW4udjEuRHJhaW5TZXJ2ZXJSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuRHJhaW5TZXJ2ZXJSZXNwb25zZRJZCgxMaXN0U2Vzc2lvbnMSIy52YXJpYS5hZG1pbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuTGlzdFNlc3Npb25zUmVzcG9uc2USUwoKR2V0U2Vzc2lvbhIhLnZhcmlhLmFkbWluLnYxLkdldFNlc3Npb25SZXF1ZXN0GiIudmFyaWEuYWRtaW4udjEuR2V0U2Vzc2lvblJlc3BvbnNlElkKDENsb3NlU2Vzc2lvbhIjLnZhcmlhLmFkbWluLnYxLkNsb3NlU2Vzc2lvblJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5DbG9zZVNlc3Npb25SZXNwb25zZRJfCg5MaXN0T3BlcmF0aW9ucxIlLnZhcmlhLmFkbWluLnYxLkxpc3RPcGVyYXRpb25zUmVxdWVzdBomLnZhcmlhLmFkbWluLnYxLkxpc3RPcGVyYXRpb25zUmVzcG9uc2USWQoMR2V0T3BlcmF0aW9uEiMudmFyaWEuYWRtaW4udjEuR2V0T3BlcmF0aW9uUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLkdldE9wZXJhdGlvblJlc3BvbnNlEmIKD0NhbmNlbE9wZXJhdGlvbhImLnZhcmlhLmFkbWluLnYxLkNhbmNlbE9wZXJhdGlvblJlcXVlc3QaJy52YXJpYS5hZG1pbi52MS5DYW5jZWxPcGVyYXRpb25SZXNwb25zZRJZCgxQbGFuUmVjb3ZlcnkSIy52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUGxhblJlY292ZXJ5UmVzcG9uc2USWQoMUmVjb3ZlclNoYXJkEiMudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLlJlY292ZXJTaGFyZFJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("Chp2YXJpYS9hZG1pbi92MS9hZG1pbi5wcm90bxIOdmFyaWEuYWRtaW4udjEiRQoXR2V0Q2x1c3RlclN0YXR1c1JlcXVlc3QSEgoKbWF4X2FnZV9tcxgBIAEoDRIWCg5yZWZyZXNoX2FnZV9tcxgCIAEoDSJBChNHZXREaWFnbm9zaXNSZXF1ZXN0EhIKCm1heF9hZ2VfbXMYASABKA0SFgoOcmVmcmVzaF9hZ2VfbXMYAiABKA0iQQoUR2V0RGlhZ25vc2lzUmVzcG9uc2USKQoIZmluZGluZ3MYASADKAsyFy52YXJpYS5hZG1pbi52MS5GaW5kaW5nIkUKB0ZpbmRpbmcSDAoEcnVsZRgBIAEoCRIPCgdvdXRjb21lGAIgASgJEgwKBHNlZW4YAyABKAkSDQoFdG9fZG8YBCABKAki3wEKGEdldENsdXN0ZXJTdGF0dXNSZXNwb25zZRITCgtpbnN0YW5jZV9pZBgBIAEoCRIPCgdoZWFsdGh5GAIgASgIEhAKCHByb2JsZW1zGAMgAygJEhcKD2ZhdWx0X3RvbGVyYW5jZRgEIAEoBRItCgdzZXJ2ZXJzGAUgAygLMhwudmFyaWEuYWRtaW4udjEuU2VydmVyU3RhdHVzEisKBnNoYXJkcxgGIAMoCzIbLnZhcmlhLmFkbWluLnYxLlNoYXJkU3RhdHVzEhYKDm9ic2VydmVkX2F0X21zGAcgASgDIiYKFEdldE5vZGVTdGF0dXNSZXF1ZXN0Eg4KBnNlcnZlchgBIAEoCSLPAQoVR2V0Tm9kZVN0YXR1c1Jlc3BvbnNlEgwKBG1vZGUYASABKAkSDwoHdmVyc2lvbhgCIAEoCRIWCg5wdWJsaWNfYWRkcmVzcxgDIAEoCRIVCg1zdGFydGVkX2F0X21zGAQgASgDEg4KBmNwdV9tcxgFIAEoAxIWCg5yZXNpZGVudF9ieXRlcxgGIAEoAxItCghyZXBsaWNhcxgHIAMoCzIbLnZhcmlhLmFkbWluLnYxLk5vZGVSZXBsaWNhEhEKCWxvZ19sZXZlbBgIIAEoCSIpChdHZXRDb25maWd1cmF0aW9uUmVxdWVzdBIOCgZzZXJ2ZXIYASABKAkigwEKGEdldENvbmZpZ3VyYXRpb25SZXNwb25zZRIzCghzZXR0aW5ncxgBIAMoCzIhLnZhcmlhLmFkbWluLnYxLkNvbmZpZ3VyZWRTZXR0aW5nEjIKB2NsdXN0ZXIYAiADKAsyIS52YXJpYS5hZG1pbi52MS5Db25maWd1cmVkU2V0dGluZyJ8ChFDb25maWd1cmVkU2V0dGluZxIMCgRuYW1lGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEg0KBXZhbHVlGAMgASgJEg4KBm9yaWdpbhgEIAEoCRIOCgZzb3VyY2UYBSABKAkSFQoNZGVmYXVsdF92YWx1ZRgGIAEoCSIjChFHZXRIaXN0b3J5UmVxdWVzdBIOCgZzZXJ2ZXIYASABKAkidwoSR2V0SGlzdG9yeVJlc3BvbnNlEiYKBnNlcmllcxgBIAMoCzIWLnZhcmlhLmFkbWluLnYxLlNlcmllcxIPCgdsYXN0X21zGAIgASgDEhMKC2ludGVydmFsX21zGAMgASgNEhMKC3NhbXBsZXNfbWF4GAQgASgNIkMKBlNlcmllcxIMCgRuYW1lGAEgASgJEg0KBWNoYXJ0GAIgASgJEgwKBHVuaXQYAyABKAkSDgoGcG9pbnRzGAQgAygBIjMKElNldExvZ0xldmVsUmVxdWVzdBINCgVsZXZlbBgBIAEoCRIOCgZzZXJ2ZXIYAiABKAkiJQoTU2V0TG9nTGV2ZWxSZXNwb25zZRIOCgZiZWZvcmUYASABKAki2wEKC05vZGVSZXBsaWNhEhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxISCgpyZXBsaWNhX2lkGAMgASgGEg4KBnN0YXR1cxgEIAEoCRIOCgZyZWFzb24YBSABKAkSDwoHcHJvbWlzZRgGIAEoAxITCgtoZWFkX29mZnNldBgHIAEoAxIVCg1jb21taXRfb2Zmc2V0GAggASgDEhYKDmFwcGxpZWRfb2Zmc2V0GAkgASgDEg8KB3JlY29yZHMYCiABKAMSEAoIc2Vzc2lvbnMYCyABKAMihAEKEUxpc3RFdmVudHNSZXF1ZXN0EhEKCWJlZm9yZV9pZBgBIAEoAxINCgVsaW1pdBgCIAEoDRIMCgRraW5kGAMgASgJEhEKCW5hbWVzcGFjZRgEIAEoCRISCgVzaGFyZBgFIAEoA0gAiAEBEg4KBnNlcnZlchgGIAEoCUIICgZfc2hhcmQiTQoSTGlzdEV2ZW50c1Jlc3BvbnNlEiUKBmV2ZW50cxgBIAMoCzIVLnZhcmlhLmFkbWluLnYxLkV2ZW50EhAKCGhhc19tb3JlGAIgASgIIiYKEldhdGNoRXZlbnRzUmVxdWVzdBIQCghhZnRlcl9pZBgBIAEoAyI7ChNXYXRjaEV2ZW50c1Jlc3BvbnNlEiQKBWV2ZW50GAEgASgLMhUudmFyaWEuYWRtaW4udjEuRXZlbnQirgEKBUV2ZW50EgoKAmlkGAEgASgDEg8KB3RpbWVfbXMYAiABKAMSDAoEa2luZBgDIAEoCRINCgVsZXZlbBgEIAEoCRIPCgdtZXNzYWdlGAUgASgJEgsKA3doeRgGIAEoCRIRCgluYW1lc3BhY2UYByABKAkSEgoFc2hhcmQYCCABKANIAIgBARIMCgR0ZXJtGAkgASgDEg4KBnNlcnZlchgKIAEoCUIICgZfc2hhcmQi8gIKDFNlcnZlclN0YXR1cxIMCgRuYW1lGAEgASgJEhYKDnB1YmxpY19hZGRyZXNzGAIgASgJEhgKEGludGVybmFsX2FkZHJlc3MYAyABKAkSEQoJYXZhaWxhYmxlGAQgASgIEg4KBnJlYXNvbhgFIAEoCRIQCghyZXBsaWNhcxgGIAEoDRIPCgdsZWFkZXJzGAcgASgNEhAKCGRyYWluaW5nGAggASgIEg8KB3ZlcnNpb24YCSABKAkSEAoIZmVhdHVyZXMYCiADKAkSOAoGbGFiZWxzGAsgAygLMigudmFyaWEuYWRtaW4udjEuU2VydmVyU3RhdHVzLkxhYmVsc0VudHJ5EigKBGxvYWQYDCABKAsyGi52YXJpYS5hZG1pbi52MS5TZXJ2ZXJMb2FkEhQKDGh0dHBfYWRkcmVzcxgNIAEoCRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIocCCgpTZXJ2ZXJMb2FkEhYKDm9ic2VydmVkX2F0X21zGAEgASgDEhUKDXN0YXJ0ZWRfYXRfbXMYAiABKAMSEQoJY3B1X2NvcmVzGAMgASgBEhYKDnJlc2lkZW50X2J5dGVzGAQgASgDEhkKEWxvb3BfZGVsYXlfcDk5X21zGAUgASgBEhcKD2Rpc2tfZnJlZV9ieXRlcxgGIAEoAxIYChBkaXNrX3RvdGFsX2J5dGVzGAcgASgDEhEKCWxvZ19ieXRlcxgIIAEoAxITCgtzdGF0ZV9ieXRlcxgJIAEoAxIUCgx3cml0ZXNfcGVyX3MYCiABKAESEwoLcmVhZHNfcGVyX3MYCyABKAEiXAoJU2hhcmRMb2FkEhQKDHdyaXRlc19wZXJfcxgBIAEoARITCgtyZWFkc19wZXJfcxgCIAEoARIPCgdyZWNvcmRzGAMgASgDEhMKC3N0YXRlX2J5dGVzGAQgASgDIpoCCgtTaGFyZFN0YXR1cxIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDAoEdGVybRgDIAEoAxIOCgZsZWFkZXIYBCABKAkSGgoSbWluX2hhc2hfaW5jbHVzaXZlGAUgASgNEhoKEm1heF9oYXNoX2luY2x1c2l2ZRgGIAEoDRIvCghyZXBsaWNhcxgHIAMoCzIdLnZhcmlhLmFkbWluLnYxLlJlcGxpY2FTdGF0dXMSEAoIcHJvYmxlbXMYCCADKAkSFwoPZmF1bHRfdG9sZXJhbmNlGAkgASgFEg4KBmNoYW5nZRgKIAEoCRInCgRsb2FkGAsgASgLMhkudmFyaWEuYWRtaW4udjEuU2hhcmRMb2FkIpoCCg1SZXBsaWNhU3RhdHVzEg4KBnNlcnZlchgBIAEoCRISCgpyZXBsaWNhX2lkGAIgASgGEgwKBHBhcnQYAyABKAkSDgoGc3RhdHVzGAQgASgJEg4KBnJlYXNvbhgFIAEoCRIPCgdwcm9taXNlGAYgASgDEhMKC2hlYWRfb2Zmc2V0GAcgASgDEhUKDWNvbW1pdF9vZmZzZXQYCCABKAMSFgoOYXBwbGllZF9vZmZzZXQYCSABKAMSEwoLbGFnX2VudHJpZXMYCiABKAMSDwoHc2Nhbm5lZBgLIAEoCBIYCgtsYWdfc2Vjb25kcxgMIAEoAUgAiAEBEhIKCmFja19vZmZzZXQYDSABKANCDgoMX2xhZ19zZWNvbmRzImAKElN3YXBSZXBsaWNhUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMSDAoEZnJvbRgDIAEoCRIKCgJ0bxgEIAEoCRIOCgZkZXRhY2gYBSABKAgiUwoTU3dhcFJlcGxpY2FSZXNwb25zZRIOCgZyZWFzb24YASABKAkSLAoJb3BlcmF0aW9uGAIgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIkMKE1N3aXRjaExlYWRlclJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEgoKAnRvGAMgASgJIlQKFFN3aXRjaExlYWRlclJlc3BvbnNlEg4KBnJlYXNvbhgBIAEoCRIsCglvcGVyYXRpb24YAiABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iRgoSRnJlZXplU2hhcmRSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIOCgZmb3JfbXMYAyABKA0iQwoTRnJlZXplU2hhcmRSZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iNAoQVGhhd1NoYXJkUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSDQoFc2hhcmQYAiABKAMiQQoRVGhhd1NoYXJkUmVzcG9uc2USLAoJb3BlcmF0aW9uGAEgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIiQKEkRyYWluU2VydmVyUmVxdWVzdBIOCgZzZXJ2ZXIYASABKAkiQwoTRHJhaW5TZXJ2ZXJSZXNwb25zZRIsCglvcGVyYXRpb24YASABKAsyGS52YXJpYS5hZG1pbi52MS5PcGVyYXRpb24iRgoTTGlzdFNlc3Npb25zUmVxdWVzdBIRCgluYW1lc3BhY2UYASABKAkSEgoFc2hhcmQYAiABKANIAIgBAUIICgZfc2hhcmQiUwoUTGlzdFNlc3Npb25zUmVzcG9uc2USKQoIc2Vzc2lvbnMYASADKAsyFy52YXJpYS5hZG1pbi52MS5TZXNzaW9uEhAKCGhhc19tb3JlGAIgASgIIoEBCgdTZXNzaW9uEg0KBXNoYXJkGAEgASgDEg8KB3Nlc3Npb24YAiABKAMSFwoPY2xpZW50X2lkZW50aXR5GAMgASgJEhIKCnRpbWVvdXRfbXMYBCABKA0SFQoNY3JlYXRlZF9hdF9tcxgFIAEoAxISCgplcGhlbWVyYWxzGAYgASgDIkYKEUdldFNlc3Npb25SZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXNzaW9uGAMgASgDIl4KEkdldFNlc3Npb25SZXNwb25zZRIoCgdzZXNzaW9uGAEgASgLMhcudmFyaWEuYWRtaW4udjEuU2Vzc2lvbhIMCgRrZXlzGAIgAygJEhAKCGhhc19tb3JlGAMgASgIIkgKE0Nsb3NlU2Vzc2lvblJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3Nlc3Npb24YAyABKAMiFgoUQ2xvc2VTZXNzaW9uUmVzcG9uc2UiVgoVTGlzdE9wZXJhdGlvbnNSZXF1ZXN0EhEKCWJlZm9yZV9pZBgBIAEoAxINCgVsaW1pdBgCIAEoDRIMCgRraW5kGAMgASgJEg0KBXN0YXRlGAQgASgJIlkKFkxpc3RPcGVyYXRpb25zUmVzcG9uc2USLQoKb3BlcmF0aW9ucxgBIAMoCzIZLnZhcmlhLmFkbWluLnYxLk9wZXJhdGlvbhIQCghoYXNfbW9yZRgCIAEoCCIyChNHZXRPcGVyYXRpb25SZXF1ZXN0EgoKAmlkGAEgASgDEg8KB3dhaXRfbXMYAiABKA0iRAoUR2V0T3BlcmF0aW9uUmVzcG9uc2USLAoJb3BlcmF0aW9uGAEgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIiQKFkNhbmNlbE9wZXJhdGlvblJlcXVlc3QSCgoCaWQYASABKAMiRwoXQ2FuY2VsT3BlcmF0aW9uUmVzcG9uc2USLAoJb3BlcmF0aW9uGAEgASgLMhkudmFyaWEuYWRtaW4udjEuT3BlcmF0aW9uIoMCCglPcGVyYXRpb24SCgoCaWQYASABKAMSDAoEa2luZBgCIAEoCRINCgVzdGF0ZRgDIAEoCRINCgVwaGFzZRgEIAEoCRIVCghwcm9ncmVzcxgFIAEoAUgAiAEBEg4KBnJlYXNvbhgGIAEoCRIRCgluYW1lc3BhY2UYByABKAkSEgoFc2hhcmQYCCABKANIAYgBARIMCgRmcm9tGAkgASgJEgoKAnRvGAogASgJEhUKDXN0YXJ0ZWRfYXRfbXMYCyABKAMSEwoLZW5kZWRfYXRfbXMYDCABKAMSEwoLY2FuY2VsbGFibGUYDSABKAhCCwoJX3Byb2dyZXNzQggKBl9zaGFyZCJIChNQbGFuUmVjb3ZlcnlSZXF1ZXN0EhEKCW5hbWVzcGFjZRgBIAEoCRINCgVzaGFyZBgCIAEoAxIPCgdzZXJ2ZXJzGAMgAygJIjQKFFBsYW5SZWNvdmVyeVJlc3BvbnNlEg0KBWxpbmVzGAEgAygJEg0KBWxvc2VzGAIgASgIIkgKE1JlY292ZXJTaGFyZFJlcXVlc3QSEQoJbmFtZXNwYWNlGAEgASgJEg0KBXNoYXJkGAIgASgDEg8KB3NlcnZlcnMYAyADKAkiNQoUUmVjb3ZlclNoYXJkUmVzcG9uc2USDAoEdGVybRgBIAEoAxIPCgdwZW5kaW5nGAIgAygJMoUPCgpWYXJpYUFkbWluEmUKEEdldENsdXN0ZXJTdGF0dXMSJy52YXJpYS5hZG1pbi52MS5HZXRDbHVzdGVyU3RhdHVzUmVxdWVzdBooLnZhcmlhLmFkbWluLnYxLkdldENsdXN0ZXJTdGF0dXNSZXNwb25zZRJcCg1HZXROb2RlU3RhdHVzEiQudmFyaWEuYWRtaW4udjEuR2V0Tm9kZVN0YXR1c1JlcXVlc3QaJS52YXJpYS5hZG1pbi52MS5HZXROb2RlU3RhdHVzUmVzcG9uc2USZQoQR2V0Q29uZmlndXJhdGlvbhInLnZhcmlhLmFkbWluLnYxLkdldENvbmZpZ3VyYXRpb25SZXF1ZXN0GigudmFyaWEuYWRtaW4udjEuR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlElMKCkdldEhpc3RvcnkSIS52YXJpYS5hZG1pbi52MS5HZXRIaXN0b3J5UmVxdWVzdBoiLnZhcmlhLmFkbWluLnYxLkdldEhpc3RvcnlSZXNwb25zZRJWCgtTZXRMb2dMZXZlbBIiLnZhcmlhLmFkbWluLnYxLlNldExvZ0xldmVsUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLlNldExvZ0xldmVsUmVzcG9uc2USUwoKTGlzdEV2ZW50cxIhLnZhcmlhLmFkbWluLnYxLkxpc3RFdmVudHNSZXF1ZXN0GiIudmFyaWEuYWRtaW4udjEuTGlzdEV2ZW50c1Jlc3BvbnNlElgKC1dhdGNoRXZlbnRzEiIudmFyaWEuYWRtaW4udjEuV2F0Y2hFdmVudHNSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuV2F0Y2hFdmVudHNSZXNwb25zZTABElYKC1N3YXBSZXBsaWNhEiIudmFyaWEuYWRtaW4udjEuU3dhcFJlcGxpY2FSZXF1ZXN0GiMudmFyaWEuYWRtaW4udjEuU3dhcFJlcGxpY2FSZXNwb25zZRJZCgxTd2l0Y2hMZWFkZXISIy52YXJpYS5hZG1pbi52MS5Td2l0Y2hMZWFkZXJSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuU3dpdGNoTGVhZGVyUmVzcG9uc2USVgoLRnJlZXplU2hhcmQSIi52YXJpYS5hZG1pbi52MS5GcmVlemVTaGFyZFJlcXVlc3QaIy52YXJpYS5hZG1pbi52MS5GcmVlemVTaGFyZFJlc3BvbnNlElAKCVRoYXdTaGFyZBIgLnZhcmlhLmFkbWluLnYxLlRoYXdTaGFyZFJlcXVlc3QaIS52YXJpYS5hZG1pbi52MS5UaGF3U2hhcmRSZXNwb25zZRJWCgtEcmFpblNlcnZlchIiLnZhcmlhLmFkbWluLnYxLkRyYWluU2VydmVyUmVxdWVzdBojLnZhcmlhLmFkbWluLnYxLkRyYWluU2VydmVyUmVzcG9uc2USWQoMTGlzdFNlc3Npb25zEiMudmFyaWEuYWRtaW4udjEuTGlzdFNlc3Npb25zUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlElMKCkdldFNlc3Npb24SIS52YXJpYS5hZG1pbi52MS5HZXRTZXNzaW9uUmVxdWVzdBoiLnZhcmlhLmFkbWluLnYxLkdldFNlc3Npb25SZXNwb25zZRJZCgxDbG9zZVNlc3Npb24SIy52YXJpYS5hZG1pbi52MS5DbG9zZVNlc3Npb25SZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuQ2xvc2VTZXNzaW9uUmVzcG9uc2USXwoOTGlzdE9wZXJhdGlvbnMSJS52YXJpYS5hZG1pbi52MS5MaXN0T3BlcmF0aW9uc1JlcXVlc3QaJi52YXJpYS5hZG1pbi52MS5MaXN0T3BlcmF0aW9uc1Jlc3BvbnNlElkKDEdldE9wZXJhdGlvbhIjLnZhcmlhLmFkbWluLnYxLkdldE9wZXJhdGlvblJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5HZXRPcGVyYXRpb25SZXNwb25zZRJiCg9DYW5jZWxPcGVyYXRpb24SJi52YXJpYS5hZG1pbi52MS5DYW5jZWxPcGVyYXRpb25SZXF1ZXN0GicudmFyaWEuYWRtaW4udjEuQ2FuY2VsT3BlcmF0aW9uUmVzcG9uc2USWQoMR2V0RGlhZ25vc2lzEiMudmFyaWEuYWRtaW4udjEuR2V0RGlhZ25vc2lzUmVxdWVzdBokLnZhcmlhLmFkbWluLnYxLkdldERpYWdub3Npc1Jlc3BvbnNlElkKDFBsYW5SZWNvdmVyeRIjLnZhcmlhLmFkbWluLnYxLlBsYW5SZWNvdmVyeVJlcXVlc3QaJC52YXJpYS5hZG1pbi52MS5QbGFuUmVjb3ZlcnlSZXNwb25zZRJZCgxSZWNvdmVyU2hhcmQSIy52YXJpYS5hZG1pbi52MS5SZWNvdmVyU2hhcmRSZXF1ZXN0GiQudmFyaWEuYWRtaW4udjEuUmVjb3ZlclNoYXJkUmVzcG9uc2ViBnByb3RvMw");
 
 /**
  * Asks how the cluster stands.
@@ -45,6 +45,97 @@ export type GetClusterStatusRequest = Message<"varia.admin.v1.GetClusterStatusRe
  */
 export const GetClusterStatusRequestSchema: GenMessage<GetClusterStatusRequest> = /*@__PURE__*/
   messageDesc(file_varia_admin_v1_admin, 0);
+
+/**
+ * Asks for a judgement.
+ *
+ * @generated from message varia.admin.v1.GetDiagnosisRequest
+ */
+export type GetDiagnosisRequest = Message<"varia.admin.v1.GetDiagnosisRequest"> & {
+  /**
+   * As of GetClusterStatusRequest.
+   *
+   * @generated from field: uint32 max_age_ms = 1;
+   */
+  maxAgeMs: number;
+
+  /**
+   * As of GetClusterStatusRequest.
+   *
+   * @generated from field: uint32 refresh_age_ms = 2;
+   */
+  refreshAgeMs: number;
+};
+
+/**
+ * Describes the message varia.admin.v1.GetDiagnosisRequest.
+ * Use `create(GetDiagnosisRequestSchema)` to create a new message.
+ */
+export const GetDiagnosisRequestSchema: GenMessage<GetDiagnosisRequest> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 1);
+
+/**
+ * What an experienced operator would say.
+ *
+ * @generated from message varia.admin.v1.GetDiagnosisResponse
+ */
+export type GetDiagnosisResponse = Message<"varia.admin.v1.GetDiagnosisResponse"> & {
+  /**
+   * One for each rule.
+   *
+   * @generated from field: repeated varia.admin.v1.Finding findings = 1;
+   */
+  findings: Finding[];
+};
+
+/**
+ * Describes the message varia.admin.v1.GetDiagnosisResponse.
+ * Use `create(GetDiagnosisResponseSchema)` to create a new message.
+ */
+export const GetDiagnosisResponseSchema: GenMessage<GetDiagnosisResponse> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 2);
+
+/**
+ * What one rule has found.
+ *
+ * @generated from message varia.admin.v1.Finding
+ */
+export type Finding = Message<"varia.admin.v1.Finding"> & {
+  /**
+   * What is asked for.
+   *
+   * @generated from field: string rule = 1;
+   */
+  rule: string;
+
+  /**
+   * `pass`, `warn` or `fail`.
+   *
+   * @generated from field: string outcome = 2;
+   */
+  outcome: string;
+
+  /**
+   * What was seen.
+   *
+   * @generated from field: string seen = 3;
+   */
+  seen: string;
+
+  /**
+   * What to do; empty where it passes.
+   *
+   * @generated from field: string to_do = 4;
+   */
+  toDo: string;
+};
+
+/**
+ * Describes the message varia.admin.v1.Finding.
+ * Use `create(FindingSchema)` to create a new message.
+ */
+export const FindingSchema: GenMessage<Finding> = /*@__PURE__*/
+  messageDesc(file_varia_admin_v1_admin, 3);
 
 /**
  * How the cluster stands.
@@ -107,7 +198,7 @@ export type GetClusterStatusResponse = Message<"varia.admin.v1.GetClusterStatusR
  * Use `create(GetClusterStatusResponseSchema)` to create a new message.
  */
 export const GetClusterStatusResponseSchema: GenMessage<GetClusterStatusResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 1);
+  messageDesc(file_varia_admin_v1_admin, 4);
 
 /**
  * Asks one process for itself.
@@ -128,7 +219,7 @@ export type GetNodeStatusRequest = Message<"varia.admin.v1.GetNodeStatusRequest"
  * Use `create(GetNodeStatusRequestSchema)` to create a new message.
  */
 export const GetNodeStatusRequestSchema: GenMessage<GetNodeStatusRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 2);
+  messageDesc(file_varia_admin_v1_admin, 5);
 
 /**
  * One process, and what it holds.
@@ -198,7 +289,7 @@ export type GetNodeStatusResponse = Message<"varia.admin.v1.GetNodeStatusRespons
  * Use `create(GetNodeStatusResponseSchema)` to create a new message.
  */
 export const GetNodeStatusResponseSchema: GenMessage<GetNodeStatusResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 3);
+  messageDesc(file_varia_admin_v1_admin, 6);
 
 /**
  * Asks one process for its settings.
@@ -219,7 +310,7 @@ export type GetConfigurationRequest = Message<"varia.admin.v1.GetConfigurationRe
  * Use `create(GetConfigurationRequestSchema)` to create a new message.
  */
 export const GetConfigurationRequestSchema: GenMessage<GetConfigurationRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 4);
+  messageDesc(file_varia_admin_v1_admin, 7);
 
 /**
  * What it was started with.
@@ -247,7 +338,7 @@ export type GetConfigurationResponse = Message<"varia.admin.v1.GetConfigurationR
  * Use `create(GetConfigurationResponseSchema)` to create a new message.
  */
 export const GetConfigurationResponseSchema: GenMessage<GetConfigurationResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 5);
+  messageDesc(file_varia_admin_v1_admin, 8);
 
 /**
  * A setting with its value.
@@ -303,7 +394,7 @@ export type ConfiguredSetting = Message<"varia.admin.v1.ConfiguredSetting"> & {
  * Use `create(ConfiguredSettingSchema)` to create a new message.
  */
 export const ConfiguredSettingSchema: GenMessage<ConfiguredSetting> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 6);
+  messageDesc(file_varia_admin_v1_admin, 9);
 
 /**
  * Asks one process for its last hour.
@@ -324,7 +415,7 @@ export type GetHistoryRequest = Message<"varia.admin.v1.GetHistoryRequest"> & {
  * Use `create(GetHistoryRequestSchema)` to create a new message.
  */
 export const GetHistoryRequestSchema: GenMessage<GetHistoryRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 7);
+  messageDesc(file_varia_admin_v1_admin, 10);
 
 /**
  * Some numbers, looked at in regular intervals.
@@ -366,7 +457,7 @@ export type GetHistoryResponse = Message<"varia.admin.v1.GetHistoryResponse"> & 
  * Use `create(GetHistoryResponseSchema)` to create a new message.
  */
 export const GetHistoryResponseSchema: GenMessage<GetHistoryResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 8);
+  messageDesc(file_varia_admin_v1_admin, 11);
 
 /**
  * One number over time.
@@ -408,7 +499,7 @@ export type Series = Message<"varia.admin.v1.Series"> & {
  * Use `create(SeriesSchema)` to create a new message.
  */
 export const SeriesSchema: GenMessage<Series> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 9);
+  messageDesc(file_varia_admin_v1_admin, 12);
 
 /**
  * Asks for another level.
@@ -436,7 +527,7 @@ export type SetLogLevelRequest = Message<"varia.admin.v1.SetLogLevelRequest"> & 
  * Use `create(SetLogLevelRequestSchema)` to create a new message.
  */
 export const SetLogLevelRequestSchema: GenMessage<SetLogLevelRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 10);
+  messageDesc(file_varia_admin_v1_admin, 13);
 
 /**
  * The level is changed.
@@ -457,7 +548,7 @@ export type SetLogLevelResponse = Message<"varia.admin.v1.SetLogLevelResponse"> 
  * Use `create(SetLogLevelResponseSchema)` to create a new message.
  */
 export const SetLogLevelResponseSchema: GenMessage<SetLogLevelResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 11);
+  messageDesc(file_varia_admin_v1_admin, 14);
 
 /**
  * A replica as its own server sees it.
@@ -548,7 +639,7 @@ export type NodeReplica = Message<"varia.admin.v1.NodeReplica"> & {
  * Use `create(NodeReplicaSchema)` to create a new message.
  */
 export const NodeReplicaSchema: GenMessage<NodeReplica> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 12);
+  messageDesc(file_varia_admin_v1_admin, 15);
 
 /**
  * Asks for events. Fields that are not set match all.
@@ -604,7 +695,7 @@ export type ListEventsRequest = Message<"varia.admin.v1.ListEventsRequest"> & {
  * Use `create(ListEventsRequestSchema)` to create a new message.
  */
 export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 13);
+  messageDesc(file_varia_admin_v1_admin, 16);
 
 /**
  * Events, the newest first.
@@ -632,7 +723,7 @@ export type ListEventsResponse = Message<"varia.admin.v1.ListEventsResponse"> & 
  * Use `create(ListEventsResponseSchema)` to create a new message.
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 14);
+  messageDesc(file_varia_admin_v1_admin, 17);
 
 /**
  * Asks for what happens.
@@ -653,7 +744,7 @@ export type WatchEventsRequest = Message<"varia.admin.v1.WatchEventsRequest"> & 
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 15);
+  messageDesc(file_varia_admin_v1_admin, 18);
 
 /**
  * Something that happened.
@@ -674,7 +765,7 @@ export type WatchEventsResponse = Message<"varia.admin.v1.WatchEventsResponse"> 
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 16);
+  messageDesc(file_varia_admin_v1_admin, 19);
 
 /**
  * Something that happened in the cluster.
@@ -759,7 +850,7 @@ export type Event = Message<"varia.admin.v1.Event"> & {
  * Use `create(EventSchema)` to create a new message.
  */
 export const EventSchema: GenMessage<Event> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 17);
+  messageDesc(file_varia_admin_v1_admin, 20);
 
 /**
  * A data server as the coordinator sees it.
@@ -864,7 +955,7 @@ export type ServerStatus = Message<"varia.admin.v1.ServerStatus"> & {
  * Use `create(ServerStatusSchema)` to create a new message.
  */
 export const ServerStatusSchema: GenMessage<ServerStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 18);
+  messageDesc(file_varia_admin_v1_admin, 21);
 
 /**
  * What a data server bears, over the last seconds.
@@ -955,7 +1046,7 @@ export type ServerLoad = Message<"varia.admin.v1.ServerLoad"> & {
  * Use `create(ServerLoadSchema)` to create a new message.
  */
 export const ServerLoadSchema: GenMessage<ServerLoad> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 19);
+  messageDesc(file_varia_admin_v1_admin, 22);
 
 /**
  * What a shard's leader bears, over the last seconds.
@@ -997,7 +1088,7 @@ export type ShardLoad = Message<"varia.admin.v1.ShardLoad"> & {
  * Use `create(ShardLoadSchema)` to create a new message.
  */
 export const ShardLoadSchema: GenMessage<ShardLoad> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 20);
+  messageDesc(file_varia_admin_v1_admin, 23);
 
 /**
  * A shard, with what its replicas say of themselves.
@@ -1088,7 +1179,7 @@ export type ShardStatus = Message<"varia.admin.v1.ShardStatus"> & {
  * Use `create(ShardStatusSchema)` to create a new message.
  */
 export const ShardStatusSchema: GenMessage<ShardStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 21);
+  messageDesc(file_varia_admin_v1_admin, 24);
 
 /**
  * A replica as it answered.
@@ -1194,7 +1285,7 @@ export type ReplicaStatus = Message<"varia.admin.v1.ReplicaStatus"> & {
  * Use `create(ReplicaStatusSchema)` to create a new message.
  */
 export const ReplicaStatusSchema: GenMessage<ReplicaStatus> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 22);
+  messageDesc(file_varia_admin_v1_admin, 25);
 
 /**
  * Asks for a replica in the place of another.
@@ -1243,7 +1334,7 @@ export type SwapReplicaRequest = Message<"varia.admin.v1.SwapReplicaRequest"> & 
  * Use `create(SwapReplicaRequestSchema)` to create a new message.
  */
 export const SwapReplicaRequestSchema: GenMessage<SwapReplicaRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 23);
+  messageDesc(file_varia_admin_v1_admin, 26);
 
 /**
  * The swap has ended, or begun.
@@ -1271,7 +1362,7 @@ export type SwapReplicaResponse = Message<"varia.admin.v1.SwapReplicaResponse"> 
  * Use `create(SwapReplicaResponseSchema)` to create a new message.
  */
 export const SwapReplicaResponseSchema: GenMessage<SwapReplicaResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 24);
+  messageDesc(file_varia_admin_v1_admin, 27);
 
 /**
  * Asks for another leader.
@@ -1306,7 +1397,7 @@ export type SwitchLeaderRequest = Message<"varia.admin.v1.SwitchLeaderRequest"> 
  * Use `create(SwitchLeaderRequestSchema)` to create a new message.
  */
 export const SwitchLeaderRequestSchema: GenMessage<SwitchLeaderRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 25);
+  messageDesc(file_varia_admin_v1_admin, 28);
 
 /**
  * The switch has ended.
@@ -1334,7 +1425,7 @@ export type SwitchLeaderResponse = Message<"varia.admin.v1.SwitchLeaderResponse"
  * Use `create(SwitchLeaderResponseSchema)` to create a new message.
  */
 export const SwitchLeaderResponseSchema: GenMessage<SwitchLeaderResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 26);
+  messageDesc(file_varia_admin_v1_admin, 29);
 
 /**
  * Asks for writes to be held back.
@@ -1369,7 +1460,7 @@ export type FreezeShardRequest = Message<"varia.admin.v1.FreezeShardRequest"> & 
  * Use `create(FreezeShardRequestSchema)` to create a new message.
  */
 export const FreezeShardRequestSchema: GenMessage<FreezeShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 27);
+  messageDesc(file_varia_admin_v1_admin, 30);
 
 /**
  * No write is taken.
@@ -1390,7 +1481,7 @@ export type FreezeShardResponse = Message<"varia.admin.v1.FreezeShardResponse"> 
  * Use `create(FreezeShardResponseSchema)` to create a new message.
  */
 export const FreezeShardResponseSchema: GenMessage<FreezeShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 28);
+  messageDesc(file_varia_admin_v1_admin, 31);
 
 /**
  * Asks for writes to go on.
@@ -1418,7 +1509,7 @@ export type ThawShardRequest = Message<"varia.admin.v1.ThawShardRequest"> & {
  * Use `create(ThawShardRequestSchema)` to create a new message.
  */
 export const ThawShardRequestSchema: GenMessage<ThawShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 29);
+  messageDesc(file_varia_admin_v1_admin, 32);
 
 /**
  * Writes go on.
@@ -1439,7 +1530,7 @@ export type ThawShardResponse = Message<"varia.admin.v1.ThawShardResponse"> & {
  * Use `create(ThawShardResponseSchema)` to create a new message.
  */
 export const ThawShardResponseSchema: GenMessage<ThawShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 30);
+  messageDesc(file_varia_admin_v1_admin, 33);
 
 /**
  * Asks for a server to leave.
@@ -1460,7 +1551,7 @@ export type DrainServerRequest = Message<"varia.admin.v1.DrainServerRequest"> & 
  * Use `create(DrainServerRequestSchema)` to create a new message.
  */
 export const DrainServerRequestSchema: GenMessage<DrainServerRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 31);
+  messageDesc(file_varia_admin_v1_admin, 34);
 
 /**
  * It leaves.
@@ -1481,7 +1572,7 @@ export type DrainServerResponse = Message<"varia.admin.v1.DrainServerResponse"> 
  * Use `create(DrainServerResponseSchema)` to create a new message.
  */
 export const DrainServerResponseSchema: GenMessage<DrainServerResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 32);
+  messageDesc(file_varia_admin_v1_admin, 35);
 
 /**
  * Asks for sessions.
@@ -1509,7 +1600,7 @@ export type ListSessionsRequest = Message<"varia.admin.v1.ListSessionsRequest"> 
  * Use `create(ListSessionsRequestSchema)` to create a new message.
  */
 export const ListSessionsRequestSchema: GenMessage<ListSessionsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 33);
+  messageDesc(file_varia_admin_v1_admin, 36);
 
 /**
  * Sessions that live.
@@ -1537,7 +1628,7 @@ export type ListSessionsResponse = Message<"varia.admin.v1.ListSessionsResponse"
  * Use `create(ListSessionsResponseSchema)` to create a new message.
  */
 export const ListSessionsResponseSchema: GenMessage<ListSessionsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 34);
+  messageDesc(file_varia_admin_v1_admin, 37);
 
 /**
  * A client that has said that it lives, and lately enough.
@@ -1593,7 +1684,7 @@ export type Session = Message<"varia.admin.v1.Session"> & {
  * Use `create(SessionSchema)` to create a new message.
  */
 export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 35);
+  messageDesc(file_varia_admin_v1_admin, 38);
 
 /**
  * Asks for a session.
@@ -1628,7 +1719,7 @@ export type GetSessionRequest = Message<"varia.admin.v1.GetSessionRequest"> & {
  * Use `create(GetSessionRequestSchema)` to create a new message.
  */
 export const GetSessionRequestSchema: GenMessage<GetSessionRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 36);
+  messageDesc(file_varia_admin_v1_admin, 39);
 
 /**
  * A session, as it is now.
@@ -1663,7 +1754,7 @@ export type GetSessionResponse = Message<"varia.admin.v1.GetSessionResponse"> & 
  * Use `create(GetSessionResponseSchema)` to create a new message.
  */
 export const GetSessionResponseSchema: GenMessage<GetSessionResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 37);
+  messageDesc(file_varia_admin_v1_admin, 40);
 
 /**
  * Asks for a session to end.
@@ -1698,7 +1789,7 @@ export type CloseSessionRequest = Message<"varia.admin.v1.CloseSessionRequest"> 
  * Use `create(CloseSessionRequestSchema)` to create a new message.
  */
 export const CloseSessionRequestSchema: GenMessage<CloseSessionRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 38);
+  messageDesc(file_varia_admin_v1_admin, 41);
 
 /**
  * It has ended.
@@ -1713,7 +1804,7 @@ export type CloseSessionResponse = Message<"varia.admin.v1.CloseSessionResponse"
  * Use `create(CloseSessionResponseSchema)` to create a new message.
  */
 export const CloseSessionResponseSchema: GenMessage<CloseSessionResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 39);
+  messageDesc(file_varia_admin_v1_admin, 42);
 
 /**
  * Asks for operations. Fields that are not set match all.
@@ -1755,7 +1846,7 @@ export type ListOperationsRequest = Message<"varia.admin.v1.ListOperationsReques
  * Use `create(ListOperationsRequestSchema)` to create a new message.
  */
 export const ListOperationsRequestSchema: GenMessage<ListOperationsRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 40);
+  messageDesc(file_varia_admin_v1_admin, 43);
 
 /**
  * Operations, the newest first.
@@ -1783,7 +1874,7 @@ export type ListOperationsResponse = Message<"varia.admin.v1.ListOperationsRespo
  * Use `create(ListOperationsResponseSchema)` to create a new message.
  */
 export const ListOperationsResponseSchema: GenMessage<ListOperationsResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 41);
+  messageDesc(file_varia_admin_v1_admin, 44);
 
 /**
  * Asks for one.
@@ -1811,7 +1902,7 @@ export type GetOperationRequest = Message<"varia.admin.v1.GetOperationRequest"> 
  * Use `create(GetOperationRequestSchema)` to create a new message.
  */
 export const GetOperationRequestSchema: GenMessage<GetOperationRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 42);
+  messageDesc(file_varia_admin_v1_admin, 45);
 
 /**
  * One operation.
@@ -1832,7 +1923,7 @@ export type GetOperationResponse = Message<"varia.admin.v1.GetOperationResponse"
  * Use `create(GetOperationResponseSchema)` to create a new message.
  */
 export const GetOperationResponseSchema: GenMessage<GetOperationResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 43);
+  messageDesc(file_varia_admin_v1_admin, 46);
 
 /**
  * Asks for one to end.
@@ -1853,7 +1944,7 @@ export type CancelOperationRequest = Message<"varia.admin.v1.CancelOperationRequ
  * Use `create(CancelOperationRequestSchema)` to create a new message.
  */
 export const CancelOperationRequestSchema: GenMessage<CancelOperationRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 44);
+  messageDesc(file_varia_admin_v1_admin, 47);
 
 /**
  * It has ended, or will as soon as it can.
@@ -1874,7 +1965,7 @@ export type CancelOperationResponse = Message<"varia.admin.v1.CancelOperationRes
  * Use `create(CancelOperationResponseSchema)` to create a new message.
  */
 export const CancelOperationResponseSchema: GenMessage<CancelOperationResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 45);
+  messageDesc(file_varia_admin_v1_admin, 48);
 
 /**
  * What somebody has asked for that takes time. It outlives the coordinator: the next one goes on with it.
@@ -1980,7 +2071,7 @@ export type Operation = Message<"varia.admin.v1.Operation"> & {
  * Use `create(OperationSchema)` to create a new message.
  */
 export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 46);
+  messageDesc(file_varia_admin_v1_admin, 49);
 
 /**
  * Asks what would be lost.
@@ -2015,7 +2106,7 @@ export type PlanRecoveryRequest = Message<"varia.admin.v1.PlanRecoveryRequest"> 
  * Use `create(PlanRecoveryRequestSchema)` to create a new message.
  */
 export const PlanRecoveryRequestSchema: GenMessage<PlanRecoveryRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 47);
+  messageDesc(file_varia_admin_v1_admin, 50);
 
 /**
  * What would be lost.
@@ -2043,7 +2134,7 @@ export type PlanRecoveryResponse = Message<"varia.admin.v1.PlanRecoveryResponse"
  * Use `create(PlanRecoveryResponseSchema)` to create a new message.
  */
 export const PlanRecoveryResponseSchema: GenMessage<PlanRecoveryResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 48);
+  messageDesc(file_varia_admin_v1_admin, 51);
 
 /**
  * Asks for a shard to go on with the replicas of these servers.
@@ -2078,7 +2169,7 @@ export type RecoverShardRequest = Message<"varia.admin.v1.RecoverShardRequest"> 
  * Use `create(RecoverShardRequestSchema)` to create a new message.
  */
 export const RecoverShardRequestSchema: GenMessage<RecoverShardRequest> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 49);
+  messageDesc(file_varia_admin_v1_admin, 52);
 
 /**
  * The chosen replicas are the shard.
@@ -2106,7 +2197,7 @@ export type RecoverShardResponse = Message<"varia.admin.v1.RecoverShardResponse"
  * Use `create(RecoverShardResponseSchema)` to create a new message.
  */
 export const RecoverShardResponseSchema: GenMessage<RecoverShardResponse> = /*@__PURE__*/
-  messageDesc(file_varia_admin_v1_admin, 50);
+  messageDesc(file_varia_admin_v1_admin, 53);
 
 /**
  * The cluster as its coordinator knows it, and what can be done to one shard.
@@ -2297,6 +2388,16 @@ export const VariaAdmin: GenService<{
     methodKind: "unary";
     input: typeof CancelOperationRequestSchema;
     output: typeof CancelOperationResponseSchema;
+  },
+  /**
+   * Judges the cluster by rules of thumb: what passes, what does not, and what to do about it.
+   *
+   * @generated from rpc varia.admin.v1.VariaAdmin.GetDiagnosis
+   */
+  getDiagnosis: {
+    methodKind: "unary";
+    input: typeof GetDiagnosisRequestSchema;
+    output: typeof GetDiagnosisResponseSchema;
   },
   /**
    * What would be lost if the chosen servers' replicas were taken for the shard. Changes nothing.
