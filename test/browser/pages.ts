@@ -66,7 +66,7 @@ const COORDINATOR_PAGES: readonly PageAddress[] = [
 /** What changes would do. */
 const PREVIEWS: readonly PageAddress[] = [
   ["swap-replica", "namespace=default&shard=0&from=s1&to=s1", "Move replica"],
-  ["switch-leader", "namespace=default&shard=1&to=s2", "Switch leader"],
+  ["switch-leader", "namespace=default&shard=0&to=s1", "Switch leader"],
   ["freeze-shard", "namespace=default&shard=0&seconds=5", "Freeze shard"],
   ["create-namespace", "name=jobs&shards=4&replicas=3&sorting=natural&notifications=on", "Create namespace"],
   ["patch-namespace", "name=default&replicas=3&notifications=off&seen=3+on", "Change namespace"],
